@@ -1,0 +1,110 @@
+"""Training of the denoiser: DDPM with noise prediction, and the loss that the model card reports."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ptqbench_digits.data import digit_images, to_float
+from ptqbench_digits.unet import alphas_cumprod, build_unet
+
+Report = Callable[[int, float, nn.Module], None]
+"""Called after each step with the number of steps done, the batch's loss and the averaged denoiser."""
+
+
+@dataclass(frozen=True)
+class DenoiserSettings:
+    """How the denoiser is trained; the defaults are those of the shipped weights."""
+
+    steps: int = 4800
+    seed: int = 0
+    batch: int = 128
+    learning_rate: float = 1.5e-3
+    warm_up: int = 200
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    ema_decay: float = 0.998
+
+
+def train_denoiser(settings: DenoiserSettings, report: Report) -> nn.Module:
+    """Train on all 1797 images and return the denoiser with averaged weights, in eval mode.
+
+    The result depends on the settings, the library versions and the number of threads, not on the caller's random state.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        # Channels-last is about a quarter faster on CPU.
+        denoiser = build_unet().to(memory_format=torch.channels_last)
+    average = copy.deepcopy(denoiser).eval().requires_grad_(False)
+    optimizer = torch.optim.AdamW(
+        denoiser.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay
+    )
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings))
+    generator = torch.Generator().manual_seed(settings.seed)
+    alphas = alphas_cumprod()
+    batches = _batches(to_float(digit_images()), settings.batch, generator)
+    for step in range(1, settings.steps + 1):
+        clean = next(batches)
+        t = _spread_timesteps(len(clean), len(alphas), generator)
+        loss = noise_loss(denoiser, alphas, clean, t, torch.randn(clean.shape, generator=generator)).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(denoiser.parameters(), settings.clip)
+        optimizer.step()
+        scheduler.step()
+        _follow(average, denoiser, min(settings.ema_decay, step / (step + 10)))
+        report(step, float(loss.detach()), average)
+    return average.to(memory_format=torch.contiguous_format)
+
+
+def noise_loss(denoiser: nn.Module, alphas: Tensor, clean: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    """Squared error of the noise prediction per image, (N,), for clean and noise (N, 1, 16, 16), t (N,) int64."""
+    alpha = alphas[t].to(torch.float32).view(-1, 1, 1, 1)
+    noisy = alpha.sqrt() * clean + (1.0 - alpha).sqrt() * noise
+    return F.mse_loss(denoiser(noisy, t).sample, noise, reduction="none").mean(dim=(1, 2, 3))
+
+
+@torch.no_grad()
+def card_loss(denoiser: nn.Module, alphas: Tensor, batch: int = 128) -> float:
+    """Mean loss over all images with fixed noise and timesteps spread evenly over 0..T-1: one number to compare."""
+    generator = torch.Generator().manual_seed(1797)
+    clean = to_float(digit_images())
+    noise = torch.randn(clean.shape, generator=generator)
+    t = _spread_timesteps(len(clean), len(alphas), generator)
+    order = torch.randperm(len(clean), generator=generator)  # or else t would follow the order of the data set
+    parts = zip(clean.split(batch), t[order].split(batch), noise.split(batch), strict=True)
+    return float(torch.cat([noise_loss(denoiser, alphas, c, steps, n) for c, steps, n in parts]).mean())
+
+
+def _rate(step: int, settings: DenoiserSettings) -> float:
+    """The learning rate's factor: linear warm-up, then a half cosine down to zero."""
+    warm_up = min(settings.warm_up, max(settings.steps // 4, 1))
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1.0 + math.cos(math.pi * (step - warm_up) / max(settings.steps - warm_up, 1)))
+
+
+def _batches(images: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Full batches without end, from a new random order in each epoch."""
+    while True:
+        for chosen in torch.randperm(len(images), generator=generator).split(size):
+            if len(chosen) == size:
+                yield images[chosen]
+
+
+def _spread_timesteps(count: int, total: int, generator: torch.Generator) -> Tensor:
+    """Timesteps (count,) int64, uniform over 0..total-1 but one per stratum: the mean loss varies less between batches."""
+    position = (torch.arange(count, dtype=torch.float64) + torch.rand(1, generator=generator, dtype=torch.float64)) / count
+    return (position * total).long().clamp(max=total - 1)
+
+
+def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move the averaged parameters a little towards the trained ones."""
+    with torch.no_grad():
+        torch._foreach_lerp_(list(average.parameters()), [p.detach() for p in model.parameters()], 1.0 - decay)

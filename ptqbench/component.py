@@ -1,0 +1,52 @@
+"""What a plugin registers: a light record per component, so that listing plugins never imports torch."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Options(BaseModel):
+    """Base class of a component's options: a frozen record whose fields carry defaults, bounds and descriptions.
+
+    One class drives validation of recipes, `ptqbench describe` and the cache key.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class NoOptions(Options):
+    """A component that has nothing to set."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """One answer to one role's question (see `ptqbench.hookspecs` for the roles).
+
+    `target` is "package.module:Class", imported when a recipe uses the component; a single-file plugin may give the class
+    itself. `traits` are words that the recipe check combines, for example a reconstruction with the trait "closed-form"
+    refuses a weighter with the trait "learned". `deviations` lists where this code differs from the paper.
+    """
+
+    name: str
+    summary: str
+    target: str | type
+    options: type[Options] = NoOptions
+    paper: str = ""
+    deviations: tuple[str, ...] = ()
+    traits: frozenset[str] = frozenset()
+    version: int = 1
+
+    def load(self) -> type:
+        """Import and return the class behind `target`."""
+        if not isinstance(self.target, str):
+            return self.target
+        module, _, attribute = self.target.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def create(self, options: Options | None = None, **context: Any) -> Any:
+        """Build the component: every component class takes its options first, then what its role documents."""
+        return self.load()(options if options is not None else self.options(), **context)

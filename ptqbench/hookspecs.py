@@ -1,0 +1,121 @@
+"""The plugin contract: one hook per role, each returning light `Component` records.
+
+A plugin is a module (or an installed package with an entry point in the group "ptqbench") that implements any of these
+hooks:
+
+    from ptqbench import Component, hookimpl
+
+    @hookimpl
+    def ptqbench_weighters():
+        return [Component("late", "prefer late timesteps", "my_package.late:LateWeighter")]
+
+The interface that a component's class implements is named beside each hook; it lives in `ptqbench.roles`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    import click
+
+    from ptqbench.component import Component
+
+PROJECT = "ptqbench"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@dataclass(frozen=True)
+class Role:
+    """A role's name in recipes and listings, its hook, its interface, and the question that it answers."""
+
+    name: str
+    hook: str
+    interface: str
+    question: str
+
+
+ROLES: tuple[Role, ...] = (
+    Role("sampler", "ptqbench_samplers", "CalibrationSampler", "which (trajectory, step) pairs calibrate?"),
+    Role("weighter", "ptqbench_weighters", "SampleWeighter", "how much does each sample count in a mini-batch?"),
+    Role("reconstruction", "ptqbench_reconstructions", "Reconstruction", "how is a unit fitted?"),
+    Role("weight-quantizer", "ptqbench_weight_quantizers", "Quantizer", "how do weights go to a grid?"),
+    Role("activation-quantizer", "ptqbench_activation_quantizers", "Quantizer", "how do activations go to a grid?"),
+    Role("range", "ptqbench_ranges", "RangeEstimator", "how are first ranges found?"),
+    Role("pass", "ptqbench_passes", "PlanPass", "which layer gets which bits, and how is its input partitioned?"),
+    Role("partitioner", "ptqbench_partitioners", "Partitioner", "what are the units, in execution order?"),
+    Role("model", "ptqbench_models", "ModelSource", "where do denoiser, schedule and decoder come from?"),
+    Role("features", "ptqbench_features", "FeatureExtractor", "which features describe an image?"),
+    Role("metric", "ptqbench_metrics", "Metric", "how good are images and predictions?"),
+    Role("reporter", "ptqbench_reporters", "Reporter", "how is a comparison written down?"),
+)
+
+
+@hookspec
+def ptqbench_samplers() -> Iterable[Component]:
+    """Calibration samplers (`ptqbench.roles.sampler.CalibrationSampler`)."""
+
+
+@hookspec
+def ptqbench_weighters() -> Iterable[Component]:
+    """Sample weighters (`ptqbench.roles.weighter.SampleWeighter`); trait "learned" if weights follow gradients."""
+
+
+@hookspec
+def ptqbench_reconstructions() -> Iterable[Component]:
+    """Reconstructions (`ptqbench.roles.reconstruction.Reconstruction`); trait "closed-form" if nothing is optimised."""
+
+
+@hookspec
+def ptqbench_weight_quantizers() -> Iterable[Component]:
+    """Weight quantizers (`ptqbench.roles.quantizer.Quantizer`); trait "learned" if they expose trainables."""
+
+
+@hookspec
+def ptqbench_activation_quantizers() -> Iterable[Component]:
+    """Activation quantizers (`ptqbench.roles.quantizer.Quantizer`); trait "learned" if they expose trainables."""
+
+
+@hookspec
+def ptqbench_ranges() -> Iterable[Component]:
+    """Range estimators (`ptqbench.roles.range.RangeEstimator`)."""
+
+
+@hookspec
+def ptqbench_passes() -> Iterable[Component]:
+    """Plan passes (`ptqbench.roles.plan.PlanPass`)."""
+
+
+@hookspec
+def ptqbench_partitioners() -> Iterable[Component]:
+    """Partitioners (`ptqbench.roles.plan.Partitioner`)."""
+
+
+@hookspec
+def ptqbench_models() -> Iterable[Component]:
+    """Model sources (`ptqbench.roles.model.ModelSource`)."""
+
+
+@hookspec
+def ptqbench_features() -> Iterable[Component]:
+    """Feature extractors (`ptqbench.roles.features.FeatureExtractor`)."""
+
+
+@hookspec
+def ptqbench_metrics() -> Iterable[Component]:
+    """Metrics (`ptqbench.roles.metric.Metric`)."""
+
+
+@hookspec
+def ptqbench_reporters() -> Iterable[Component]:
+    """Reporters (`ptqbench.roles.reporter.Reporter`)."""
+
+
+@hookspec
+def ptqbench_commands() -> Iterable[click.Command]:
+    """Extra commands or groups for the command line, for example `ptqbench digits train`."""

@@ -1,0 +1,107 @@
+"""Uniform grids: specification, levels, fake quantization, and how tensors map to rows of parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+SCALE_FLOOR = 1e-8
+"""Smallest scale, so that a constant channel never divides by zero."""
+
+
+@dataclass(frozen=True)
+class QuantSpec:
+    """What a site's grid is: bits, granularity and symmetry. Which plugin quantizes is the method's choice.
+
+    `steps` is the number of step groups with parameters of their own: 1 shares them over all sampling steps.
+    """
+
+    bits: int
+    per: Literal["tensor", "channel"] = "tensor"
+    symmetric: bool = False
+    steps: int = 1
+
+    @property
+    def levels(self) -> Levels:
+        return Levels(self.bits, self.symmetric)
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Integer codes of a grid: 0..2^b-1, or -2^(b-1)..2^(b-1)-1 when symmetric."""
+
+    bits: int
+    symmetric: bool = False
+
+    @property
+    def low(self) -> int:
+        return -(2 ** (self.bits - 1)) if self.symmetric else 0
+
+    @property
+    def high(self) -> int:
+        return 2 ** (self.bits - 1) - 1 if self.symmetric else 2**self.bits - 1
+
+    def from_range(self, lo: Tensor, hi: Tensor, *, include_zero: bool = True) -> tuple[Tensor, Tensor]:
+        """Scale and zero point that cover [lo, hi].
+
+        Asymmetric: s = (hi - lo) / (2^b - 1), z = round(-lo / s). Symmetric: s = max(|lo|, |hi|) / (2^(b-1) - 1), z = 0.
+        Zero stays representable unless `include_zero` is off (padding needs an exact zero).
+        """
+        if self.symmetric:
+            scale = torch.maximum(lo.abs(), hi.abs()) / self.high
+            return scale.clamp_min(SCALE_FLOOR), torch.zeros_like(scale)
+        if include_zero:
+            lo, hi = lo.clamp_max(0), hi.clamp_min(0)
+        scale = ((hi - lo) / (self.high - self.low)).clamp_min(SCALE_FLOOR)
+        return scale, torch.round(-lo / scale)
+
+
+def round_through(x: Tensor) -> Tensor:
+    """Round half to even with the identity as gradient (straight-through estimator), for both derivative modes."""
+    return x + (torch.round(x) - x).detach()
+
+
+def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, levels: Levels) -> Tensor:
+    """s * (clamp(round(x / s) + z, low, high) - z), differentiable in x and s by the straight-through estimator."""
+    codes = (round_through(x / scale) + zero_point).clamp(levels.low, levels.high)
+    return (codes - zero_point) * scale
+
+
+def codes_of(x: Tensor, scale: Tensor, zero_point: Tensor, levels: Levels) -> Tensor:
+    """Integer codes of x on the grid, int16 (wide enough for eight unsigned and nine signed bits)."""
+    return (torch.round(x / scale) + zero_point).clamp(levels.low, levels.high).to(torch.int16)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a site's tensor maps to rows of parameters: one row per tensor, or one per index of `channel_axis`."""
+
+    channel_axis: int | None = None
+
+    def rows(self, x: Tensor) -> Tensor:
+        """x as (G, n), a row for each scale."""
+        if self.channel_axis is None:
+            return x.reshape(1, -1)
+        return x.movedim(self.channel_axis, 0).flatten(1)
+
+    def spread(self, parameter: Tensor, x: Tensor, group: Tensor | None) -> Tensor:
+        """A parameter table (K, G) as something that broadcasts over x (B, ...).
+
+        With several step groups each row of x takes the table row of its own group, so batches may mix timesteps. When x
+        has k rows per sample (heads, guidance), each sample's group is repeated k times.
+        """
+        shape = [1] * x.dim()
+        if self.channel_axis is not None:
+            shape[self.channel_axis] = parameter.shape[1]
+        if parameter.shape[0] == 1:
+            return parameter[0].reshape(shape)
+        if group is None:
+            raise ValueError("a quantizer with parameters per step was called without a step")
+        repeats, rest = divmod(x.shape[0], group.shape[0])
+        if rest:
+            raise ValueError(f"{x.shape[0]} rows do not divide into {group.shape[0]} samples: which step is each row?")
+        shape[0] = x.shape[0]
+        return parameter[group.repeat_interleave(repeats)].reshape(shape)

@@ -1,0 +1,49 @@
+"""Metrics: one number about a cell's images or predictions, with interval and count."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from ptqbench.component import Options
+
+if TYPE_CHECKING:
+    from ptqbench.evaluate.evidence import Evidence
+
+
+@dataclass(frozen=True)
+class MetricValue:
+    """A number as a table shows it: value, interval (95 %) and the count n that it rests on.
+
+    `detail` holds short named lists for reports (for example the error at each timestep).
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    detail: Mapping[str, list[float]] = field(default_factory=dict)
+
+
+class Metric(ABC):
+    """Built as `Class(options)`.
+
+    `better` says which direction is good. `relative` is true for a metric against the full-precision model, which the
+    full-precision row therefore does not have.
+    """
+
+    better: Literal["lower", "higher"] = "lower"
+    relative = False
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Names of the numbers that `compute` returns, in column order; each says its reference ("fd@data")."""
+
+    @abstractmethod
+    def compute(self, evidence: Evidence) -> Mapping[str, MetricValue]:
+        """The numbers of one cell."""

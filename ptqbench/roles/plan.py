@@ -1,0 +1,32 @@
+"""Plan passes and partitioners: which layer gets which grid, and which layers are fitted together."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import nn
+
+from ptqbench.component import Options
+from ptqbench.quant.plan import Plan, Probe, UnitPlan
+
+
+class PlanPass(ABC):
+    """Rewrites a plan before anything is quantized. Built as `Class(options)`; passes run in the recipe's order."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    @abstractmethod
+    def apply(self, plan: Plan, probe: Probe) -> Plan:
+        """A new plan. Raises `CellFailedError` if there was nothing to change and that cannot be meant."""
+
+
+class Partitioner(ABC):
+    """Groups layers into units. Built as `Class(options)`."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    @abstractmethod
+    def units(self, denoiser: nn.Module, probe: Probe) -> list[UnitPlan]:
+        """Disjoint units that cover every probed layer, in execution order."""

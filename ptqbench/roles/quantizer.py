@@ -1,0 +1,75 @@
+"""Quantizers: how the values at one site of one layer go to a grid, and with which trainables."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ptqbench.component import Options
+from ptqbench.quant.grid import Layout, QuantSpec
+from ptqbench.roles.range import RangeEstimator
+
+
+@dataclass(frozen=True)
+class ParamGroup:
+    """Trainables of a quantizer under the attribute names that `state_dict` gives them.
+
+    `kind` is "rounding" (AdaRound's variables) or "step" (scales); reconstructions set their learning rates by kind.
+    """
+
+    names: tuple[str, ...]
+    kind: str
+
+
+class Quantizer(nn.Module, ABC):
+    """One instance per (site, partition). Built as `Class(options, spec=..., layout=..., estimator=...)`.
+
+    `estimator()` returns a fresh range estimator for one slot. Life cycle: `observe` any number of times, `freeze`, then
+    `forward`; a reconstruction sets `learning` for the units it fits and calls `harden` at the end. Everything between
+    `freeze` and `harden` is differentiable in the tensors that `learnable` names.
+    """
+
+    def __init__(
+        self, options: Options, *, spec: QuantSpec, layout: Layout, estimator: Callable[[], RangeEstimator]
+    ) -> None:
+        super().__init__()
+        self.options = options
+        self.spec = spec
+        self.layout = layout
+        self.estimator = estimator
+        self.learning = False
+
+    @abstractmethod
+    def observe(self, x: Tensor, group: Tensor | None = None) -> None:
+        """Feed values to the range estimator; `group` (B,) is each row's step group when the spec has several."""
+
+    @abstractmethod
+    def freeze(self) -> None:
+        """Fix scale and zero point from what was observed. Raises `CellFailedError` if nothing was."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, group: Tensor | None = None) -> Tensor:
+        """Fake-quantize x. Refuses to run before `freeze`."""
+
+    def learnable(self) -> Sequence[ParamGroup]:
+        """The trainables, by attribute name; none by default."""
+        return ()
+
+    def penalty(self, progress: float, params: Mapping[str, Tensor] | None = None) -> Tensor | None:
+        """Regulariser at `progress` in [0, 1] of the optimisation (a scalar), or None."""
+        return None
+
+    def harden(self) -> None:
+        """End of learning: from here on the forward pass is the one of inference."""
+        self.learning = False
+
+    @abstractmethod
+    def export(self, x: Tensor | None = None) -> dict[str, Tensor]:
+        """The finished parameters: "scale" and "zero_point", and "codes" of x (integers) for a weight quantizer."""
+
+    @abstractmethod
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take scale and zero point from `export` of an equal quantizer; the quantizer is then frozen and hard."""

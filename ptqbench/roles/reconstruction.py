@@ -1,0 +1,55 @@
+"""Reconstructions: how is a unit fitted to its full-precision outputs?"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from ptqbench.component import Options
+
+if TYPE_CHECKING:
+    from ptqbench.engine.fit import FitContext
+
+Learns = Literal["rounding", "step"]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One pass over all units. `learns` names the kinds of trainables; `activations` says whether they are quantized.
+
+    `inputs` says what a unit sees while it is fitted: "quantized", the output of the network quantized so far (AdaRound's
+    asymmetric reconstruction), or "full-precision".
+    """
+
+    name: str
+    learns: frozenset[Learns]
+    activations: bool
+    inputs: Literal["quantized", "full-precision"]
+
+
+@dataclass(frozen=True)
+class UnitReport:
+    """How a unit went: mean per-sample losses of the training split before and after (hardened), and steps taken."""
+
+    loss_before: float
+    loss_after: float
+    iterations: int
+
+
+class Reconstruction(ABC):
+    """Built as `Class(options)`, one instance per cell.
+
+    `phases` is empty for rounding to nearest. `partitioner` names the partitioner used when the recipe names none.
+    """
+
+    phases: tuple[Phase, ...] = ()
+    partitioner = "blocks"
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    @abstractmethod
+    def fit(self, context: FitContext) -> Iterator[float]:
+        """Optimise the unit in `context`; yield progress in [0, 1] after each iteration. Hardening is the engine's."""

@@ -1,0 +1,46 @@
+"""Calibration samplers: which (trajectory, step) pairs of the full-precision trajectories calibrate?"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Generator, Tensor
+
+from ptqbench.component import Options
+
+
+@dataclass(frozen=True)
+class TrajectoryGrid:
+    """What a sampler may look at: `timesteps` (S,) int64, noisiest first, and the number of trajectories."""
+
+    timesteps: Tensor
+    trajectories: int
+
+    @property
+    def steps(self) -> int:
+        return int(self.timesteps.shape[0])
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Chosen pairs: `trajectory` and `step`, each (n,) int64.
+
+    Step s names the input of sampling step s, which the denoiser receives with `timesteps[s]`; step S is the finished
+    sample. `t` (n,) overrides the timestep label and exists for reproducing released code that mislabels its samples.
+    """
+
+    trajectory: Tensor
+    step: Tensor
+    t: Tensor | None = None
+
+
+class CalibrationSampler(ABC):
+    """Built as `Class(options)`; pure: the same grid, n and generator state give the same selection."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    @abstractmethod
+    def select(self, grid: TrajectoryGrid, n: int, rng: Generator) -> Selection:
+        """Choose exactly n pairs. Raises `UserError` if the grid is too small for n."""

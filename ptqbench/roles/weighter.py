@@ -1,0 +1,91 @@
+"""Sample weighters: how much does each calibration sample count while a unit is fitted?"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ptqbench.component import Options
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What a weighter asks of the engine before calibration starts.
+
+    `validation` is the share of the calibration samples that is held out from training, balanced over `groups` equal
+    ranges of sampling steps. The budget that is compared between methods counts both parts.
+    """
+
+    validation: float = 0.0
+    groups: int = 1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of one unit. `index` (B,) are positions in the training (or validation) split, `step` (B,) sampling steps.
+
+    `args` and `kwargs` are the unit's inputs, `target` its full-precision outputs, one tensor per output. `seed` makes any
+    randomness inside the unit (drop masks) a function of the batch, so that losses are deterministic in the trainables.
+    """
+
+    index: Tensor
+    step: Tensor
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    target: tuple[Tensor, ...]
+    seed: int
+
+    def __len__(self) -> int:
+        return int(self.index.shape[0])
+
+
+class InnerProblem(Protocol):
+    """The unit under reconstruction as a value: trainables, samples, and a pure differentiable loss.
+
+    `params` maps names to the current trainables (rounding variables, scales or both); `learning_rate` is the step size
+    that the reconstruction's optimiser uses for each of them.
+    """
+
+    @property
+    def params(self) -> Mapping[str, Tensor]: ...
+
+    @property
+    def learning_rate(self) -> Mapping[str, float]: ...
+
+    @property
+    def train_steps(self) -> Tensor:
+        """(N,) the sampling step of every training sample."""
+        ...
+
+    def draw(self, size: int, *, split: str = "train", group: int | None = None, rng: torch.Generator) -> Batch:
+        """`size` samples without replacement (all, if there are fewer) from a split, or from one of its step groups."""
+        ...
+
+    def losses(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Per-sample reconstruction losses (B,), twice differentiable in `params` (the current trainables if None)."""
+        ...
+
+
+class SampleWeighter(ABC):
+    """Built as `Class(options)`, one instance per cell; called once for each unit and phase, then for each mini-batch."""
+
+    requires = Requirements()
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def begin_unit(self, unit: str, phase: str, problem: InnerProblem, rng: torch.Generator) -> None:
+        """A unit's reconstruction starts. `rng` is this weighter's own random stream for this unit."""
+
+    @abstractmethod
+    def weights(self, batch: Batch, problem: InnerProblem) -> Tensor:
+        """Weights (B,) >= 0, detached. The engine rescales them to mean 1 so that the learning rate keeps its meaning."""
+
+    def report(self) -> Mapping[str, Tensor]:
+        """What was learned for the unit just finished, for diagnostics; any named tensors (for example "weights" (N,))."""
+        return {}
