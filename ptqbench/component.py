@@ -50,3 +50,38 @@ class Component:
     def create(self, options: Options | None = None, **context: Any) -> Any:
         """Build the component: every component class takes its options first, then what its role documents."""
         return self.load()(options if options is not None else self.options(), **context)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A component with validated options: what a recipe's `{ use = "...", ... }` becomes.
+
+    `plugin` names the plugin that registered it and `fingerprint` hashes the plugin's source, so that editing a method
+    never serves stale results.
+    """
+
+    role: str
+    component: Component
+    options: Options
+    plugin: str
+    fingerprint: str
+
+    @property
+    def name(self) -> str:
+        return self.component.name
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What identifies this choice in a cache key."""
+        return {
+            "role": self.role,
+            "name": self.component.name,
+            "plugin": self.plugin,
+            "version": self.component.version,
+            "source": self.fingerprint,
+            "options": self.options.model_dump(mode="json"),
+        }
+
+    def create(self, **context: Any) -> Any:
+        """Build the component (see `Component.create`)."""
+        return self.component.create(self.options, **context)

@@ -22,7 +22,7 @@ Report = Callable[[int, float, nn.Module], None]
 class DenoiserSettings:
     """How the denoiser is trained; the defaults are those of the shipped weights."""
 
-    steps: int = 4800
+    steps: int = 4200
     seed: int = 0
     batch: int = 128
     learning_rate: float = 1.5e-3

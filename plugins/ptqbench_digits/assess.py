@@ -1,0 +1,87 @@
+"""The model card's figures: how well the networks do, and how close samples are to the data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ptqbench_digits import DigitsOptions, bundle
+from ptqbench_digits.classifier import build_classifier, held_out_accuracy
+from ptqbench_digits.data import to_bytes
+from ptqbench_digits.diffusion import card_loss
+from ptqbench_digits.features import DigitsFeatures
+from ptqbench_digits.sampling import ddim
+from ptqbench_digits.source import DigitsSource
+
+HALVES = 10
+SAMPLE_SEED = 1
+_CPU = torch.device("cpu")
+
+
+def figures(folder: str, steps: int, count: int) -> dict[str, Any]:
+    """Loss, accuracy, and for `count` DDIM samples of `steps` steps: confidence, digit shares, distance to the data.
+
+    `folder` is as in `DigitsOptions`. Raises `ptqbench.errors.UserError` where weights are missing or altered.
+    """
+    options = DigitsOptions(folder=folder)
+    source, features = DigitsSource(options), DigitsFeatures(options)
+    model = source.load(_CPU)
+    features.prepare(_CPU)
+    samples = to_bytes(ddim(model.denoiser, model.alphas_cumprod, count, steps, SAMPLE_SEED))
+    real = source.reference_images()
+    probabilities = features.probabilities(samples)
+    real_features = features.extract(real)
+    return {
+        "loss": card_loss(model.denoiser, model.alphas_cumprod),
+        "held_out_accuracy": _accuracy(folder),
+        "ddim_steps": steps,
+        "samples": count,
+        "samples_confidence": float(probabilities.amax(dim=1).mean()),
+        "data_confidence": float(features.probabilities(real).amax(dim=1).mean()),
+        "samples_per_digit": probabilities.argmax(dim=1).bincount(minlength=10).tolist(),
+        "distance_samples_data": frechet_distance(features.extract(samples), real_features),
+        "distance_data_halves": _halves(real_features),
+        "nearest_image_rms": _nearest(samples, real),
+        "nearest_other_image_rms": _nearest(real, real),
+    }
+
+
+def frechet_distance(first: Tensor, second: Tensor) -> float:
+    """Frechet distance between Gaussians fitted to features (N, D) and (M, D); the unit is a squared feature."""
+    a, b = first.double(), second.double()
+    root = _root(a.T.cov())
+    cross = torch.linalg.eigvalsh(root @ b.T.cov() @ root).clamp_min(0.0).sqrt().sum()
+    shift = (a.mean(dim=0) - b.mean(dim=0)).square().sum()
+    return float(shift + a.T.cov().trace() + b.T.cov().trace() - 2.0 * cross)
+
+
+def _root(matrix: Tensor) -> Tensor:
+    """The square root of a symmetric positive semidefinite matrix."""
+    values, vectors = torch.linalg.eigh(matrix)
+    return (vectors * values.clamp_min(0.0).sqrt()) @ vectors.T
+
+
+def _halves(features: Tensor) -> float:
+    """Mean distance between random halves of the data: what sampling error alone amounts to."""
+    generator = torch.Generator().manual_seed(0)
+    distances = []
+    for _ in range(HALVES):
+        order = torch.randperm(len(features), generator=generator)
+        half = len(features) // 2
+        distances.append(frechet_distance(features[order[:half]], features[order[half:]]))
+    return sum(distances) / len(distances)
+
+
+def _nearest(images: Tensor, real: Tensor) -> float:
+    """Median over images of the RMS difference (grey levels) to the nearest different real image."""
+    a, b = images.flatten(1).float(), real.flatten(1).float()
+    distance = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist") / a.shape[1] ** 0.5
+    return float(distance.masked_fill(distance == 0, torch.inf).amin(dim=1).median())
+
+
+def _accuracy(folder: str) -> float:
+    location = bundle.folder_of(folder)
+    network = build_classifier(bundle.read_config(location, bundle.CLASSIFIER)["network"])
+    return held_out_accuracy(bundle.load_weights(network, location, bundle.CLASSIFIER))

@@ -1,0 +1,99 @@
+"""What `ptqbench digits train` does: train, measure, write bundles and a sample picture."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
+
+from ptqbench_digits import bundle
+from ptqbench_digits.classifier import CLASSIFIER_CONFIG, ClassifierSettings, held_out_accuracy, train_classifier
+from ptqbench_digits.data import to_bytes
+from ptqbench_digits.diffusion import DenoiserSettings, card_loss, train_denoiser
+from ptqbench_digits.sampling import ddim, save_grid
+from ptqbench_digits.unet import SCHEDULE, UNET_CONFIG, alphas_cumprod
+
+PICTURE = "samples.png"
+PICTURE_STEPS = 20
+
+
+def run(out: Path, steps: int | None, seed: int, threads: int, only: str) -> None:
+    """Train what `only` names ("all", "denoiser" or "classifier") into the folder `out`, with progress on stderr."""
+    changes: dict[str, Any] = {"seed": seed} if steps is None else {"seed": seed, "steps": steps}
+    console = Console(stderr=True)
+    with using_threads(threads):
+        if only in ("all", "classifier"):
+            _classifier(out, ClassifierSettings(**changes), threads, console)
+        if only in ("all", "denoiser"):
+            _denoiser(out, DenoiserSettings(**changes), threads, console)
+
+
+@contextlib.contextmanager
+def using_threads(count: int) -> Iterator[None]:
+    """Let torch use `count` CPU threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _classifier(out: Path, settings: ClassifierSettings, threads: int, console: Console) -> None:
+    start = time.perf_counter()
+    with _progress("classifier", settings.steps, console) as report:
+        model = train_classifier(settings, report)
+    accuracy = held_out_accuracy(model)
+    config = {
+        "network": CLASSIFIER_CONFIG,
+        "training": {**asdict(settings), "threads": threads},
+        "results": {"parameters": _parameters(model), "held_out_accuracy": round(accuracy, 6)},
+    }
+    bundle.write(model, config, out, bundle.CLASSIFIER)
+    console.print(f"classifier: held-out accuracy {accuracy:.4f}, {time.perf_counter() - start:.0f} s, in {out}")
+
+
+def _denoiser(out: Path, settings: DenoiserSettings, threads: int, console: Console) -> None:
+    start = time.perf_counter()
+    with _progress("denoiser", settings.steps, console) as report:
+        model = train_denoiser(settings, report)
+    seconds = time.perf_counter() - start
+    alphas = alphas_cumprod()
+    loss = card_loss(model, alphas)
+    config = {
+        "network": UNET_CONFIG,
+        "schedule": SCHEDULE,
+        "training": {**asdict(settings), "threads": threads},
+        "results": {"parameters": _parameters(model), "loss": round(loss, 6)},
+    }
+    bundle.write(model, config, out, bundle.DENOISER)
+    save_grid(to_bytes(ddim(model, alphas, count=64, steps=PICTURE_STEPS, seed=0)), out / PICTURE)
+    console.print(f"denoiser: loss {loss:.5f}, {seconds:.0f} s, in {out}")
+
+
+def _parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@contextlib.contextmanager
+def _progress(name: str, steps: int, console: Console) -> Iterator[Callable[[int, float, nn.Module], None]]:
+    """A progress bar that shows the running mean of the loss."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    mean: float | None = None
+    with Progress(*columns, TextColumn("loss {task.fields[loss]:.4f}"), console=console) as progress:
+        task = progress.add_task(name, total=steps, loss=float("nan"))
+
+        def report(step: int, loss: float, _: nn.Module) -> None:
+            nonlocal mean
+            mean = loss if mean is None else 0.98 * mean + 0.02 * loss
+            progress.update(task, completed=step, loss=mean)
+
+        yield report

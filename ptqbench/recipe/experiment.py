@@ -1,0 +1,144 @@
+"""What a checked recipe becomes: plain frozen data that the engine reads and never changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ptqbench.component import Bound
+
+FULL_PRECISION = "full-precision"
+"""Name of the row that stands in every comparison without being asked for."""
+
+FULL_BITS = 32
+"""Bits that mean: not quantized."""
+
+
+@dataclass(frozen=True)
+class SiteChoice:
+    """How weights (or activations) are quantized by default; plan passes may override single layers."""
+
+    bits: int
+    per: Literal["tensor", "channel"]
+    symmetric: bool
+    steps: int
+    quantizer: Bound
+    range: Bound
+
+    @property
+    def off(self) -> bool:
+        return self.bits == FULL_BITS
+
+
+@dataclass(frozen=True)
+class Method:
+    """One PTQ method: an answer for each role."""
+
+    name: str
+    sampler: Bound
+    weighter: Bound
+    reconstruction: Bound
+    weights: SiteChoice
+    activations: SiteChoice
+    passes: tuple[Bound, ...]
+    partitioner: Bound | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of the comparison before seeds are averaged: method x bits x variant x calibration seed.
+
+    `method` is None for the full-precision row. `variant` spells out generic sweep axes, for example "temperature=0.5".
+    """
+
+    method: Method | None
+    seed: int
+    variant: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.method.name if self.method else FULL_PRECISION
+
+    @property
+    def bits(self) -> str:
+        if self.method is None:
+            return f"W{FULL_BITS}A{FULL_BITS}"
+        return f"W{self.method.weights.bits}A{self.method.activations.bits}"
+
+    @property
+    def id(self) -> str:
+        """Unique in the experiment, readable, and usable with `run --only`."""
+        if self.method is None:
+            return FULL_PRECISION
+        return "/".join(part for part in (self.name, self.bits, self.variant, f"seed{self.seed}") if part)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How images are generated: the timestep grid, its number of steps, DDIM's eta, and how many images from which noise."""
+
+    grid: Literal["uniform", "quad"]
+    steps: int
+    eta: float
+    images: int
+    seed: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The budget that every method gets: full-precision trajectories, samples drawn from them (training and validation)."""
+
+    trajectories: int
+    samples: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured: features, metrics, and on how many held-out trajectories noise predictions are compared."""
+
+    features: Bound
+    metrics: tuple[Bound, ...]
+    probes: int
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """A number from a paper, for the side-by-side table."""
+
+    method: str
+    bits: str
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """Numbers from a paper: never mixed into the measured table."""
+
+    title: str
+    source: str
+    rows: tuple[PublishedRow, ...]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A recipe after checking and expansion. `raw` is the merged TOML data (with --set applied), `digest` its SHA-256."""
+
+    name: str
+    title: str
+    paper: str
+    baseline: str
+    path: Path | None
+    raw: Mapping[str, Any]
+    digest: str
+    plugin_files: tuple[Path, ...]
+    model: Bound
+    sampling: Sampling
+    calibration: Calibration
+    evaluation: Evaluation
+    cells: tuple[Cell, ...]
+    published: tuple[PublishedTable, ...]
+    reporters: tuple[Bound, ...]
