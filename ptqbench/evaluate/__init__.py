@@ -1,0 +1,1 @@
+"""Measuring a cell: what metrics get to see, distances between sets of features, intervals."""

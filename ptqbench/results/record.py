@@ -1,0 +1,117 @@
+"""results.json: the versioned public record of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ptqbench.errors import UserError
+
+SCHEMA = 1
+
+
+@dataclass
+class Number:
+    """A measured number: value, 95 % interval, the count it rests on, and short named lists for reports.
+
+    `better` is "lower" or "higher".
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    better: str = "lower"
+    detail: dict[str, list[float]] = field(default_factory=dict)
+
+
+@dataclass
+class StageCost:
+    """What a stage took when it was computed: wall seconds, peak resident memory in MiB; `cached` if not in this run."""
+
+    seconds: float
+    peak_mib: float
+    cached: bool = False
+
+
+@dataclass
+class Budget:
+    """What a cell spent on calibration: samples, optimiser steps, and evaluations of the denoiser (samples times passes)."""
+
+    training: int = 0
+    validation: int = 0
+    gradient_steps: int = 0
+    denoiser_evaluations: int = 0
+
+
+@dataclass
+class CellRecord:
+    """One cell. `status` is "ok" or "failed" (then `reason` says why). Bytes count codes, scales, zero points and the
+    tensors that stay in full precision; `ledger` lists each layer's grids."""
+
+    id: str
+    method: str
+    bits: str
+    variant: str
+    seed: int
+    status: str
+    reason: str = ""
+    metrics: dict[str, Number] = field(default_factory=dict)
+    budget: Budget = field(default_factory=Budget)
+    weight_bytes: int = 0
+    full_precision_bytes: int = 0
+    ledger: list[dict[str, Any]] = field(default_factory=list)
+    cost: dict[str, StageCost] = field(default_factory=dict)
+
+
+@dataclass
+class RunRecord:
+    """A whole comparison. `components` describes each method's choice of components; `protocol` what was held equal."""
+
+    name: str
+    title: str
+    paper: str
+    baseline: str
+    digest: str
+    created: str
+    environment: dict[str, Any]
+    protocol: dict[str, Any]
+    cells: list[CellRecord]
+    methods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    published: list[dict[str, Any]] = field(default_factory=list)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str = "results.json") -> RunRecord:
+        """Parse what `to_json` wrote. Raises `UserError` for anything else, or another schema."""
+        try:
+            data = json.loads(text)
+            if data["schema"] != SCHEMA:
+                raise UserError(f"{where} has schema {data['schema']}, this version reads {SCHEMA}", "use the version that wrote it")
+            cells = [_cell(c) for c in data.pop("cells")]
+            return cls(cells=cells, **data)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{where} is not a ptqbench result: {error}", "give a folder that `ptqbench run` wrote") from error
+
+    @classmethod
+    def load(cls, run: Path) -> RunRecord:
+        """Read `run`/results.json (or the file itself)."""
+        path = run / "results.json" if run.is_dir() else run
+        if not path.is_file():
+            raise UserError(f"no results at {run}", "give a folder that `ptqbench run` wrote; it holds results.json")
+        return cls.from_json(path.read_text(encoding="utf-8"), str(path))
+
+
+def _cell(data: dict[str, Any]) -> CellRecord:
+    data = dict(data)
+    data["metrics"] = {name: Number(**value) for name, value in data["metrics"].items()}
+    data["budget"] = Budget(**data["budget"])
+    data["cost"] = {stage: StageCost(**cost) for stage, cost in data["cost"].items()}
+    return CellRecord(**data)
