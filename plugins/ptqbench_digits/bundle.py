@@ -56,8 +56,10 @@ def load_weights(network: nn.Module, folder: Path, name: str) -> nn.Module:
     found = hashlib.sha256(_read(path, folder)).hexdigest()
     expected = read_config(folder, name).get(_CHECKSUM)
     if found != expected:
-        raise UserError(f"{path} is not the file that {name}.json was written for: its SHA-256 is {found}, "
-                        f"expected {expected}", _hint(folder))
+        raise UserError(
+            f"{path} is not the file that {name}.json was written for: its SHA-256 is {found}, expected {expected}",
+            _hint(folder),
+        )
     try:
         network.load_state_dict(load_file(path), strict=True)
     except (SafetensorError, RuntimeError) as error:

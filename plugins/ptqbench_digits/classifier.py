@@ -64,9 +64,7 @@ def train_classifier(settings: ClassifierSettings, report: Report) -> DigitsClas
     generator = torch.Generator().manual_seed(settings.seed)
     train, _ = split()
     images, labels = to_float(digit_images())[train], digit_labels()[train]
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, total_steps=settings.steps + 1)
     for step in range(1, settings.steps + 1):
         chosen = torch.randint(len(images), (settings.batch,), generator=generator)

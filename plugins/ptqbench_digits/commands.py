@@ -14,15 +14,36 @@ def digits() -> None:
 
 
 @digits.command()
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/digits"), show_default=True,
-              help="Folder for weights, configurations and the sample picture.")
-@click.option("--steps", type=click.IntRange(min=1), default=None,
-              help="Optimizer steps, for each network that is trained; default: as for the shipped weights.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of weights, batches, noise.")
-@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True,
-              help="CPU threads; another number rounds differently and so gives slightly different weights.")
-@click.option("--only", type=click.Choice(["all", "denoiser", "classifier"]), default="all", show_default=True,
-              help="Which network to train.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs/digits"),
+    show_default=True,
+    help="Folder for weights, configurations and the sample picture.",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    default=None,
+    help="Optimizer steps, for each network that is trained; default: as for the shipped weights.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of weights, batches, noise."
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="CPU threads; another number rounds differently and so gives slightly different weights.",
+)
+@click.option(
+    "--only",
+    type=click.Choice(["all", "denoiser", "classifier"]),
+    default="all",
+    show_default=True,
+    help="Which network to train.",
+)
 def train(out: Path, steps: int | None, seed: int, threads: int, only: str) -> None:
     """Train the denoiser and the classifier from the digits that scikit-learn ships."""
     from ptqbench_digits.train import run

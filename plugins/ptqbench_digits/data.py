@@ -74,7 +74,7 @@ def to_bytes(images: Tensor) -> Tensor:
 
 
 def split() -> tuple[Tensor, Tensor]:
-    """Indices int64 of the classifier's training (1437) and held-out (360) images: fixed, seeded, stratified by digit."""
+    """Indices int64 of the classifier's training (1437) and held-out (360) images: seeded, stratified by digit."""
     from sklearn.model_selection import train_test_split
 
     labels = _arrays()[1]

@@ -35,7 +35,8 @@ class DenoiserSettings:
 def train_denoiser(settings: DenoiserSettings, report: Report) -> nn.Module:
     """Train on all 1797 images and return the denoiser with averaged weights, in eval mode.
 
-    The result depends on the settings, the library versions and the number of threads, not on the caller's random state.
+    The result depends on the settings, the library versions and the number of threads, not on the caller's random
+    state.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
@@ -99,8 +100,9 @@ def _batches(images: Tensor, size: int, generator: torch.Generator) -> Iterator[
 
 
 def _spread_timesteps(count: int, total: int, generator: torch.Generator) -> Tensor:
-    """Timesteps (count,) int64, uniform over 0..total-1 but one per stratum: the mean loss varies less between batches."""
-    position = (torch.arange(count, dtype=torch.float64) + torch.rand(1, generator=generator, dtype=torch.float64)) / count
+    """Timesteps (count,) int64, uniform over 0..total-1 but one per stratum, so that mean losses vary less."""
+    offset = torch.rand(1, generator=generator, dtype=torch.float64)
+    position = (torch.arange(count, dtype=torch.float64) + offset) / count
     return (position * total).long().clamp(max=total - 1)
 
 

@@ -65,7 +65,12 @@ def _denoiser(out: Path, settings: DenoiserSettings, threads: int, console: Cons
     start = time.perf_counter()
     with _progress("denoiser", settings.steps, console) as report:
         model = train_denoiser(settings, report)
-    seconds = time.perf_counter() - start
+    loss = _write_denoiser(model, settings, threads, out)
+    console.print(f"denoiser: loss {loss:.5f}, {time.perf_counter() - start:.0f} s, in {out}")
+
+
+def _write_denoiser(model: nn.Module, settings: DenoiserSettings, threads: int, out: Path) -> float:
+    """Write the denoiser's bundle and its sample picture; returns the model card's loss."""
     alphas = alphas_cumprod()
     loss = card_loss(model, alphas)
     config = {
@@ -76,7 +81,7 @@ def _denoiser(out: Path, settings: DenoiserSettings, threads: int, console: Cons
     }
     bundle.write(model, config, out, bundle.DENOISER)
     save_grid(to_bytes(ddim(model, alphas, count=64, steps=PICTURE_STEPS, seed=0)), out / PICTURE)
-    console.print(f"denoiser: loss {loss:.5f}, {seconds:.0f} s, in {out}")
+    return loss
 
 
 def _parameters(model: nn.Module) -> int:

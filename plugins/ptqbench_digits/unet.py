@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
-
-if TYPE_CHECKING:
-    from diffusers import UNet2DModel
+from torch import Tensor, nn
 
 UNET_CONFIG: dict[str, Any] = {
     "sample_size": 16,
@@ -25,12 +22,13 @@ UNET_CONFIG: dict[str, Any] = {
 SCHEDULE: dict[str, Any] = {"kind": "linear", "timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02}
 
 
-def build_unet(config: dict[str, Any] | None = None) -> UNet2DModel:
+def build_unet(config: dict[str, Any] | None = None) -> nn.Module:
     """A UNet2DModel with fresh weights from the global random state; `config` defaults to `UNET_CONFIG`."""
     from diffusers import UNet2DModel  # slow to import: only when a network is needed
 
     arguments = dict(UNET_CONFIG if config is None else config)
-    return UNet2DModel(**{key: tuple(v) if isinstance(v, list) else v for key, v in arguments.items()})
+    network = UNet2DModel(**{key: tuple(v) if isinstance(v, list) else v for key, v in arguments.items()})
+    return cast(nn.Module, network)  # diffusers' own annotations hide the base class
 
 
 def alphas_cumprod(schedule: dict[str, Any] | None = None) -> Tensor:

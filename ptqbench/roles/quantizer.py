@@ -28,8 +28,8 @@ class Quantizer(nn.Module, ABC):
     """One instance per (site, partition). Built as `Class(options, spec=..., layout=..., estimator=...)`.
 
     `estimator()` returns a fresh range estimator for one slot. Life cycle: `observe` any number of times, `freeze`, then
-    `forward`; a reconstruction sets `learning` for the units it fits and calls `harden` at the end. Everything between
-    `freeze` and `harden` is differentiable in the tensors that `learnable` names.
+    `forward`; while a unit is fitted, between `begin_learning` and `harden`, the forward pass is twice differentiable in
+    the tensors that `learnable` names.
     """
 
     def __init__(
@@ -55,8 +55,12 @@ class Quantizer(nn.Module, ABC):
         """Fake-quantize x. Refuses to run before `freeze`."""
 
     def learnable(self) -> Sequence[ParamGroup]:
-        """The trainables, by attribute name; none by default."""
+        """What can be trained, by attribute name; none by default."""
         return ()
+
+    def begin_learning(self, x: Tensor | None) -> None:
+        """Reconstruction of this site starts: create the trainables; `x` is the weight for a weight quantizer."""
+        self.learning = True
 
     def penalty(self, progress: float, params: Mapping[str, Tensor] | None = None) -> Tensor | None:
         """Regulariser at `progress` in [0, 1] of the optimisation (a scalar), or None."""

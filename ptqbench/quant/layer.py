@@ -1,0 +1,197 @@
+"""A quantized layer: a convolution or linear layer as a list of input-channel partitions, each with its own grids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ptqbench.errors import CellFailedError
+from ptqbench.quant.grid import Layout, QuantSpec
+from ptqbench.quant.plan import LayerPlan
+from ptqbench.roles.quantizer import Quantizer
+
+
+class QuantizerFactory(Protocol):
+    """Builds quantizers for a cell: one call for each site and partition."""
+
+    def weight(self, spec: QuantSpec, layout: Layout) -> Quantizer: ...
+
+    def activation(self, spec: QuantSpec, layout: Layout) -> Quantizer: ...
+
+
+@dataclass
+class StepContext:
+    """Which sampling step each sample of the current batch is at: `step` (B,) in [0, steps)."""
+
+    steps: int = 1
+    step: Tensor | None = None
+
+    def group(self, groups: int) -> Tensor | None:
+        """The step group of each sample when steps are divided into equal ranges; None if parameters are shared."""
+        if groups == 1 or self.step is None:
+            return None
+        return self.step * groups // self.steps
+
+
+class Partition(nn.Module):
+    """A contiguous range of input channels with a weight and an activation quantizer (either may be absent)."""
+
+    def __init__(self, start: int, stop: int, weight: Quantizer | None, activation: Quantizer | None) -> None:
+        super().__init__()
+        self.start, self.stop = start, stop
+        self.weight = weight
+        self.activation = activation
+
+
+class QuantLayer(nn.Module):
+    """Wraps a Conv1d, Conv2d or Linear; quantizes its input and its weight in simulation. The bias stays as it is.
+
+    `baked` holds the quantized weight whenever no weight quantizer of the layer is learning, so that sampling with
+    quantized weights costs what full precision costs.
+    """
+
+    baked: Tensor
+
+    def __init__(self, inner: nn.Module, plan: LayerPlan, factory: QuantizerFactory, context: StepContext) -> None:
+        super().__init__()
+        self.inner = inner
+        self.plan = plan
+        self.context = context
+        self.quantize_activations = False
+        self.observe_activations = False
+        self.parts = nn.ModuleList(self._partitions(factory))
+        self.register_buffer("baked", torch.empty(0), persistent=False)
+
+    def _partitions(self, factory: QuantizerFactory) -> list[Partition]:
+        inner, plan = self.inner, self.plan
+        channels = int(self.weight.shape[1])
+        widths = plan.partitions or (channels,)
+        if sum(widths) != channels or (len(widths) > 1 and getattr(inner, "groups", 1) != 1):
+            raise CellFailedError(f"{plan.name}: partitions {widths} do not divide its {channels} input channels")
+        weight_layout = Layout(0 if plan.weight and plan.weight.per == "channel" else None)
+        channel_axis = -1 if isinstance(inner, nn.Linear) else 1
+        act_layout = Layout(channel_axis if plan.activation and plan.activation.per == "channel" else None)
+        parts, start = [], 0
+        for width in widths:
+            weight = factory.weight(plan.weight, weight_layout) if plan.weight else None
+            activation = factory.activation(plan.activation, act_layout) if plan.activation else None
+            parts.append(Partition(start, start + width, weight, activation))
+            start += width
+        return parts
+
+    @property
+    def weight(self) -> Tensor:
+        """The full-precision weight (library code reads its dtype)."""
+        return self.inner.weight  # type: ignore[return-value]
+
+    @property
+    def bias(self) -> Tensor | None:
+        return self.inner.bias  # type: ignore[return-value]
+
+    def partitions(self) -> list[Partition]:
+        return list(self.parts)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, *_: object) -> Tensor:
+        return self._apply_to(self._input(x), self._weight())
+
+    def _input(self, x: Tensor) -> Tensor:
+        if not (self.quantize_activations or self.observe_activations) or self.plan.activation is None:
+            return x
+        group = self.context.group(self.plan.activation.steps)
+        axis = -1 if isinstance(self.inner, nn.Linear) else 1
+        pieces = []
+        for part in self.partitions():
+            piece = x if len(self.parts) == 1 else x.narrow(axis, part.start, part.stop - part.start)
+            if self.observe_activations:
+                part.activation.observe(piece, group)  # type: ignore[union-attr]
+            pieces.append(part.activation(piece, group) if self.quantize_activations else piece)  # type: ignore[misc]
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=axis)
+
+    def _weight(self) -> Tensor:
+        if self.plan.weight is None:
+            return self.weight
+        return self.baked if self.baked.numel() else self._soft_weight()
+
+    def _soft_weight(self) -> Tensor:
+        pieces = [p.weight(self.weight[:, p.start : p.stop]) for p in self.partitions()]  # type: ignore[misc]
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+
+    def _apply_to(self, x: Tensor, weight: Tensor) -> Tensor:
+        if isinstance(self.inner, nn.Linear):
+            return F.linear(x, weight, self.bias)
+        return self.inner._conv_forward(x, weight, self.bias)  # type: ignore[operator]
+
+    def find_weight_grids(self) -> None:
+        """Ranges of all weight partitions, then rounding to nearest until something better is learned."""
+        for part in self.partitions():
+            if part.weight is not None:
+                part.weight.observe(self.weight[:, part.start : part.stop])
+                part.weight.freeze()
+        self.bake()
+
+    @torch.no_grad()
+    def bake(self) -> None:
+        """Compute the quantized weight once."""
+        if self.plan.weight is not None:
+            self.baked = self._soft_weight().detach()
+
+    def begin_learning(self, kinds: frozenset[str]) -> None:
+        """Let the quantizers whose trainables are of these kinds learn."""
+        for part in self.partitions():
+            if part.weight is not None and _learns(part.weight, kinds):
+                part.weight.begin_learning(self.weight[:, part.start : part.stop])
+                self.baked = torch.empty(0)
+            if part.activation is not None and self.quantize_activations and _learns(part.activation, kinds):
+                part.activation.begin_learning(None)
+
+    def end_learning(self) -> None:
+        """Harden everything that was learning and bake the weight."""
+        for part in self.partitions():
+            for quantizer in (part.weight, part.activation):
+                if quantizer is not None and quantizer.learning:
+                    quantizer.harden()
+        self.bake()
+
+    def export_weight(self) -> dict[str, Tensor]:
+        """Codes, scales and zero points by partition: "0.codes", "0.scale", ..."""
+        return {
+            f"{i}.{key}": value
+            for i, part in enumerate(self.partitions())
+            if part.weight is not None
+            for key, value in part.weight.export(self.weight[:, part.start : part.stop]).items()
+        }
+
+    def export_activation(self) -> dict[str, Tensor]:
+        return {
+            f"{i}.{key}": value
+            for i, part in enumerate(self.partitions())
+            if part.activation is not None
+            for key, value in part.activation.export().items()
+        }
+
+    def restore_weight(self, state: Mapping[str, Tensor]) -> None:
+        """Rebuild the baked weight from codes: s * (code - z)."""
+        pieces = []
+        for i, part in enumerate(self.partitions()):
+            if part.weight is None:
+                return
+            part.weight.restore({"scale": state[f"{i}.scale"], "zero_point": state[f"{i}.zero_point"]})
+            codes = state[f"{i}.codes"].to(self.weight.dtype)
+            spread = part.weight.layout.spread
+            scale, zero_point = (spread(state[f"{i}.{key}"], codes, None) for key in ("scale", "zero_point"))
+            pieces.append((codes - zero_point) * scale)
+        self.baked = torch.cat(pieces, dim=1)
+
+    def restore_activation(self, state: Mapping[str, Tensor]) -> None:
+        for i, part in enumerate(self.partitions()):
+            if part.activation is not None:
+                part.activation.restore({"scale": state[f"{i}.scale"], "zero_point": state[f"{i}.zero_point"]})
+
+
+def _learns(quantizer: Quantizer, kinds: frozenset[str]) -> bool:
+    return any(group.kind in kinds for group in quantizer.learnable())

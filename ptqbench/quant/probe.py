@@ -1,0 +1,79 @@
+"""One forward pass with hooks: which layers exist, in which order they run, and what made their inputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from ptqbench.quant.plan import LayerProbe, Probe
+
+QUANTIZABLE = (nn.Conv2d, nn.Conv1d, nn.Linear)
+
+
+class _CatRecorder(TorchFunctionMode):
+    """Remembers which tensors came out of a concatenation along channels, and of which widths.
+
+    The tensors are kept alive, so that an `id` cannot be reused while the pass runs.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.widths: dict[int, tuple[int, ...]] = {}
+        self.alive: list[Tensor] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func in (torch.cat, torch.concat, torch.concatenate):
+            tensors = args[0]
+            dim = args[1] if len(args) > 1 else (kwargs or {}).get("dim", 0)
+            if dim % out.dim() == 1 and out.dim() > 2:
+                self.widths[id(out)] = tuple(int(t.shape[1]) for t in tensors)
+                self.alive.append(out)
+        return out
+
+
+def probe_denoiser(denoiser: nn.Module, call: Callable[[], Any], x: Tensor) -> Probe:
+    """Run `call()`, which evaluates `denoiser` on input `x` (B, C, H, W), and report its quantizable layers.
+
+    Layers that are not called do not appear: nothing could calibrate them. A layer called twice appears at its first call.
+    """
+    layers: dict[str, LayerProbe] = {}
+    calls: dict[str, None] = {}
+    handles = []
+    with _CatRecorder() as cats, torch.no_grad():
+
+        def enter(name: str, module: nn.Module) -> Callable[..., None]:
+            def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+                if not isinstance(module, QUANTIZABLE) or name in layers:
+                    return
+                inp = args[0] if args else kwargs["input"]
+                layers[name] = LayerProbe(
+                    name=name,
+                    kind=type(module).__name__,
+                    weight_shape=tuple(module.weight.shape),
+                    macs=_macs(module, out, batch=x.shape[0]),
+                    cat=cats.widths.get(id(inp), ()),
+                    reads_input=inp is x or inp.data_ptr() == x.data_ptr(),
+                )
+
+            return hook
+
+        for name, module in denoiser.named_modules():
+            handles.append(module.register_forward_pre_hook(lambda *_, n=name: calls.setdefault(n, None)))
+            handles.append(module.register_forward_hook(enter(name, module), with_kwargs=True))
+        try:
+            call()
+        finally:
+            for handle in handles:
+                handle.remove()
+    return Probe(tuple(layers.values()), tuple(calls))
+
+
+def _macs(module: nn.Module, out: Tensor, batch: int) -> int:
+    """Multiply-accumulates of a convolution or linear layer for one sample: outputs times fan-in."""
+    return out.numel() // batch * math.prod(module.weight.shape[1:])  # type: ignore[union-attr,arg-type]

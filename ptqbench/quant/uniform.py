@@ -1,0 +1,95 @@
+"""The uniform affine quantizer that first-party quantizers build on: ranges from an estimator, then a fixed grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ptqbench.errors import CellFailedError
+from ptqbench.quant.grid import codes_of, fake_quantize
+from ptqbench.roles.quantizer import Quantizer
+
+
+class UniformQuantizer(Quantizer):
+    """Scale and zero point (K, G) for K step groups and G rows, from one range estimator per step group."""
+
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, options: Any, **context: Any) -> None:
+        super().__init__(options, **context)
+        self._estimators = [self.estimator() for _ in range(self.spec.steps)]
+        self._observed = [False] * self.spec.steps
+        self.register_buffer("scale", torch.empty(0))
+        self.register_buffer("zero_point", torch.empty(0))
+
+    @property
+    def frozen(self) -> bool:
+        return self.scale.numel() > 0
+
+    def observe(self, x: Tensor, group: Tensor | None = None) -> None:
+        x = x.detach()
+        if self.spec.steps == 1:
+            self._see(0, x)
+            return
+        if group is None:
+            raise ValueError("a quantizer with parameters per step observed values without a step")
+        rows = group.repeat_interleave(x.shape[0] // group.shape[0])
+        for slot in rows.unique().tolist():
+            self._see(slot, x[rows == slot])
+
+    def _see(self, slot: int, x: Tensor) -> None:
+        self._estimators[slot].observe(self.layout.rows(x))
+        self._observed[slot] = True
+
+    def freeze(self) -> None:
+        missing = [slot for slot, seen in enumerate(self._observed) if not seen]
+        if missing:
+            raise CellFailedError(
+                f"no values were observed for {'step group ' + str(missing) if self.spec.steps > 1 else 'this site'}",
+                "calibrate on samples of every step group, or use fewer groups",
+            )
+        grids = [estimator.grid() for estimator in self._estimators]
+        self._set(torch.stack([g[0] for g in grids]), torch.stack([g[1] for g in grids]))
+        self._estimators = []
+
+    def _set(self, scale: Tensor, zero_point: Tensor) -> None:
+        """Install the grid; subclasses that learn the scale override this."""
+        self.scale, self.zero_point = scale, zero_point
+
+    def _grid(self, x: Tensor, group: Tensor | None) -> tuple[Tensor, Tensor]:
+        if not self.frozen:
+            raise CellFailedError("a quantizer ran before its range was found", "observe and freeze it first")
+        spread = self.layout.spread
+        return spread(self.scale, x, group), spread(self.zero_point, x, group)
+
+    def forward(self, x: Tensor, group: Tensor | None = None) -> Tensor:
+        if self.scale.numel() == 1 and not torch.is_grad_enabled() and x.dtype == torch.float32:
+            return self._fused(x)
+        scale, zero_point = self._grid(x, group)
+        return fake_quantize(x, scale, zero_point, self.spec.levels)
+
+    def _fused(self, x: Tensor) -> Tensor:
+        """One pass over memory instead of six; differs from `fake_quantize` only where x / s is a rounding tie."""
+        levels = self.spec.levels
+        scale, zero_point = self.scale.detach().reshape(1), self.zero_point.reshape(1).to(torch.int32)
+        return torch.fake_quantize_per_tensor_affine(x, scale, zero_point, levels.low, levels.high)
+
+    def export(self, x: Tensor | None = None) -> dict[str, Tensor]:
+        state = {"scale": self.scale.detach().clone(), "zero_point": self.zero_point.clone()}
+        if x is not None:
+            state["codes"] = self.codes(x)
+        return state
+
+    def codes(self, x: Tensor) -> Tensor:
+        """Integer codes of x under the finished grid."""
+        scale, zero_point = self._grid(x, None)
+        return codes_of(x, scale.detach(), zero_point, self.spec.levels)
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self._set(state["scale"], state["zero_point"])
+        self._estimators = []
+        self.harden()
