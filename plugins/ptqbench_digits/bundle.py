@@ -17,7 +17,6 @@ SHIPPED = Path(__file__).parent / "weights"
 DENOISER = "denoiser"
 CLASSIFIER = "classifier"
 _CHECKSUM = "weights_sha256"
-_REMEDY = "restore the shipped files (reinstall or check out plugins/ptqbench_digits/weights), or write new ones with "
 
 
 def folder_of(option: str) -> Path:
@@ -86,7 +85,9 @@ def _config(folder: Path, name: str) -> Path:
 
 
 def _hint(folder: Path) -> str:
-    return f"{_REMEDY}`ptqbench digits train --out {folder}`"
+    if folder == SHIPPED:
+        return "restore the shipped files: reinstall ptqbench, or check the folder ptqbench_digits/weights out again"
+    return f"write the files anew with `ptqbench digits train --out {folder}`, or leave `folder` empty for the shipped ones"
 
 
 def _read(path: Path, folder: Path) -> bytes:

@@ -41,9 +41,15 @@ class Metric(ABC):
         self.options = options
 
     @abstractmethod
-    def names(self) -> list[str]:
-        """Names of the numbers that `compute` returns, in column order; each says its reference ("fd@data")."""
+    def names(self, feature_name: str) -> list[str]:
+        """Names of the numbers that `compute` may return, in column order.
+
+        Each says its reference, and one on features the extractor `feature_name`: "psnr@fp", "fd-digits@data".
+        """
 
     @abstractmethod
     def compute(self, evidence: Evidence) -> Mapping[str, MetricValue]:
-        """The numbers of one cell."""
+        """The numbers of one cell, by name. A name that does not apply to this cell is left out.
+
+        Raises `CellFailedError` where a number would be meaningless (too few images, values that are not finite).
+        """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,13 +15,19 @@ Conditions = Mapping[str, Tensor]
 """Per-sample conditions, each (N, ...); empty for an unconditional model."""
 
 
+def unconditional(ids: Sequence[int]) -> Conditions:
+    """The conditions of a model that has none."""
+    return {}
+
+
 @dataclass
 class DiffusionModel:
     """A full-precision diffusion model as the engine sees it.
 
     `predict(denoiser, x, t, cond)` returns the noise prediction (N, C, H, W) for x (N, C, H, W), t (N,) int64; it gets the
     denoiser passed in, because the engine calls it with quantized copies as well. `alphas_cumprod` is the training noise
-    schedule, (T,) float64. `decode(x0)` maps final latents to images (N, C', H', W') in [-1, 1].
+    schedule, (T,) float64. `decode(x0)` maps final latents to images (N, C', H', W') in [-1, 1]. `conditions(ids)` gives the
+    conditions of images by id, the same for every method.
     """
 
     denoiser: nn.Module
@@ -29,6 +35,7 @@ class DiffusionModel:
     alphas_cumprod: Tensor
     shape: tuple[int, int, int]
     decode: Callable[[Tensor], Tensor]
+    conditions: Callable[[Sequence[int]], Conditions] = unconditional
 
 
 class ModelSource(ABC):

@@ -1,0 +1,1 @@
+"""The stages of a comparison: trajectories, calibration set, quantization of a cell, images, measurement."""

@@ -1,0 +1,142 @@
+"""A content-keyed store of stage results. Everything is written to a temporary name and renamed, so a kill leaves no half."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ptqbench.results.record import StageCost
+
+
+def content_key(*parts: Any) -> str:
+    """SHA-256 (hex, 32 digits) of the canonical JSON of `parts`: what a stage read, which names its result."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary name in the same folder that becomes `path` when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The folder of one stage result; files in it are complete or absent."""
+
+    path: Path
+
+    def has(self, name: str) -> bool:
+        return (self.path / name).is_file()
+
+    def save_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        with atomic(self.path / name) as temporary:
+            save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary)
+
+    def load_tensors(self, name: str) -> dict[str, Tensor]:
+        return load_file(self.path / name)
+
+    def save_json(self, name: str, data: Any) -> None:
+        with atomic(self.path / name) as temporary:
+            temporary.write_text(json.dumps(data), encoding="utf-8")
+
+    def load_json(self, name: str) -> Any:
+        return json.loads((self.path / name).read_text(encoding="utf-8"))
+
+
+class Cache:
+    """Stage results under `root`/<stage>/<key>, shared by all runs and safe for several processes.
+
+    A stage is computed under a lock of its key: a second process that needs the same result waits and then reads it. The
+    lock falls with the process, also when it is killed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def entry(self, stage: str, key: str) -> Entry:
+        return Entry(self.root / stage / key)
+
+    @contextlib.contextmanager
+    def locked(self, stage: str, key: str) -> Iterator[Entry]:
+        """The entry while no other process works on it."""
+        entry = self.entry(stage, key)
+        entry.path.mkdir(parents=True, exist_ok=True)
+        with FileLock(entry.path / ".lock"):
+            yield entry
+
+
+class Costs:
+    """What each stage took, measured when it was computed and remembered with its result."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, StageCost] = {}
+
+    @contextlib.contextmanager
+    def measure(self, stage: str, entry: Entry) -> Iterator[None]:
+        """Time a computation; what an interrupted attempt took before is added, since its finished parts are reused."""
+        reset_peak_memory()
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            cost = StageCost(time.perf_counter() - start, peak_memory_mib())
+            if entry.has("cost.json"):
+                before = StageCost(**entry.load_json("cost.json"))
+                cost = StageCost(cost.seconds + before.seconds, max(cost.peak_mib, before.peak_mib))
+            entry.save_json("cost.json", {"seconds": cost.seconds, "peak_mib": cost.peak_mib})
+            self.stages[stage] = cost
+
+    def recall(self, stage: str, entry: Entry) -> None:
+        """Note the cost of a result that was read from the cache."""
+        if entry.has("cost.json"):
+            self.stages[stage] = StageCost(**entry.load_json("cost.json"), cached=True)
+
+
+def cached_tensors(
+    cache: Cache, costs: Costs, stage: str, key: str, make: Callable[[Entry], Mapping[str, Tensor]]
+) -> dict[str, Tensor]:
+    """The tensors of a stage, from the cache or from `make(entry)`; `make` may keep resumable parts in the entry."""
+    with cache.locked(stage, key) as entry:
+        if entry.has("result.safetensors"):
+            costs.recall(stage, entry)
+        else:
+            with costs.measure(stage, entry):
+                entry.save_tensors("result.safetensors", make(entry))
+        return entry.load_tensors("result.safetensors")
+
+
+def reset_peak_memory() -> None:
+    """Start a new high-water mark of resident memory where the system allows it (Linux); elsewhere the mark is global."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory_mib() -> float:
+    """High-water mark of this process's resident memory in MiB."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

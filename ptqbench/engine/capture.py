@@ -1,0 +1,144 @@
+"""What units see and produce: inputs and outputs of submodules over the calibration set, captured by hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from ptqbench.errors import CellFailedError
+
+Run = Callable[[range], None]
+"""Evaluates a denoiser on a range of calibration samples."""
+
+
+class _Reached(BaseException):
+    """Raised by a hook to end a forward pass once everything wanted has been seen; never leaves this module."""
+
+
+@dataclass
+class Recording:
+    """Tensors of one kind (the inputs, or the outputs, of one module), sample by sample.
+
+    Leaves whose first axis is the batch are stacked over all samples; everything else is kept from the first call.
+    """
+
+    leaves: list[Any] = field(default_factory=list)
+    spec: Any = None
+    stacked: list[bool] = field(default_factory=list)
+    filled: int = 0
+
+    def add(self, value: Any, batch: range, total: int) -> None:
+        leaves, spec = tree_flatten(value)
+        size = len(batch)
+        if not self.leaves:
+            self.spec = spec
+            self.stacked = [isinstance(leaf, Tensor) and leaf.dim() > 0 and leaf.shape[0] == size for leaf in leaves]
+            self.leaves = [
+                torch.empty((total, *leaf.shape[1:]), dtype=leaf.dtype, device="cpu") if stack else leaf
+                for leaf, stack in zip(leaves, self.stacked, strict=True)
+            ]
+        for store, leaf, stack in zip(self.leaves, leaves, self.stacked, strict=True):
+            if stack:
+                store[batch.start : batch.stop] = leaf
+        self.filled += size
+
+    def take(self, index: Tensor, device: torch.device) -> Any:
+        """The structure for samples `index`, on `device`."""
+        leaves = [
+            leaf[index].to(device) if stack else leaf for leaf, stack in zip(self.leaves, self.stacked, strict=True)
+        ]
+        return tree_unflatten(leaves, self.spec)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [leaf for leaf, stack in zip(self.leaves, self.stacked, strict=True) if stack]
+
+    @property
+    def bytes_per_sample(self) -> int:
+        return sum(t[0].numel() * t.element_size() for t in self.tensors)
+
+
+@torch.no_grad()
+def record(run: Run, modules: Mapping[str, nn.Module], *, total: int, batch: int, inputs: bool, outputs: bool) -> dict[
+    str, tuple[Recording, Recording]
+]:
+    """Inputs and outputs of the first call of each module over `total` samples, `batch` at a time.
+
+    A pass ends as soon as the last of the modules has been seen. Raises `CellFailedError` for a module that never runs.
+    """
+    records = {name: (Recording(), Recording()) for name in modules}
+    for piece in _pieces(total, batch):
+        _one_pass(run, modules, records, piece, total, inputs=inputs, outputs=outputs)
+    return records
+
+
+def _pieces(total: int, batch: int) -> Iterator[range]:
+    return (range(start, min(start + batch, total)) for start in range(0, total, batch))
+
+
+def _one_pass(
+    run: Run,
+    modules: Mapping[str, nn.Module],
+    records: Mapping[str, tuple[Recording, Recording]],
+    piece: range,
+    total: int,
+    *,
+    inputs: bool,
+    outputs: bool,
+) -> None:
+    waiting = set(modules)
+    handles = []
+
+    def before(name: str) -> Callable[..., None]:
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if name in waiting and inputs:
+                records[name][0].add((args, kwargs), piece, total)
+            if not outputs:
+                done(name)
+
+        return hook
+
+    def after(name: str) -> Callable[..., None]:
+        def hook(_: nn.Module, args: Any, out: Any) -> None:
+            if name in waiting:
+                records[name][1].add(out if isinstance(out, tuple) else (out,), piece, total)
+            done(name)
+
+        return hook
+
+    def done(name: str) -> None:
+        waiting.discard(name)
+        if not waiting:
+            raise _Reached
+
+    for name, module in modules.items():
+        handles.append(module.register_forward_pre_hook(before(name), with_kwargs=True))
+        if outputs:
+            handles.append(module.register_forward_hook(after(name)))
+    try:
+        run(piece)
+    except _Reached:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+    if waiting:
+        raise CellFailedError(f"never called during a forward pass: {', '.join(sorted(waiting))}", "leave them out of the units")
+
+
+def groups_within(sizes: Mapping[str, int], budget: int) -> list[list[str]]:
+    """Consecutive names whose sizes (bytes) sum to at most `budget`; a single larger one stands alone."""
+    groups: list[list[str]] = []
+    used = 0
+    for name, size in sizes.items():
+        if not groups or used + size > budget:
+            groups.append([])
+            used = 0
+        groups[-1].append(name)
+        used += size
+    return groups

@@ -1,0 +1,31 @@
+"""Named random streams: adding a plugin never shifts another's draws, and image i's noise depends on (seed, i) alone.
+
+All streams are CPU generators, so that results do not depend on the device, the batch size or the number of workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor
+
+
+def stream(seed: int, name: str, *scope: object) -> Generator:
+    """A generator that is a function of the seed, a name such as "weighter/gacq", and a scope such as the unit's name."""
+    text = "\x1f".join([str(seed), name, *map(str, scope)])
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+    return Generator().manual_seed(number & (2**63 - 1))
+
+
+class NoiseSource:
+    """Noise of a block of images: each id has its own stream, read once for x_T and once per stochastic step."""
+
+    def __init__(self, seed: int, block: str, ids: Sequence[int], shape: tuple[int, ...]) -> None:
+        self._streams = [stream(seed, block, i) for i in ids]
+        self._shape = shape
+
+    def draw(self) -> Tensor:
+        """Standard normal noise (len(ids), *shape), the next draw of every id's stream."""
+        return torch.stack([torch.randn(self._shape, generator=g) for g in self._streams])

@@ -1,0 +1,21 @@
+"""Help with misspelt names."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that resembles `name` most, or "" if none does; case is ignored."""
+    by_lower = {item.lower(): item for item in known}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    return by_lower[close[0]] if close else ""
+
+
+def suggest(name: str, known: Iterable[str], what: str = "allowed") -> str:
+    """A remedy in one sentence: the nearest name if there is one, then everything there is."""
+    names = sorted(set(known))
+    close = nearest(name, names)
+    guess = f'did you mean "{close}"? ' if close else ""
+    return f"{guess}{what}: {', '.join(names)}" if names else f"{guess}there is none"

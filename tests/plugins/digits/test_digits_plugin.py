@@ -1,0 +1,75 @@
+"""Registration, and the command that trains."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from ptqbench_digits import DigitsOptions, ptqbench_commands, ptqbench_features, ptqbench_models
+from ptqbench_digits.assess import frechet_distance
+from ptqbench_digits.commands import digits
+from ptqbench_digits.sampling import uniform_timesteps
+
+CPU = torch.device("cpu")
+
+
+def test_registering_does_not_import_heavy_packages() -> None:
+    code = (
+        "import sys, ptqbench_digits as p; p.ptqbench_models(); p.ptqbench_features(); p.ptqbench_commands(); "
+        "sys.exit(','.join({'torch', 'diffusers', 'sklearn', 'numpy', 'safetensors'} & set(sys.modules)) or 0)"
+    )
+    environment_path = [path for path in sys.path if path]
+    start = f"import sys; sys.path[:0] = {environment_path!r}; "
+    done = subprocess.run([sys.executable, "-c", start + code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_components_load_their_classes() -> None:
+    (model,) = ptqbench_models()
+    (features,) = ptqbench_features()
+    assert (model.name, features.name) == ("digits", "digits")
+    assert len(model.create().fingerprint()) == 64
+    assert features.create().fingerprint() != model.create().fingerprint()
+
+
+def test_train_writes_files_that_load_and_repeats_itself(tmp_path: Path) -> None:
+    (group,) = ptqbench_commands()
+    threads = torch.get_num_threads()
+    first, second = tmp_path / "first", tmp_path / "second"
+    arguments = ["train", "--steps", "2", "--threads", "2"]
+    result = CliRunner().invoke(group, [*arguments, "--out", str(first)], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert result.stdout == ""
+    assert torch.get_num_threads() == threads
+    names = ["classifier.json", "classifier.safetensors", "denoiser.json", "denoiser.safetensors", "samples.png"]
+    assert sorted(path.name for path in first.iterdir()) == names
+    options = DigitsOptions(folder=str(first))
+    model = ptqbench_models()[0].create(options).load(CPU)
+    assert model.predict(model.denoiser, torch.zeros(1, 1, 16, 16), torch.tensor([9]), {}).shape == (1, 1, 16, 16)
+    ptqbench_features()[0].create(options).prepare(CPU)
+    CliRunner().invoke(group, [*arguments, "--out", str(second), "--only", "classifier"], catch_exceptions=False)
+    assert sorted(path.name for path in second.iterdir()) == names[:2]
+    assert (first / "classifier.json").read_bytes() == (second / "classifier.json").read_bytes()
+
+
+def test_assess_prints_figures() -> None:
+    result = CliRunner().invoke(digits, ["assess", "--steps", "2", "--count", "100"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert '"distance_samples_data"' in result.stdout
+
+
+def test_uniform_timesteps_span_the_schedule() -> None:
+    steps = uniform_timesteps(1000, 20)
+    assert (steps[0], steps[-1], len(set(steps))) == (999, 0, 20)
+
+
+def test_frechet_distance_of_shifted_and_scaled_gaussians() -> None:
+    x = torch.randn(500, 3, generator=torch.Generator().manual_seed(0))
+    assert frechet_distance(x, x) == pytest.approx(0.0, abs=1e-9)
+    assert frechet_distance(x, x + 2.0) == pytest.approx(12.0, rel=1e-5)
+    centred = x - x.mean(dim=0)
+    assert frechet_distance(centred, 2.0 * centred) == pytest.approx(float(centred.double().T.cov().trace()), rel=1e-5)
