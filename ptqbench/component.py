@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -28,7 +29,8 @@ class Component:
 
     `target` is "package.module:Class", imported when a recipe uses the component; a single-file plugin may give the class
     itself. `traits` are words that the recipe check combines, for example a reconstruction with the trait "closed-form"
-    refuses a weighter with the trait "learned". `deviations` lists where this code differs from the paper.
+    refuses a weighter with the trait "learned". `deviations` lists where this code differs from the paper. `defaults` names
+    components of other roles that are used when a recipe names none, for example {"partitioner": "blocks"}.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Component:
     paper: str = ""
     deviations: tuple[str, ...] = ()
     traits: frozenset[str] = frozenset()
+    defaults: Mapping[str, str] = field(default_factory=dict)
     version: int = 1
 
     def load(self) -> type:

@@ -1,4 +1,4 @@
-"""Help with misspelt names."""
+"""Words for roles, and help with misspelt names."""
 
 from __future__ import annotations
 
@@ -19,3 +19,22 @@ def suggest(name: str, known: Iterable[str], what: str = "allowed") -> str:
     close = nearest(name, names)
     guess = f'did you mean "{close}"? ' if close else ""
     return f"{guess}{what}: {', '.join(names)}" if names else f"{guess}there is none"
+
+
+_ROLE_WORDS = {
+    "range": "range estimator",
+    "pass": "plan pass",
+    "model": "model source",
+    "features": "feature extractor",
+}
+
+
+def role_words(role: str) -> str:
+    """A role's name as a noun, for example "weight quantizer" for "weight-quantizer"."""
+    return _ROLE_WORDS.get(role, role.replace("-", " "))
+
+
+def with_article(role: str) -> str:
+    """The same with "a" or "an"."""
+    words = role_words(role)
+    return f"an {words}" if words[0] in "aeiou" else f"a {words}"

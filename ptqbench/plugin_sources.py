@@ -20,15 +20,16 @@ from ptqbench.errors import PluginError
 T = TypeVar("T")
 
 _HERE = Path(__file__).parent
-_MACHINERY = (str(Path(importlib.__file__).parent), str(_HERE / "plugins.py"), str(_HERE / "plugin_sources.py"), "<frozen")
+_OURS = tuple(str(_HERE / name) for name in ("plugins.py", "plugin_sources.py", "plugin_checks.py"))
+_MACHINERY = (str(Path(importlib.__file__).parent), "<frozen", *_OURS)
 
 
 @dataclass(frozen=True)
 class PluginInfo:
     """A plugin's name and origin.
 
-    `distribution` is an installed distribution's name, or the file's path for a single-file plugin, whose `digest` is the
-    file's SHA-256. `module` is where its hooks live.
+    `distribution` is an installed distribution's name, or the file's path for a single-file plugin, whose `digest` is
+    the file's SHA-256. `module` is where its hooks live.
     """
 
     name: str
@@ -66,7 +67,7 @@ def info_of(entry: EntryPoint, name: str) -> PluginInfo:
 
 
 def quietly(call: Callable[[], T]) -> T:
-    """Run a plugin's code with stdout sent to stderr, because stdout belongs to results; `sys.exit` becomes an error."""
+    """Run a plugin's code with stdout sent to stderr, as stdout belongs to results; `sys.exit` becomes an error."""
     with contextlib.redirect_stdout(sys.stderr):
         try:
             return call()
@@ -96,7 +97,7 @@ def read_plugin_file(path: Path) -> PluginInfo:
     """Name, module name and digest of a single-file plugin. Raises `PluginError` if there is no such Python file."""
     path = path.resolve()
     if path.is_dir():
-        raise PluginError(f"plugin file {path} is a folder", "name the .py file; a package is installed and found by itself")
+        raise PluginError(f"plugin file {path} is a folder", "name a .py file; an installed package is found anyway")
     if not path.is_file():
         raise PluginError(f"plugin file {path} does not exist", "paths in a recipe are relative to the recipe's folder")
     if path.suffix != ".py":
@@ -112,18 +113,21 @@ def read_plugin_file(path: Path) -> PluginInfo:
 
 
 def import_file(info: PluginInfo) -> ModuleType:
-    """Import a single-file plugin under its own module name, so that it can shadow nothing; once per content and place."""
+    """Import a single-file plugin, once per content and place, under a module name of its own that shadows nothing.
+
+    The source is compiled here because a cached .pyc may be older than an edit within the same second.
+    """
     if info.module in sys.modules:
         return sys.modules[info.module]
     spec = importlib.util.spec_from_file_location(info.module, info.path)
-    if spec is None or spec.loader is None:
+    if spec is None or info.path is None:
         raise PluginError(f"plugin file {info.path} cannot be imported")
     module = importlib.util.module_from_spec(spec)
     sys.modules[info.module] = module
     try:
-        spec.loader.exec_module(module)
+        exec(compile(info.path.read_bytes(), str(info.path), "exec"), module.__dict__)
     except BaseException:
-        del sys.modules[info.module]
+        sys.modules.pop(info.module, None)
         raise
     return module
 

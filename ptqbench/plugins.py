@@ -1,8 +1,8 @@
 """The plugin manager: finds plugins, keeps a broken one from hurting the rest, and resolves component names.
 
-Plugins are entry points of the group "ptqbench", and single files that a recipe or a command names. pluggy holds the hook
-implementations; it is called once per plugin, when the plugin registers, and never in an inner loop. Nothing here imports
-torch.
+Plugins are entry points of the group "ptqbench", and single files that a recipe or a command names. pluggy holds the
+hook implementations; it is called once per plugin, when the plugin registers, and never in an inner loop. Nothing here
+imports torch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ptqbench import hookspecs
 from ptqbench.component import Bound, Component, Options
 from ptqbench.errors import PluginError, UserError
 from ptqbench.hookspecs import PROJECT, ROLES
-from ptqbench.names import suggest
+from ptqbench.names import role_words, suggest, with_article
 from ptqbench.plugin_checks import check_components, check_hooks, hook_results
 from ptqbench.plugin_sources import (
     Failure,
@@ -69,8 +69,8 @@ def warn_on_stderr(message: str) -> None:
 class PluginManager:
     """All plugins and their components.
 
-    `block` overrides the environment variable PTQBENCH_BLOCK; `installed=False` starts without entry points; `warn` gets one
-    message for each plugin that had to be left out.
+    `block` overrides the environment variable PTQBENCH_BLOCK; `installed=False` starts without entry points; `warn`
+    gets one message for each plugin that had to be left out.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class PluginManager:
             if known.path == info.path:
                 return known
             if known.name == info.name:
-                raise PluginError(f"two plugin files are called {info.name}: {known.path} and {info.path}", "rename one")
+                raise PluginError(f"two plugin files have one name: {known.path} and {info.path}", "rename one")
         try:
             self._register(quietly(lambda: import_file(info)), info)
         except Exception as error:
@@ -171,7 +171,7 @@ class PluginManager:
     def find(self, role: str, name: str) -> Record:
         """The component that a recipe means by `name` or "plugin/name".
 
-        Raises `PluginError` if two plugins offer it or if a plugin that was left out may have offered it, else `UserError`.
+        Raises `PluginError` if two plugins offer it or if one that was left out may have offered it, else `UserError`.
         """
         found = self.matches(name, role)
         if len(found) == 1:
@@ -183,14 +183,15 @@ class PluginManager:
         raise self._missing(role, name)
 
     def _missing(self, role: str, name: str) -> UserError:
-        known = suggest(name, (r.name for r in self.components(role)), f"known {role} components")
-        elsewhere = sorted({r.role for r in self.matches(name)})
+        known = suggest(name, (r.name for r in self.components(role)), "known")
+        elsewhere = sorted({with_article(r.role) for r in self.matches(name)})
         if elsewhere:
-            return UserError(f'"{name}" is a {" and a ".join(elsewhere)}, not a {role}', known)
+            return UserError(f'"{name}" is {" and ".join(elsewhere)}, not {with_article(role)}', known)
         left_out = self.left_out()
         if left_out:
-            return PluginError(f'no {role} called "{name}" among the plugins that loaded', f"{known}\n{left_out}")
-        return UserError(f'there is no {role} called "{name}"', known)
+            message = f'no {role_words(role)} called "{name}" in the plugins that loaded'
+            return PluginError(message, f"{known}\n{left_out}")
+        return UserError(f'there is no {role_words(role)} called "{name}"', known)
 
     def left_out(self) -> str:
         """The plugins that failed or were blocked, a line each with the reason; "" if all loaded."""
@@ -200,7 +201,7 @@ class PluginManager:
         return "\n".join(lines)
 
     def fingerprint(self, record: Record) -> str:
-        """SHA-256 of the source behind a component: the plugin's top-level package, and the target's if it is another."""
+        """SHA-256 of the source behind a component: of the plugin's top-level package and of the target's."""
         if record.plugin.path is not None:
             return record.plugin.digest
         target = record.component.target

@@ -106,12 +106,19 @@ class Costs:
                 before = StageCost(**entry.load_json("cost.json"))
                 cost = StageCost(cost.seconds + before.seconds, max(cost.peak_mib, before.peak_mib))
             entry.save_json("cost.json", {"seconds": cost.seconds, "peak_mib": cost.peak_mib})
-            self.stages[stage] = cost
+            self._add(stage, cost)
+
+    def _add(self, stage: str, cost: StageCost) -> None:
+        """A stage that was done in several parts counts as a whole."""
+        if stage in self.stages:
+            seen = self.stages[stage]
+            cost = StageCost(seen.seconds + cost.seconds, max(seen.peak_mib, cost.peak_mib), seen.cached and cost.cached)
+        self.stages[stage] = cost
 
     def recall(self, stage: str, entry: Entry) -> None:
         """Note the cost of a result that was read from the cache."""
         if entry.has("cost.json"):
-            self.stages[stage] = StageCost(**entry.load_json("cost.json"), cached=True)
+            self._add(stage, StageCost(**entry.load_json("cost.json"), cached=True))
 
 
 def cached_tensors(

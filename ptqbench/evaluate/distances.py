@@ -1,10 +1,10 @@
 """Distances between two sets of feature vectors, in float64: the Frechet distance and the kernel distance (KID).
 
-Both come with what a delete-a-block interval needs (`ptqbench.evaluate.intervals`): the distance again with one block of
-images left out, found by taking that block's share away instead of starting over.
+Both come with what a delete-a-block interval needs (`ptqbench.evaluate.intervals`): the distance again with one block
+of images left out, found by taking that block's share away instead of starting over.
 
-A set that is *paired* with its reference was made from the same noise: row i of both belongs to one noise id. The ids are
-then what was drawn at random, so a left-out block leaves both sets, and the kernel distance skips the pairs (i, i).
+A set that is *paired* with its reference was made from the same noise: row i of both belongs to one noise id. The ids
+are then what was drawn at random, so a left-out block leaves both sets, and the kernel distance skips the pairs (i, i).
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def frechet_without_blocks(
     features: Tensor, reference: Tensor, blocks: NDArray[np.int64], *, paired: bool = False
 ) -> list[float]:
     """The Frechet distance with each block of images left out; `blocks` (N,) labels rows of `features` from 0."""
-    ours, theirs = Moments.of(features), Moments.of(reference)
+    ours, theirs = (Moments.of(_checked(x, least=3)) for x in _same_width(features, reference))
     distances = []
     for block in range(int(blocks.max()) + 1):
         chosen = torch.from_numpy(blocks == block)
@@ -110,7 +110,7 @@ def kernel_distance(features: Tensor, reference: Tensor, *, paired: bool = False
 
     Unbiased means that it may come out below 0. Raises `CellFailedError` for fewer than 2 rows.
     """
-    whole = np.zeros(len(features), dtype=np.int64)
+    whole = np.zeros(max(1, len(features)), dtype=np.int64)
     return kernel_distance_blocks(features, reference, whole, paired=paired)[0]
 
 
@@ -122,10 +122,11 @@ def kernel_distance_blocks(
     `blocks` (N,) labels rows of `features` from 0. The kernel is summed once, block by block; what is left out is then
     only subtracted. Memory grows with N + M, not with their product.
     """
-    x, y = (_checked(z, least=2) for z in _same_width(features, reference))
+    count = int(blocks.max()) + 1
+    # Two rows make the one pair that a mean needs; with a block left out, three.
+    x, y = (_checked(z, least=2 if count == 1 else 3) for z in _same_width(features, reference))
     if paired and len(x) != len(y):
         raise ValueError(f"{len(x)} images cannot be paired with {len(y)}")
-    count = int(blocks.max()) + 1
     mine = _one_hot(blocks, count)
     other = mine if paired else _one_hot(np.zeros(len(y), dtype=np.int64), 1)
     xx = _BlockSums.of(x, x, mine, mine, skip_diagonal=True)
@@ -161,17 +162,17 @@ class _BlockSums:
 
     def mean(self, row: int | None, column: int | None) -> float:
         """Mean over all pairs without those of block `row` or of block `column`."""
-        return float(_without(self.sums, row, column) / _without(self.pairs, row, column))
+        return _without(self.sums, row, column) / _without(self.pairs, row, column)
 
 
-def _without(table: Tensor, row: int | None, column: int | None) -> Tensor:
-    total = table.sum()
+def _without(table: Tensor, row: int | None, column: int | None) -> float:
+    total = float(table.sum())
     if row is not None:
-        total = total - table[row].sum()
+        total -= float(table[row].sum())
     if column is not None:
-        total = total - table[:, column].sum()
+        total -= float(table[:, column].sum())
     if row is not None and column is not None:
-        total = total + table[row, column]
+        total += float(table[row, column])
     return total
 
 
@@ -182,7 +183,7 @@ def _one_hot(blocks: NDArray[np.int64], count: int) -> Tensor:
 def _square_root(matrix: Tensor) -> Tensor:
     """The square root of a symmetric positive semidefinite matrix."""
     values, vectors = torch.linalg.eigh(matrix)
-    return (vectors * values.clamp_min(0.0).sqrt()) @ vectors.T
+    return torch.mm(vectors * values.clamp_min(0.0).sqrt(), vectors.T)
 
 
 def _same_width(features: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
@@ -198,5 +199,5 @@ def _checked(features: Tensor, least: int) -> Tensor:
             f"generate more images (sampling.images = {least} or more), or give a larger reference set",
         )
     if not bool(torch.isfinite(features).all()):
-        raise CellFailedError("features are not finite", "look at the images of this cell; the extractor may be at fault")
+        raise CellFailedError("features are not finite", "look at this cell's images and at the extractor")
     return features.to(device="cpu", dtype=torch.float64)

@@ -29,7 +29,8 @@ class Interval:
 def mean_interval(values: ArrayLike) -> Interval:
     """Mean of independent values (n,) with Student's t interval.
 
-    Raises `CellFailedError` for fewer than two values, which say nothing about their spread, or values that are not finite.
+    Raises `CellFailedError` for fewer than two values, which say nothing about their spread, or values that are not
+    finite.
     """
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 1 or x.size < 2:
@@ -48,7 +49,8 @@ def mean_interval(values: ArrayLike) -> Interval:
 def partition(n: int, blocks: int = BLOCKS) -> NDArray[np.int64]:
     """Block labels (n,) of image ids 0..n-1: blocks of equal size (give or take one), the same for every caller.
 
-    The ids are shuffled by a generator whose stream numpy has frozen: consecutive or evenly spaced ids may share a class.
+    The ids are shuffled by a generator whose stream numpy has frozen: consecutive or evenly spaced ids may share a
+    class.
     """
     if n < 2:
         raise CellFailedError(f"{n} image(s) give no interval: at least 2 are needed", "raise sampling.images")
@@ -60,14 +62,14 @@ def partition(n: int, blocks: int = BLOCKS) -> NDArray[np.int64]:
 def jackknife_interval(value: float, left_out: Sequence[float]) -> Interval:
     """Interval of a set statistic from its values with each of g equal blocks of images left out.
 
-    The variance is (g - 1) / g times the sum of squared deviations of the left-out values from their mean; the interval is
-    the value plus or minus Student's t with g - 1 degrees of freedom. It speaks of drawing other images for the *same*
-    reference set at the *same* count: the bias that a Frechet distance has at finite n is part of the value, not of the
-    interval.
+    The variance is (g - 1) / g times the sum of squared deviations of the left-out values from their mean; the interval
+    is the value plus or minus Student's t with g - 1 degrees of freedom. It speaks of drawing other images for the
+    *same* reference set at the *same* count: the bias that a Frechet distance has at finite n is part of the value, not
+    of the interval.
 
-    Why not a plain bootstrap: drawing n images with replacement leaves about 37 % of them out and repeats others, so each
-    resample behaves like a smaller set. A Frechet distance is biased upwards for small sets; its resamples all lie above
-    the value, and their percentiles may not even contain it. Leaving out one block of twenty barely changes n.
+    Why not a plain bootstrap: drawing n images with replacement leaves about 37 % of them out and repeats others, so
+    each resample behaves like a smaller set. A Frechet distance is biased upwards for small sets; its resamples all lie
+    above the value, and their percentiles may not even contain it. Leaving out one block of twenty barely changes n.
     """
     x = np.asarray(left_out, dtype=np.float64)
     if x.size < 2:

@@ -64,15 +64,28 @@ def round_through(x: Tensor) -> Tensor:
     return x + (torch.round(x) - x).detach()
 
 
+def clamp_inclusive(x: Tensor, low: float, high: float) -> Tensor:
+    """Clamp with gradient 1 wherever low <= x <= high: at the ends torch's own gives 1, 0.5 or 0, depending on version."""
+    return torch.where((x >= low) & (x <= high), x, x.detach().clamp(low, high))
+
+
 def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, levels: Levels) -> Tensor:
     """s * (clamp(round(x / s) + z, low, high) - z), differentiable in x and s by the straight-through estimator."""
-    codes = (round_through(x / scale) + zero_point).clamp(levels.low, levels.high)
+    codes = clamp_inclusive(round_through(x / scale) + zero_point, levels.low, levels.high)
     return (codes - zero_point) * scale
 
 
 def codes_of(x: Tensor, scale: Tensor, zero_point: Tensor, levels: Levels) -> Tensor:
     """Integer codes of x on the grid, int16 (wide enough for eight unsigned and nine signed bits)."""
     return (torch.round(x / scale) + zero_point).clamp(levels.low, levels.high).to(torch.int16)
+
+
+def group_of_rows(group: Tensor, x: Tensor) -> Tensor:
+    """The step group of every row of x, from that of every sample. Raises `ValueError` if rows do not divide."""
+    repeats, rest = divmod(x.shape[0], group.shape[0])
+    if rest:
+        raise ValueError(f"{x.shape[0]} rows do not divide into {group.shape[0]} samples: which step is each row?")
+    return group.repeat_interleave(repeats)
 
 
 @dataclass(frozen=True)
@@ -100,8 +113,5 @@ class Layout:
             return parameter[0].reshape(shape)
         if group is None:
             raise ValueError("a quantizer with parameters per step was called without a step")
-        repeats, rest = divmod(x.shape[0], group.shape[0])
-        if rest:
-            raise ValueError(f"{x.shape[0]} rows do not divide into {group.shape[0]} samples: which step is each row?")
         shape[0] = x.shape[0]
-        return parameter[group.repeat_interleave(repeats)].reshape(shape)
+        return parameter[group_of_rows(group, x)].reshape(shape)

@@ -136,9 +136,10 @@ class QuantLayer(nn.Module):
 
     @torch.no_grad()
     def bake(self) -> None:
-        """Compute the quantized weight once."""
+        """Compute the quantized weight once, from the codes that `export` gives, as `restore` does."""
         if self.plan.weight is not None:
-            self.baked = self._soft_weight().detach()
+            found = [(p.weight, p.weight.export(self.weight[:, p.start : p.stop])) for p in self.partitions() if p.weight]
+            self.baked = torch.cat([self._from_codes(quantizer, state) for quantizer, state in found], dim=1)
 
     def begin_learning(self, kinds: frozenset[str]) -> None:
         """Let the quantizers whose trainables are of these kinds learn."""
@@ -150,47 +151,46 @@ class QuantLayer(nn.Module):
                 part.activation.begin_learning(None)
 
     def end_learning(self) -> None:
-        """Harden everything that was learning and bake the weight."""
+        """Harden everything that was learning and bake the weight if it was."""
+        rebake = False
         for part in self.partitions():
             for quantizer in (part.weight, part.activation):
                 if quantizer is not None and quantizer.learning:
                     quantizer.harden()
-        self.bake()
+                    rebake = rebake or quantizer is part.weight
+        if rebake:
+            self.bake()
 
-    def export_weight(self) -> dict[str, Tensor]:
-        """Codes, scales and zero points by partition: "0.codes", "0.scale", ..."""
-        return {
-            f"{i}.{key}": value
-            for i, part in enumerate(self.partitions())
-            if part.weight is not None
-            for key, value in part.weight.export(self.weight[:, part.start : part.stop]).items()
-        }
+    def export(self) -> dict[str, Tensor]:
+        """The layer's finished grids by partition: "w.0.codes", "w.0.scale", ..., and "a.0.scale", ... once ranges are known."""
+        state: dict[str, Tensor] = {}
+        for i, part in enumerate(self.partitions()):
+            if part.weight is not None:
+                weight = self.weight[:, part.start : part.stop]
+                state |= {f"w.{i}.{key}": value for key, value in part.weight.export(weight).items()}
+            if part.activation is not None:
+                state |= {f"a.{i}.{key}": value for key, value in part.activation.export().items() if value.numel()}
+        return state
 
-    def export_activation(self) -> dict[str, Tensor]:
-        return {
-            f"{i}.{key}": value
-            for i, part in enumerate(self.partitions())
-            if part.activation is not None
-            for key, value in part.activation.export().items()
-        }
-
-    def restore_weight(self, state: Mapping[str, Tensor]) -> None:
-        """Rebuild the baked weight from codes: s * (code - z)."""
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Inverse of `export`; activation grids that the state does not have are left alone."""
         pieces = []
         for i, part in enumerate(self.partitions()):
-            if part.weight is None:
-                return
-            part.weight.restore({"scale": state[f"{i}.scale"], "zero_point": state[f"{i}.zero_point"]})
-            codes = state[f"{i}.codes"].to(self.weight.dtype)
-            spread = part.weight.layout.spread
-            scale, zero_point = (spread(state[f"{i}.{key}"], codes, None) for key in ("scale", "zero_point"))
-            pieces.append((codes - zero_point) * scale)
-        self.baked = torch.cat(pieces, dim=1)
+            for prefix, quantizer in ((f"w.{i}.", part.weight), (f"a.{i}.", part.activation)):
+                own = {k.removeprefix(prefix): v.to(self.weight.device) for k, v in state.items() if k.startswith(prefix)}
+                if quantizer is None or not own:
+                    continue
+                quantizer.restore(own)
+                if quantizer is part.weight:
+                    pieces.append(self._from_codes(quantizer, own))
+        if pieces:
+            self.baked = torch.cat(pieces, dim=1)
 
-    def restore_activation(self, state: Mapping[str, Tensor]) -> None:
-        for i, part in enumerate(self.partitions()):
-            if part.activation is not None:
-                part.activation.restore({"scale": state[f"{i}.scale"], "zero_point": state[f"{i}.zero_point"]})
+    def _from_codes(self, quantizer: Quantizer, state: Mapping[str, Tensor]) -> Tensor:
+        """A partition's quantized weight: (code - z) * s."""
+        codes = state["codes"].to(self.weight.dtype)
+        scale, zero_point = (quantizer.layout.spread(state[key], codes, None) for key in ("scale", "zero_point"))
+        return (codes - zero_point) * scale
 
 
 def _learns(quantizer: Quantizer, kinds: frozenset[str]) -> bool:

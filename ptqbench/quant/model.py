@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from collections.abc import Iterator
 
 from torch import Tensor, nn
 
@@ -68,12 +67,12 @@ class QuantizedDenoiser:
         if silent:
             raise CellFailedError("activation ranges are missing; " + "; ".join(silent))
 
-    def export(self, what: Callable[[QuantLayer], Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """Flat tensors of all layers, for example `export(QuantLayer.export_weight)`."""
-        return {f"{name}|{key}": value for name, layer in self.layers.items() for key, value in what(layer).items()}
+    def export(self) -> dict[str, Tensor]:
+        """The finished grids and codes of all layers, flat: "layer|w.0.codes", ..."""
+        return {f"{name}|{key}": value for name, layer in self.layers.items() for key, value in layer.export().items()}
 
-    def restore(self, state: Mapping[str, Tensor], how: Callable[[QuantLayer, Mapping[str, Tensor]], None]) -> None:
-        """Inverse of `export`. Raises `CellFailedError` if the state belongs to another plan."""
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Inverse of `export`, also for a part of the layers. Raises `CellFailedError` for a state of another plan."""
         by_layer: dict[str, dict[str, Tensor]] = {}
         for key, value in state.items():
             name, _, rest = key.partition("|")
@@ -81,4 +80,4 @@ class QuantizedDenoiser:
         if unknown := sorted(set(by_layer) - set(self.layers)):
             raise CellFailedError(f"stored state names unknown layers: {', '.join(unknown)}")
         for name, tensors in by_layer.items():
-            how(self.layers[name], tensors)
+            self.layers[name].restore(tensors)

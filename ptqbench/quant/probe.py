@@ -16,25 +16,32 @@ QUANTIZABLE = (nn.Conv2d, nn.Conv1d, nn.Linear)
 
 
 class _CatRecorder(TorchFunctionMode):
-    """Remembers which tensors came out of a concatenation along channels, and of which widths.
+    """Remembers which tensors came out of a concatenation, along which axis and of which widths.
 
     The tensors are kept alive, so that an `id` cannot be reused while the pass runs.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.widths: dict[int, tuple[int, ...]] = {}
+        self.widths: dict[tuple[int, int], tuple[int, ...]] = {}
         self.alive: list[Tensor] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         if func in (torch.cat, torch.concat, torch.concatenate):
-            tensors = args[0]
-            dim = args[1] if len(args) > 1 else (kwargs or {}).get("dim", 0)
-            if dim % out.dim() == 1 and out.dim() > 2:
-                self.widths[id(out)] = tuple(int(t.shape[1]) for t in tensors)
-                self.alive.append(out)
+            given = dict(zip(("tensors", "dim"), args, strict=False)) | (kwargs or {})
+            dim = given.get("dim", 0) % out.dim()
+            self.widths[id(out), dim] = tuple(int(t.shape[dim]) for t in given["tensors"])
+            self.alive.append(out)
         return out
+
+    def channels(self, module: nn.Module, inp: Tensor) -> tuple[int, ...]:
+        """Channel widths of a layer's input (last axis of a linear layer, else axis 1) if it is a concatenation, else ().
+
+        Plain feature vectors do not count: the sine and cosine halves of a timestep embedding are no skip connection.
+        """
+        axis = inp.dim() - 1 if isinstance(module, nn.Linear) else 1
+        return self.widths.get((id(inp), axis), ()) if inp.dim() > 2 else ()
 
 
 def probe_denoiser(denoiser: nn.Module, call: Callable[[], Any], x: Tensor) -> Probe:
@@ -57,7 +64,7 @@ def probe_denoiser(denoiser: nn.Module, call: Callable[[], Any], x: Tensor) -> P
                     kind=type(module).__name__,
                     weight_shape=tuple(module.weight.shape),
                     macs=_macs(module, out, batch=x.shape[0]),
-                    cat=cats.widths.get(id(inp), ()),
+                    cat=cats.channels(module, inp),
                     reads_input=inp is x or inp.data_ptr() == x.data_ptr(),
                 )
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ptqbench.errors import CellFailedError
-from ptqbench.quant.grid import codes_of, fake_quantize
+from ptqbench.quant.grid import codes_of, fake_quantize, group_of_rows
 from ptqbench.roles.quantizer import Quantizer
 
 
@@ -37,7 +37,7 @@ class UniformQuantizer(Quantizer):
             return
         if group is None:
             raise ValueError("a quantizer with parameters per step observed values without a step")
-        rows = group.repeat_interleave(x.shape[0] // group.shape[0])
+        rows = group_of_rows(group, x)
         for slot in rows.unique().tolist():
             self._see(slot, x[rows == slot])
 

@@ -31,6 +31,12 @@ class SiteChoice:
     def off(self) -> bool:
         return self.bits == FULL_BITS
 
+    @property
+    def key(self) -> dict[str, Any]:
+        """What identifies this choice in a cache key."""
+        grid = {"bits": self.bits, "per": self.per, "symmetric": self.symmetric, "steps": self.steps}
+        return grid | {"quantizer": self.quantizer.key, "range": self.range.key}
+
 
 @dataclass(frozen=True)
 class Method:
@@ -44,6 +50,19 @@ class Method:
     activations: SiteChoice
     passes: tuple[Bound, ...]
     partitioner: Bound | None
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What identifies this method in a cache key; its name does not count."""
+        return {
+            "sampler": self.sampler.key,
+            "weighter": self.weighter.key,
+            "reconstruction": self.reconstruction.key,
+            "weights": self.weights.key,
+            "activations": self.activations.key,
+            "passes": [p.key for p in self.passes],
+            "partitioner": self.partitioner.key if self.partitioner else None,
+        }
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,15 @@ class CellRecord:
     ledger: list[dict[str, Any]] = field(default_factory=list)
     cost: dict[str, StageCost] = field(default_factory=dict)
 
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> CellRecord:
+        """Inverse of `dataclasses.asdict`."""
+        data = dict(data)
+        data["metrics"] = {name: Number(**value) for name, value in data["metrics"].items()}
+        data["budget"] = Budget(**data["budget"])
+        data["cost"] = {stage: StageCost(**cost) for stage, cost in data["cost"].items()}
+        return cls(**data)
+
 
 @dataclass
 class RunRecord:
@@ -95,7 +104,7 @@ class RunRecord:
             data = json.loads(text)
             if data["schema"] != SCHEMA:
                 raise UserError(f"{where} has schema {data['schema']}, this version reads {SCHEMA}", "use the version that wrote it")
-            cells = [_cell(c) for c in data.pop("cells")]
+            cells = [CellRecord.from_dict(c) for c in data.pop("cells")]
             return cls(cells=cells, **data)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{where} is not a ptqbench result: {error}", "give a folder that `ptqbench run` wrote") from error
@@ -107,11 +116,3 @@ class RunRecord:
         if not path.is_file():
             raise UserError(f"no results at {run}", "give a folder that `ptqbench run` wrote; it holds results.json")
         return cls.from_json(path.read_text(encoding="utf-8"), str(path))
-
-
-def _cell(data: dict[str, Any]) -> CellRecord:
-    data = dict(data)
-    data["metrics"] = {name: Number(**value) for name, value in data["metrics"].items()}
-    data["budget"] = Budget(**data["budget"])
-    data["cost"] = {stage: StageCost(**cost) for stage, cost in data["cost"].items()}
-    return CellRecord(**data)

@@ -76,4 +76,7 @@ class Quantizer(nn.Module, ABC):
 
     @abstractmethod
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take scale and zero point from `export` of an equal quantizer; the quantizer is then frozen and hard."""
+        """Take the state that `export` of an equal quantizer gave; the quantizer is then frozen and hard.
+
+        A quantizer whose codes do not follow from the grid alone keeps "codes", so that a second `export` gives them again.
+        """

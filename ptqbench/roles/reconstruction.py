@@ -41,11 +41,10 @@ class UnitReport:
 class Reconstruction(ABC):
     """Built as `Class(options)`, one instance per cell.
 
-    `phases` is empty for rounding to nearest. `partitioner` names the partitioner used when the recipe names none.
+    `phases` is empty for rounding to nearest.
     """
 
     phases: tuple[Phase, ...] = ()
-    partitioner = "blocks"
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -1,0 +1,57 @@
+"""Gradient-aligned calibration (GACQ, arXiv:2602.01289): sample weights learned so that timestep groups agree.
+
+Only light imports here, so that listing plugins never imports torch.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ptqbench import Component, Options, hookimpl
+
+
+class GacqOptions(Options):
+    """Options of the weighter `gacq`. Defaults follow the paper where a source for them was found; see the method card."""
+
+    temperature: float = Field(1.0, gt=0, description="softmax temperature of the scores (the paper's best of 0.2 to 2)")
+    validation: float = Field(0.05, gt=0, lt=0.9, description="share of the calibration samples held out for validation")
+    groups: int = Field(5, ge=2, description="timestep groups; each gets equally many validation samples")
+    score_rate: float = Field(0.1, gt=0, description="Adam's learning rate for the scores")
+    every: int = Field(4, ge=1, description="learn from every k-th mini-batch (1: from each)")
+    matching: float = Field(1.0, ge=0, description="factor of the gradient-matching term; 0 switches it off")
+    matching_scale: Literal["relative", "plain"] = Field(
+        "relative",
+        description="relative: the term counts as the mean similarity of the groups' gradients times the validation error; "
+        "plain: as printed, where it carries the squared look-ahead step and vanishes beside the validation error",
+    )
+    matching_groups: int = Field(
+        1, ge=0, description="groups whose part of the matching gradient is computed at a time (0: all), unbiased"
+    )
+    lookahead: Literal["rms", "plain"] = Field(
+        "rms",
+        description="rms: the look-ahead moves as far as one step of the optimiser (root mean square of its learning rate); "
+        "plain: learning rate times gradient",
+    )
+
+
+@hookimpl
+def ptqbench_weighters() -> list[Component]:
+    """The weighter `gacq`."""
+    return [
+        Component(
+            "gacq",
+            "learned sample weights: one-step look-ahead on a validation split, gradients of timestep groups aligned",
+            "ptqbench_gacq.weighter:GacqWeighter",
+            GacqOptions,
+            paper="arXiv:2602.01289",
+            deviations=(
+                "the matching term is rescaled to the validation error (matching_scale = \"plain\" switches this off)",
+                "the look-ahead step is as long as one optimiser step (lookahead = \"plain\" switches this off)",
+                "scores learn from every 4th mini-batch, and the matching term from one random group at a time",
+                "the softmax runs over the mini-batch and is rescaled to mean 1, so the learning rate keeps its meaning",
+            ),
+            traits=frozenset({"learned"}),
+        )
+    ]

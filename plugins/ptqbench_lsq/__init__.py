@@ -1,0 +1,39 @@
+"""LSQ: learned step sizes of activations.
+
+Only light imports here, so that listing plugins never imports torch.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ptqbench import Component, Options, hookimpl
+
+
+class LsqOptions(Options):
+    """Options of the activation quantizer `lsq`."""
+
+    gradient_scale: Literal["none", "lsq"] = Field(
+        "none", description='"lsq" divides the gradient of a scale by sqrt(values that share it * (levels - 1))'
+    )
+
+
+@hookimpl
+def ptqbench_activation_quantizers() -> list[Component]:
+    """The activation quantizer `lsq`."""
+    return [
+        Component(
+            "lsq",
+            "learn the scale of a uniform activation grid",
+            "ptqbench_lsq.quantizer:LearnedStep",
+            LsqOptions,
+            paper="Esser et al., Learned Step Size Quantization, ICLR 2020, arXiv:1902.08153",
+            deviations=(
+                "no gradient scale unless asked for: Q-Diffusion and BRECQ learn step sizes without",
+                "the zero point stays as the range estimator found it",
+            ),
+            traits=frozenset({"learned"}),
+        )
+    ]

@@ -1,0 +1,82 @@
+"""The activation quantizer `lsq`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from ptqbench.errors import CellFailedError
+from ptqbench.quant.grid import SCALE_FLOOR, fake_quantize
+from ptqbench.quant.uniform import UniformQuantizer
+from ptqbench.roles.quantizer import ParamGroup
+from ptqbench_lsq import LsqOptions
+
+
+class LearnedStep(UniformQuantizer):
+    """A uniform grid whose scale learns through the straight-through estimator; the zero point is fixed.
+
+    The gradient of the scale is round(x / s) - x / s inside the grid and (level - z) where x is clipped (LSQ,
+    equation 3). `scale` is a buffer that becomes a parameter while learning. A step of the optimiser may make it
+    negative: its absolute value, kept off zero, is what counts.
+    """
+
+    options: LsqOptions
+
+    def __init__(self, options: LsqOptions, **context: Any) -> None:
+        super().__init__(options, **context)
+
+    def learnable(self) -> Sequence[ParamGroup]:
+        return (ParamGroup(("scale",), "step"),)
+
+    def begin_learning(self, x: Tensor | None) -> None:
+        """Make the scale (K, G) a parameter. Raises `CellFailedError` before `freeze`."""
+        if not self.frozen:
+            raise CellFailedError("lsq cannot learn a scale before its range was found", "observe and freeze it first")
+        if not self.learning:
+            scale = self.scale
+            del self.scale
+            self.scale = nn.Parameter(scale.clone())
+        super().begin_learning(x)
+
+    def forward(self, x: Tensor, group: Tensor | None = None) -> Tensor:
+        if not self.learning:
+            return super().forward(x, group)
+        scale, zero_point = self._grid(x, group)
+        return fake_quantize(x, self._scaled_gradient(scale, x), zero_point, self.spec.levels)
+
+    def harden(self) -> None:
+        """Make the learned scale a buffer again."""
+        if self.learning:
+            scale = self._positive().detach().clone()
+            del self.scale
+            self.register_buffer("scale", scale)
+        super().harden()
+
+    def export(self, x: Tensor | None = None) -> dict[str, Tensor]:
+        """The scale that counts, positive, and the zero point."""
+        return {**super().export(x), "scale": self._positive().detach().clone()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        # Learning ends first: a parameter cannot be replaced by a plain tensor.
+        self.harden()
+        super().restore(state)
+
+    def _positive(self) -> Tensor:
+        return self.scale.abs().clamp_min(SCALE_FLOOR)
+
+    def _grid(self, x: Tensor, group: Tensor | None) -> tuple[Tensor, Tensor]:
+        if not self.learning:
+            return super()._grid(x, group)
+        spread = self.layout.spread
+        return spread(self._positive(), x, group), spread(self.zero_point, x, group)
+
+    def _scaled_gradient(self, scale: Tensor, x: Tensor) -> Tensor:
+        """`scale` in value; its gradient times 1 / sqrt(values that share a scale * (levels - 1)) if asked for."""
+        if self.options.gradient_scale == "none":
+            return scale
+        sharing = x.numel() // self.scale.shape[1]
+        factor = 1 / math.sqrt(max(1, sharing) * (self.spec.levels.high - self.spec.levels.low))
+        return scale.detach() + (scale * factor - (scale * factor).detach())

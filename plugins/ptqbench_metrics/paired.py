@@ -1,0 +1,100 @@
+"""Metrics that compare each prediction or image with full precision's on the same noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptqbench.errors import CellFailedError
+from ptqbench.evaluate.evidence import Evidence
+from ptqbench.evaluate.intervals import Interval, mean_interval
+from ptqbench.roles.metric import Metric, MetricValue
+
+MSE_FLOOR = (0.5 / 255) ** 2
+"""Squared error of half an 8-bit step on the 0..1 scale: below it, 8-bit images cannot tell a difference."""
+
+
+def image_errors(evidence: Evidence) -> NDArray[np.float64]:
+    """Mean squared error of each image (N,) against full precision, pixels scaled to 0..1."""
+    ours, theirs = evidence.images, evidence.full_precision
+    if ours.shape != theirs.shape:
+        raise CellFailedError(
+            f"images {tuple(ours.shape)} do not pair with full-precision images {tuple(theirs.shape)}",
+            "remove the cached images of this cell and run it again",
+        )
+    squares = [(a.double() - b.double()).square().mean() for a, b in zip(ours, theirs, strict=True)]
+    return np.array([float(s) for s in squares]) / 255.0**2
+
+
+class NoiseError(Metric):
+    """Mean squared error of the noise prediction, at inputs x_t of full-precision trajectories that no method saw.
+
+    The trajectories are the independent units: errors at the steps of one trajectory are averaged before the interval.
+    `detail` holds the timestep labels "t" and the mean over trajectories at each ("error").
+    """
+
+    relative = True
+
+    def names(self, feature_name: str) -> list[str]:
+        """One name: the reference is full precision by definition."""
+        return ["eps-error"]
+
+    def compute(self, evidence: Evidence) -> Mapping[str, MetricValue]:
+        """Raises `CellFailedError` when predictions are not finite, or for fewer than two trajectories."""
+        if evidence.is_full_precision:
+            return {}
+        error = evidence.noise_error.double().cpu().numpy()
+        _require_finite(error, evidence.timesteps.tolist())
+        detail = {"t": [float(t) for t in evidence.timesteps.tolist()], "error": error.mean(axis=0).tolist()}
+        return {"eps-error": _value(mean_interval(error.mean(axis=1)), error.shape[0], detail)}
+
+
+class ImageError(Metric):
+    """Mean over images of the mean squared pixel error against full precision."""
+
+    relative = True
+
+    def names(self, feature_name: str) -> list[str]:
+        """One name."""
+        return ["mse@fp"]
+
+    def compute(self, evidence: Evidence) -> Mapping[str, MetricValue]:
+        """Raises `CellFailedError` for fewer than two images or images that do not pair."""
+        if evidence.is_full_precision:
+            return {}
+        errors = image_errors(evidence)
+        return {"mse@fp": _value(mean_interval(errors), errors.size)}
+
+
+class Psnr(Metric):
+    """Mean over images of 10 log10 (1 / MSE), in dB, with each image's MSE at least `MSE_FLOOR` (54.15 dB)."""
+
+    better = "higher"
+    relative = True
+
+    def names(self, feature_name: str) -> list[str]:
+        """One name."""
+        return ["psnr@fp"]
+
+    def compute(self, evidence: Evidence) -> Mapping[str, MetricValue]:
+        """Raises `CellFailedError` for fewer than two images or images that do not pair."""
+        if evidence.is_full_precision:
+            return {}
+        decibel = -10.0 * np.log10(np.maximum(image_errors(evidence), MSE_FLOOR))
+        return {"psnr@fp": _value(mean_interval(decibel), decibel.size)}
+
+
+def _require_finite(error: NDArray[np.float64], timesteps: list[int]) -> None:
+    bad = np.flatnonzero(~np.isfinite(error).all(axis=0))
+    if bad.size:
+        raise CellFailedError(
+            f"noise predictions are not finite at {bad.size} of {error.shape[1]} timesteps, "
+            f"first at t = {timesteps[bad[0]]}",
+            "look at the ranges of this method's activations and at the rate of its reconstruction",
+        )
+
+
+def _value(interval: Interval, n: int, detail: Mapping[str, list[float]] | None = None) -> MetricValue:
+    return MetricValue(interval.value, interval.low, interval.high, n, detail or {})

@@ -1,0 +1,39 @@
+"""PTQ4DM: calibration at normally distributed sampling steps.
+
+Only light imports here, so that listing plugins never imports torch.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from ptqbench import Component, Options, hookimpl
+
+
+class NormalOptions(Options):
+    """Options of the sampler `normal`."""
+
+    mean: float = Field(0.4, ge=0.0, le=1.0, description="mean of the step, as a share of all steps; 0 is the noisiest")
+    std: float = Field(0.4, gt=0.0, le=10.0, description="standard deviation of the step, as a share of all steps")
+    compat: bool = Field(
+        False,
+        description="as released: the state after step k, labelled with the number k as its timestep",
+    )
+
+
+@hookimpl
+def ptqbench_samplers() -> list[Component]:
+    """The sampler `normal`."""
+    return [
+        Component(
+            "normal",
+            "samples at normally distributed steps, each trajectory used once before any is used again",
+            "ptqbench_ptq4dm.sampler:NormalSampler",
+            NormalOptions,
+            paper="Shang et al., Post-training Quantization on Diffusion Models, CVPR 2023, arXiv:2211.15736",
+            deviations=(
+                "every sample carries its own timestep; the released code pairs it with another (option compat)",
+                "with more samples than trajectories, trajectories are reused; the paper runs one for each sample",
+            ),
+        )
+    ]

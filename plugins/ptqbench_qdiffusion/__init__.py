@@ -1,0 +1,65 @@
+"""Q-Diffusion: calibration at evenly spaced steps, and separate grids for the two halves of a skip concatenation.
+
+Only light imports here, so that listing plugins never imports torch.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from ptqbench import Component, Options, hookimpl
+
+PAPER = "Li et al., Q-Diffusion: Quantizing Diffusion Models, ICCV 2023, arXiv:2302.04304"
+
+
+class StrideOptions(Options):
+    """Options of the sampler `stride`."""
+
+    points: int = Field(20, ge=1, description="number of sampling steps that samples are taken from")
+    compat: bool = Field(
+        False,
+        description="as released: every (S // points)-th step, which may be more than `points`, and the first "
+        "trajectories in the order of steps instead of random ones in random order",
+    )
+
+
+class SplitOptions(Options):
+    """Options of the pass `skip-split`."""
+
+    required: bool = Field(True, description="fail if no layer reads a concatenation, instead of changing nothing")
+
+
+@hookimpl
+def ptqbench_samplers() -> list[Component]:
+    """The sampler `stride`."""
+    return [
+        Component(
+            "stride",
+            "equally many samples at evenly spaced sampling steps",
+            "ptqbench_qdiffusion.sampler:StrideSampler",
+            StrideOptions,
+            paper=f"{PAPER}, section 3.2",
+            deviations=(
+                "exactly `points` steps and random trajectories; the released rule may give more steps and takes the "
+                "first trajectories (option compat)",
+            ),
+        )
+    ]
+
+
+@hookimpl
+def ptqbench_passes() -> list[Component]:
+    """The pass `skip-split`."""
+    return [
+        Component(
+            "skip-split",
+            "layers that read a concatenation get a weight and an activation grid for each part of it",
+            "ptqbench_qdiffusion.split:SkipSplit",
+            SplitOptions,
+            paper=f"{PAPER}, section 3.3",
+            deviations=(
+                "rounding variables of all parts are regularised; the released code leaves out the second part",
+                "concatenations are found by observation, whatever the block's class or the part's number",
+            ),
+        )
+    ]

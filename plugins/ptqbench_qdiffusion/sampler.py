@@ -1,0 +1,51 @@
+"""The calibration sampler `stride`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+from ptqbench.errors import UserError
+from ptqbench.roles.sampler import CalibrationSampler, Selection, TrajectoryGrid
+from ptqbench_qdiffusion import StrideOptions
+
+
+class StrideSampler(CalibrationSampler):
+    """n samples spread equally over evenly spaced steps, the noisiest first; a remainder goes to the earliest of them.
+
+    At each step the trajectories are drawn at random without replacement, and the selection is shuffled.
+    """
+
+    options: StrideOptions
+
+    def __init__(self, options: StrideOptions) -> None:
+        super().__init__(options)
+
+    def select(self, grid: TrajectoryGrid, n: int, rng: Generator) -> Selection:
+        """n distinct pairs. Raises `UserError` if there are too few steps or trajectories."""
+        steps = self._steps(grid.steps)
+        share, rest = divmod(n, len(steps))
+        counts = torch.full((len(steps),), share)
+        counts[:rest] += 1
+        if int(counts[0]) > grid.trajectories:
+            raise UserError(
+                f"the sampler stride needs {int(counts[0])} trajectories for {n} samples at {len(steps)} steps; "
+                f"there are {grid.trajectories}",
+                "record more trajectories, raise `points`, or lower the number of calibration samples",
+            )
+        step = steps.repeat_interleave(counts)
+        if self.options.compat:
+            return Selection(trajectory=torch.cat([torch.arange(int(c)) for c in counts]), step=step)
+        drawn = [torch.randperm(grid.trajectories, generator=rng)[: int(c)] for c in counts]
+        order = torch.randperm(n, generator=rng)
+        return Selection(trajectory=torch.cat(drawn)[order], step=step[order])
+
+    def _steps(self, total: int) -> Tensor:
+        """The chosen steps, ascending int64."""
+        points = self.options.points
+        if points > total:
+            message = f"the sampler stride cannot take {points} of {total} steps"
+            raise UserError(message, f"set `points` to {total} or less")
+        if self.options.compat:
+            return torch.arange(0, total, total // points)
+        return torch.arange(points) * total // points

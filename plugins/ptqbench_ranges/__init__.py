@@ -1,0 +1,78 @@
+"""Range estimators: extrema, their moving average, and a search for the smallest error.
+
+Only light imports here, so that listing plugins never imports torch.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from ptqbench import Component, Options, hookimpl
+
+BRECQ = "Li et al., BRECQ, ICLR 2021"
+QDIFFUSION = "Li et al., Q-Diffusion, ICCV 2023"
+
+ZERO = "widen every range until it contains zero; the released code takes raw extrema here"
+
+
+class MinMaxOptions(Options):
+    """Options of the range `minmax`."""
+
+    compat: bool = Field(
+        False,
+        description="as in released Q-Diffusion: the scale spans the raw extrema while the zero point assumes that "
+        "zero lies between them, which clips rows of one sign",
+    )
+
+
+class EmaOptions(Options):
+    """Options of the range `ema`."""
+
+    momentum: float = Field(0.95, ge=0.0, lt=1.0, description="share of the old extrema that each batch keeps")
+    include_zero: bool = Field(False, description=ZERO)
+
+
+class MseOptions(Options):
+    """Options of the range `mse`."""
+
+    candidates: int = Field(80, ge=1, le=1000, description="number of candidate ranges, the raw extrema first")
+    shrink: float = Field(0.01, gt=0.0, lt=1.0, description="candidate k multiplies both extrema by 1 - k * shrink")
+    power: float = Field(2.4, gt=0.0, le=10.0, description="exponent of the mean absolute error that is minimised")
+    include_zero: bool = Field(False, description=ZERO)
+    max_values: int = Field(
+        65536, ge=256, description="values per row that the search looks at; longer rows are thinned evenly"
+    )
+
+
+@hookimpl
+def ptqbench_ranges() -> list[Component]:
+    """The ranges `minmax`, `ema` and `mse`."""
+    return [
+        Component(
+            "minmax",
+            "smallest and largest value seen, widened to contain zero",
+            "ptqbench_ranges.extrema:MinMax",
+            MinMaxOptions,
+            paper=BRECQ,
+            deviations=("rows of one sign keep their whole range; released Q-Diffusion clips them (option compat)",),
+        ),
+        Component(
+            "ema",
+            "moving average of each batch's extrema",
+            "ptqbench_ranges.extrema:MovingAverage",
+            EmaOptions,
+            paper=QDIFFUSION,
+            deviations=("starts from the first batch; no other range is computed before and thrown away",),
+        ),
+        Component(
+            "mse",
+            "shrunken extrema with the smallest mean |x - q(x)|^2.4",
+            "ptqbench_ranges.search:Search",
+            MseOptions,
+            paper=BRECQ,
+            deviations=(
+                "symmetric grids are searched on the symmetric grid; released Q-Diffusion searches the asymmetric one",
+                "activations are searched on values from all calibration batches; the released code takes one batch",
+            ),
+        ),
+    ]

@@ -1,0 +1,36 @@
+"""Reporters: a comparison for the terminal, and as Markdown, CSV and LaTeX.
+
+Only light imports here, so that listing plugins never imports torch.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ptqbench import Component, Options, hookimpl
+
+
+class TerminalOptions(Options):
+    """Options of the terminal reporter."""
+
+    color: Literal["auto", "always", "never"] = Field(
+        "auto", description='colours: "auto" means in a terminal, unless the environment variable NO_COLOR is set'
+    )
+
+
+@hookimpl
+def ptqbench_reporters() -> list[Component]:
+    """terminal, markdown, csv, latex."""
+    return [
+        Component(
+            "terminal",
+            "tables for a terminal of any width; wide ones are folded, never cut",
+            "ptqbench_reports.terminal:TerminalReporter",
+            TerminalOptions,
+        ),
+        Component("markdown", "tables for a README or a pull request", "ptqbench_reports.markup:MarkdownReporter"),
+        Component("csv", "unrounded figures for other programs", "ptqbench_reports.values:CsvReporter"),
+        Component("latex", "tables for a paper, without extra packages", "ptqbench_reports.markup:LatexReporter"),
+    ]

@@ -1,0 +1,103 @@
+"""The reporters "markdown" and "latex": the same tables in two markup languages, laid out by tabulate."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+
+from tabulate import tabulate
+
+from ptqbench.results.record import RunRecord
+from ptqbench.results.tables import Cell, Column, Table, comparison, published
+from ptqbench.roles.reporter import Reporter
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\N{PLUS-MINUS SIGN}": r"$\pm$",
+    "\N{MINUS SIGN}": "$-$",
+    "\N{EN DASH}": "--",
+    "\N{DAGGER}": r"$\dagger$",
+    "\N{DOWNWARDS ARROW}": r"$\downarrow$",
+    "\N{UPWARDS ARROW}": r"$\uparrow$",
+    **{char: "\\" + char for char in "&%$#_{}"},
+}
+
+
+class MarkupReporter(Reporter):
+    """What both share: the tables one after the other."""
+
+    layout = ""
+
+    def render(self, run: RunRecord, *, width: int | None = None) -> str:
+        """The comparison, then the published figures; `width` does not matter."""
+        return "\n".join(map(self.table, [comparison(run), *published(run)]))
+
+    @abstractmethod
+    def table(self, table: Table) -> str:
+        """One table with title and notes."""
+
+    @abstractmethod
+    def escape(self, text: str) -> str:
+        """Plain text as markup."""
+
+    @abstractmethod
+    def entry(self, cell: Cell) -> str:
+        """A cell as markup."""
+
+    def heading(self, column: Column) -> str:
+        """A column's heading as markup."""
+        return self.escape(f"{column.heading} ({column.remark})" if column.remark else column.heading)
+
+    def body(self, table: Table) -> str:
+        """The table itself."""
+        return str(
+            tabulate(
+                [[self.entry(cell) for cell in row] for row in table.rows],
+                headers=[self.heading(column) for column in table.columns],
+                tablefmt=self.layout,
+                colalign=["left" if column.text else "right" for column in table.columns] if table.rows else None,
+                disable_numparse=True,
+            )
+        )
+
+
+class MarkdownReporter(MarkupReporter):
+    """Pipe tables; the best value is bold."""
+
+    suffix = ".md"
+    layout = "pipe"
+
+    def table(self, table: Table) -> str:
+        notes = "".join(f"- {self.escape(note)}\n" for note in table.notes)
+        return f"## {self.escape(table.title)}\n\n{self.body(table)}\n\n{notes}"
+
+    def escape(self, text: str) -> str:
+        # The baseline's star and a method's name with underscores must not start emphasis.
+        return re.sub(r"([\\|*_`<>\[\]])", r"\\\1", text)
+
+    def entry(self, cell: Cell) -> str:
+        text = self.escape(f"{cell.text}: {cell.note}" if cell.note else cell.text)
+        return f"**{text}** \N{DAGGER}" if cell.best else text
+
+
+class LatexReporter(MarkupReporter):
+    """table environments that need no package; the best value is bold."""
+
+    suffix = ".tex"
+    layout = "latex_raw"
+
+    def table(self, table: Table) -> str:
+        notes = " ".join(self.escape(note.rstrip(".")) + "." for note in [*table.footnotes, *table.notes])
+        caption = f"{self.escape(table.title)}. {notes}".strip()
+        return "\n".join(
+            [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", self.body(table), r"\end{table}", ""]
+        )
+
+    def escape(self, text: str) -> str:
+        return "".join(LATEX.get(char, char) for char in text)
+
+    def entry(self, cell: Cell) -> str:
+        text = self.escape(cell.text)
+        return rf"\textbf{{{text}}} $\dagger$" if cell.best else text

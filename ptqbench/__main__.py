@@ -1,0 +1,5 @@
+"""`python -m ptqbench`."""
+
+from ptqbench.cli import main
+
+main()

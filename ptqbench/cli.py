@@ -1,0 +1,121 @@
+"""The command line. Each command's module is imported when it is invoked, so that light commands never import torch."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from ptqbench import __version__
+from ptqbench.errors import EXIT_INTERRUPTED, EXIT_OK, UserError
+from ptqbench.names import nearest
+
+EXIT_BUG = 70
+"""An unexpected exception. Not 1, which means a regression, so that a crash never reads as a result."""
+
+COMMANDS = {
+    "run": ("ptqbench.commands.run", "Run a recipe and print its tables."),
+    "check-recipe": ("ptqbench.commands.check_recipe", "Check a recipe without running it."),
+    "plan": ("ptqbench.commands.plan", "Show cells, layers with their bits, and a forecast."),
+    "show": ("ptqbench.commands.show", "Print the tables of a run again."),
+    "list": ("ptqbench.commands.list_", "List components and the plugins that they come from."),
+    "describe": ("ptqbench.commands.describe", "Show a component's options, paper and deviations."),
+    "doctor": ("ptqbench.commands.doctor", "Check the installation."),
+}
+"""Built-in commands: the module whose `command` it is, and the line that `--help` prints without importing it."""
+
+
+class LazyGroup(click.Group):
+    """A group of built-in commands, imported on demand, and of commands that plugins bring."""
+
+    _from_plugins: dict[str, click.Command] | None = None
+
+    def _plugin_commands(self) -> dict[str, click.Command]:
+        from ptqbench.plugins import PluginManager
+
+        if self._from_plugins is None:
+            found = PluginManager().commands()
+            self._from_plugins = {name: command for name, command in found.items() if name not in COMMANDS}
+        return self._from_plugins
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all commands: built-in ones in the order of use, then those of plugins."""
+        return [*COMMANDS, *sorted(self._plugin_commands())]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command; plugins are asked only for names that are not built in."""
+        if cmd_name in COMMANDS:
+            command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
+            return command
+        return self._plugin_commands().get(cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with the nearest name for one that does not exist."""
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and self.get_command(ctx, name) is None:
+            close = nearest(name, self.list_commands(ctx))
+            ctx.fail(f"no such command: {name}." + (f' Did you mean "{close}"?' if close else ""))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands in `--help`, from the table above, so that no command module is imported for it."""
+        rows = [(name, short) for name, (_, short) in COMMANDS.items()]
+        extra = [(name, command.get_short_help_str()) for name, command in sorted(self._plugin_commands().items())]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+        if extra:
+            with formatter.section("Commands from plugins"):
+                formatter.write_dl(extra)
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:  # noqa: ANN401
+        """Run the command line and exit: errors of the user in one message, bugs with a traceback."""
+        extra.pop("standalone_mode", None)
+        self._from_plugins = None
+        try:
+            result = super().main(args, prog_name or "ptqbench", standalone_mode=False, **extra)
+            sys.stdout.flush()
+        except BaseException as error:
+            sys.exit(_exit_code(error))
+        sys.exit(result if isinstance(result, int) else EXIT_OK)
+
+
+def _exit_code(error: BaseException) -> int:
+    """Say what went wrong on stderr, and which exit code that is."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else EXIT_OK if error.code is None else EXIT_BUG
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    if isinstance(error, UserError):
+        click.echo(f"error: {error.message}", err=True)
+        for line in error.hint.splitlines():
+            click.echo(f"  {line}", err=True)
+        return error.exit_code
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        click.echo("interrupted; the same command continues from here", err=True)
+        return EXIT_INTERRUPTED
+    if isinstance(error, BrokenPipeError):
+        # The reader went away. Python would complain once more when it flushes stdout at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    traceback.print_exception(error)
+    click.echo(f"this is a bug in ptqbench {__version__}: please report it with the lines above", err=True)
+    return EXIT_BUG
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ptqbench")
+def cli() -> None:
+    """Compare post-training-quantization methods for diffusion models under one contract."""
+
+
+def main() -> NoReturn:
+    """The console script."""
+    cli.main()

@@ -1,0 +1,83 @@
+"""`ptqbench run RECIPE`: compute a comparison, print its table, write results.json, the tables and the picture."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from ptqbench.commands.options import cache_option, experiment_argument, override_option
+from ptqbench.errors import EXIT_CELL_FAILED
+from ptqbench.plugins import PluginManager
+from ptqbench.recipe.experiment import Experiment
+from ptqbench.recipe.load import load_experiment
+from ptqbench.results.record import RunRecord
+
+
+@click.command("run", short_help="Run a comparison.")
+@experiment_argument
+@override_option
+@click.option("--out", type=click.Path(path_type=Path), help="Where results go.  [default: runs/<recipe>/<time>-<hash>]")
+@cache_option
+@click.option("--device", default="auto", show_default=True, help='"cpu", "cuda", "mps" ..., or "auto".')
+@click.option("--workers", type=click.IntRange(1), help="Processes.  [default: one per core on a CPU, one on an accelerator]")
+@click.option("--threads", type=click.IntRange(1), help="Threads of each process.  [default: cores / workers]")
+@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of tables.")
+def command(
+    recipe: Path,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    cache: Path,
+    device: str,
+    workers: int | None,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Run the comparison that RECIPE describes.
+
+    Finished stages are kept in the cache: after an interruption the same command continues where it stopped.
+    """
+    manager = PluginManager()
+    experiment = load_experiment(recipe, overrides=overrides, manager=manager)
+    from ptqbench.commands.progress import Progress
+    from ptqbench.engine.context import pick_device
+    from ptqbench.engine.executor import Settings, default_threads, default_workers
+    from ptqbench.engine.run import previews, run_experiment
+
+    chosen = pick_device(device)
+    workers = workers or default_workers(chosen)
+    settings = Settings(cache, str(chosen), workers, threads or default_threads(chosen, workers))
+    with Progress() as progress:
+        record = run_experiment(experiment, settings, progress.report, progress.announce)
+    folder = out or default_folder(experiment)
+    write(folder, record, experiment, previews(experiment, settings))
+    click.echo(f"written to {folder}: results.json, tables, samples.png", err=True)
+    click.echo(record.to_json() if as_json else _terminal(manager, record), nl=False)
+    if any(cell.status != "ok" for cell in record.cells):
+        sys.exit(EXIT_CELL_FAILED)
+
+
+def default_folder(experiment: Experiment) -> Path:
+    """runs/<recipe>/<time>-<hash>."""
+    return Path("runs") / experiment.name / f"{datetime.now():%Y%m%d-%H%M%S}-{experiment.digest[:8]}"
+
+
+def write(folder: Path, record: RunRecord, experiment: Experiment, rows: list[tuple[str, object]]) -> None:
+    """Everything that a run leaves behind."""
+    from ptqbench.results.gallery import save_gallery
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(record.to_json(), encoding="utf-8")
+    for bound in experiment.reporters:
+        reporter = bound.create()
+        (folder / f"table{reporter.suffix}").write_text(reporter.render(record), encoding="utf-8")
+    if rows:
+        save_gallery(folder / "samples.png", rows)
+
+
+def _terminal(manager: PluginManager, record: RunRecord) -> str:
+    reporter = manager.find("reporter", "terminal").component.create()
+    return reporter.render(record, width=shutil.get_terminal_size((100, 24)).columns)

@@ -1,0 +1,101 @@
+"""What all stages of a run share: the experiment, the cache, the device, and the model loaded once per process."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import ptqbench
+from ptqbench.engine.cache import Cache
+from ptqbench.engine.sample import Predictor
+from ptqbench.engine.schedule import Schedule
+from ptqbench.errors import UserError
+from ptqbench.quant.layer import StepContext
+from ptqbench.quant.plan import Probe
+from ptqbench.quant.probe import probe_denoiser
+from ptqbench.recipe.experiment import Experiment
+from ptqbench.roles.model import DiffusionModel, ModelSource
+
+CAPTURE_BUDGET = 256 * 2**20
+"""Bytes of full-precision unit outputs that one process keeps at a time."""
+
+_NUMERIC_FOLDERS = ("quant", "engine", "evaluate", "roles")
+
+
+def core_fingerprint() -> str:
+    """Hash of the core's own numerics, so that a changed engine never serves results of the old one."""
+    root = Path(ptqbench.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(p for folder in _NUMERIC_FOLDERS for p in (root / folder).glob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@dataclass
+class RunContext:
+    """One per process. `threads` only matters for speed: every process of a run uses the same number."""
+
+    experiment: Experiment
+    cache: Cache
+    device: torch.device
+
+    @cached_property
+    def source(self) -> ModelSource:
+        return self.experiment.model.create()
+
+    @cached_property
+    def model(self) -> DiffusionModel:
+        return self.source.load(self.device)
+
+    @cached_property
+    def base_key(self) -> list[Any]:
+        """What every stage depends on: model, engine, torch, kind of device, sampling schedule."""
+        sampling = self.experiment.sampling
+        return [
+            self.experiment.model.key,
+            self.source.fingerprint(),
+            core_fingerprint(),
+            torch.__version__,
+            self.device.type,
+            [sampling.grid, sampling.steps, sampling.eta],
+        ]
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        sampling = self.experiment.sampling
+        return Schedule.build(sampling.grid, sampling.steps, sampling.eta, self.model.alphas_cumprod)
+
+    @cached_property
+    def probe(self) -> Probe:
+        """Layers and call order of the denoiser, from one forward pass with two samples."""
+        model = self.model
+        x = torch.randn(2, *model.shape, generator=torch.Generator().manual_seed(0)).to(self.device)
+        t = self.schedule.timesteps[:1].repeat(2).to(self.device)
+        cond = {name: value.to(self.device) for name, value in model.conditions(range(2)).items()}
+        return probe_denoiser(model.denoiser, lambda: model.predict(model.denoiser, x, t, cond), x)
+
+    def predictor(self, denoiser: nn.Module | None = None, context: StepContext | None = None) -> Predictor:
+        """The full-precision predictor, or that of a quantized copy."""
+        return Predictor(self.model, self.model.denoiser if denoiser is None else denoiser, self.schedule, context)
+
+    def to_device(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.to(self.device) for name, tensor in tensors.items()}
+
+
+def pick_device(name: str) -> torch.device:
+    """The device for "auto" (an accelerator if torch sees one), or the one named. Raises `UserError` if it is not there."""
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if name == "auto":
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {name!r} is not usable: {str(error).splitlines()[0]}", "use --device cpu, or see doctor") from error
+    return device

@@ -1,0 +1,135 @@
+"""Running tasks: in this process, or in a few worker processes with a fixed number of threads each."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ptqbench.engine.cache import Cache
+from ptqbench.engine.context import RunContext
+from ptqbench.engine.tasks import Task, perform
+from ptqbench.errors import UserError
+from ptqbench.recipe.experiment import Experiment
+from ptqbench.recipe.load import load_experiment
+
+Report = Callable[[Task, str, float], None]
+"""Progress of a task: what it does now, and how far it is in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where and how a run computes. `threads` is per process; equal for all, so that numbers do not depend on the split."""
+
+    cache: Path
+    device: str
+    workers: int
+    threads: int
+
+
+def default_workers(device: torch.device) -> int:
+    """Processes for a device: one for an accelerator; on a CPU one per core, at most 8 (each holds a copy of the model)."""
+    return 1 if device.type != "cpu" else max(1, min(8, _cores()))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_threads(device: torch.device, workers: int) -> int:
+    """Threads per process. Several workers get one each: small networks gain more from a second process."""
+    return max(1, _cores() // workers)
+
+
+class Local:
+    """Runs waves of tasks; `run` yields (task, result) as tasks finish. Use as a context manager."""
+
+    def __init__(self, experiment: Experiment, settings: Settings, ctx: RunContext, report: Report) -> None:
+        self.experiment, self.settings, self.ctx, self.report = experiment, settings, ctx, report
+        self.pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Local:
+        torch.set_num_threads(self.settings.threads)
+        if self.settings.workers > 1:
+            spawn = multiprocessing.get_context("spawn")
+            self.messages = spawn.Queue()
+            self.done = threading.Event()
+            self.listener = threading.Thread(target=self._listen, daemon=True)
+            self.listener.start()
+            self.pool = ProcessPoolExecutor(
+                self.settings.workers,
+                mp_context=spawn,
+                initializer=_start_worker,
+                initargs=(_portable(self.experiment), self.settings, self.messages),
+            )
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self.pool is None:
+            return
+        if kind is not None:
+            # Stages are atomic: a worker may be ended at any point, and what it had finished is in the cache.
+            for process in list((self.pool._processes or {}).values()):
+                process.kill()
+        self.pool.shutdown(wait=True, cancel_futures=True)
+        self.done.set()
+        self.listener.join()
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, dict[str, Any] | None]]:
+        """Finish all tasks, in any order."""
+        if self.pool is None:
+            for task in tasks:
+                yield task, perform(self.ctx, task, lambda what, part, task=task: self.report(task, what, part))
+            return
+        waiting: dict[Future[dict[str, Any] | None], Task] = {self.pool.submit(_work, task): task for task in tasks}
+        while waiting:
+            finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in finished:
+                task = waiting.pop(future)
+                try:
+                    yield task, future.result()
+                except BrokenProcessPool as error:
+                    raise UserError(
+                        f"a worker process died while it worked on {task.label}",
+                        "out of memory is the usual cause: use --workers 1; the same command continues where it stopped",
+                    ) from error
+
+    def _listen(self) -> None:
+        while not self.done.is_set():
+            with contextlib.suppress(queue.Empty):
+                self.report(*self.messages.get(timeout=0.2))
+
+
+_worker: dict[str, Any] = {}
+"""This worker process's context and message queue."""
+
+
+def _portable(experiment: Experiment) -> dict[str, Any]:
+    """The recipe as plain data that means the same in another process: single-file plugins by absolute path."""
+    files = [str(path.resolve()) for path in experiment.plugin_files]
+    return {**experiment.raw, "recipe": {**experiment.raw["recipe"], "plugins": files}}
+
+
+def _start_worker(raw: dict[str, Any], settings: Settings, messages: Any) -> None:  # noqa: ANN401
+    # The parent decides what an interrupt means; workers are ended by it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(settings.threads)
+    experiment = load_experiment(raw)
+    _worker["context"] = RunContext(experiment, Cache(settings.cache), torch.device(settings.device))
+    _worker["messages"] = messages
+
+
+def _work(task: Task) -> dict[str, Any] | None:
+    messages = _worker["messages"]
+    return perform(_worker["context"], task, lambda what, part: messages.put((task, what, part)))

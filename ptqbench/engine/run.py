@@ -1,0 +1,131 @@
+"""Running an experiment: shared stages, then cells, then the record."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import ptqbench
+from ptqbench.component import Bound
+from ptqbench.engine.cache import Cache
+from ptqbench.engine.cell import CellRun, cell_key
+from ptqbench.engine.context import RunContext
+from ptqbench.engine.executor import Local, Report, Settings
+from ptqbench.engine.tasks import Task, cell_tasks, pending, reference_tasks
+from ptqbench.recipe.experiment import Experiment, Method
+from ptqbench.results.record import CellRecord, RunRecord
+
+PACKAGES = ("torch", "diffusers", "numpy", "scipy", "pluggy")
+
+
+def run_experiment(
+    experiment: Experiment, settings: Settings, report: Report, announce: Callable[[list[Task]], None]
+) -> RunRecord:
+    """Compute whatever is not in the cache and return the record of the whole comparison.
+
+    `announce` is told the tasks before they start, `report` how they go. A cell that fails becomes a failed record.
+    """
+    ctx = RunContext(experiment, Cache(settings.cache), torch.device(settings.device))
+    tasks = cell_tasks(ctx)
+    if not pending(ctx):
+        # Nothing to compute: reading the records needs neither workers nor the model.
+        return _record(ctx, settings, [CellRun(ctx, cell, lambda *_: None).run() for cell in experiment.cells])
+    references = reference_tasks(ctx)
+    announce([*references, *tasks])
+    records: dict[int, CellRecord] = {}
+    with Local(experiment, settings, ctx, report) as executor:
+        for wave in (references, tasks):
+            for task, result in executor.run(wave):
+                report(task, "", 1.0)
+                if result is not None:
+                    records[task.index] = CellRecord.from_dict(result)
+    return _record(ctx, settings, [records[i] for i in sorted(records)])
+
+
+def _record(ctx: RunContext, settings: Settings, cells: list[CellRecord]) -> RunRecord:
+    e = ctx.experiment
+    return RunRecord(
+        name=e.name,
+        title=e.title,
+        paper=e.paper,
+        baseline=e.baseline,
+        digest=e.digest,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        environment=environment(settings),
+        protocol=protocol(ctx),
+        cells=cells,
+        methods={cell.name: describe_method(cell.method) for cell in e.cells if cell.method},
+        published=[
+            {"title": t.title, "source": t.source, "rows": [vars(row) | {"metrics": dict(row.metrics)} for row in t.rows]}
+            for t in e.published
+        ],
+        recipe=dict(e.raw),
+    )
+
+
+def environment(settings: Settings) -> dict[str, Any]:
+    """What computed the numbers."""
+    return {
+        "ptqbench": ptqbench.__version__,
+        "python": platform.python_version(),
+        "platform": f"{sys.platform} {platform.machine()}",
+        "device": settings.device,
+        "workers": settings.workers,
+        "threads": settings.threads,
+        **{name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+
+
+def protocol(ctx: RunContext) -> dict[str, Any]:
+    """What every cell of the table has in common; numbers under another protocol are not comparable."""
+    e = ctx.experiment
+    return {
+        "model": e.model.name,
+        "weights": ctx.source.fingerprint(),
+        "features": e.evaluation.features.name,
+        "grid": e.sampling.grid,
+        "steps": e.sampling.steps,
+        "eta": e.sampling.eta,
+        "images": e.sampling.images,
+        "image seed": e.sampling.seed,
+        "trajectories": e.calibration.trajectories,
+        "calibration samples": e.calibration.samples,
+        "execution": "simulated",
+    }
+
+
+def describe_method(method: Method) -> dict[str, Any]:
+    """A method's components and options, readable."""
+
+    def chosen(bound: Bound | None) -> Any:  # noqa: ANN401
+        return None if bound is None else {"use": bound.name, **bound.options.model_dump(mode="json")}
+
+    return {
+        "sampler": chosen(method.sampler),
+        "weighter": chosen(method.weighter),
+        "reconstruction": chosen(method.reconstruction),
+        "partitioner": chosen(method.partitioner),
+        "passes": [chosen(p) for p in method.passes],
+        "weights": {"quantizer": chosen(method.weights.quantizer), "range": chosen(method.weights.range)},
+        "activations": {"quantizer": chosen(method.activations.quantizer), "range": chosen(method.activations.range)},
+    }
+
+
+def previews(experiment: Experiment, settings: Settings) -> list[tuple[str, Tensor]]:
+    """The first images of every finished cell of the first calibration seed: (label, uint8 (k, C, H, W))."""
+    ctx = RunContext(experiment, Cache(settings.cache), torch.device(settings.device))
+    first = min((cell.seed for cell in experiment.cells if cell.method), default=0)
+    rows = []
+    for cell in experiment.cells:
+        entry = ctx.cache.entry("cells", cell_key(ctx, cell))
+        if (cell.method is None or cell.seed == first) and entry.has("preview.safetensors"):
+            label = cell.name if cell.method is None else f"{cell.name} {cell.bits} {cell.variant}".strip()
+            rows.append((label, entry.load_tensors("preview.safetensors")["images"]))
+    return rows

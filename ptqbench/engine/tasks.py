@@ -1,0 +1,61 @@
+"""The units of work that processes share: full-precision shards first, then cells."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ptqbench.engine.cache import Costs
+from ptqbench.engine.cell import FULL, CellRun, cell_key, generate, image_shards
+from ptqbench.engine.context import RunContext
+from ptqbench.engine.quantize import Tell
+from ptqbench.engine.reference import probe_states, trajectory_shard, trajectory_shards
+from ptqbench.results.record import CellRecord
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something a worker can do with nothing but the experiment: `index` and `seed` say which shard or cell."""
+
+    kind: Literal["trajectories", "images", "probe", "cell"]
+    index: int = 0
+    seed: int = 0
+    label: str = ""
+
+
+def reference_tasks(ctx: RunContext) -> list[Task]:
+    """Full-precision work that all cells share."""
+    seeds = sorted({cell.seed for cell in ctx.experiment.cells if cell.method})
+    tasks = [
+        Task("trajectories", i, seed, f"calibration trajectories, seed {seed}")
+        for seed in seeds
+        for i in range(len(trajectory_shards(ctx)))
+    ]
+    tasks += [Task("images", i, label="full-precision images") for i in range(len(image_shards(ctx)))]
+    return [*tasks, Task("probe", label="held-out trajectories")]
+
+
+def cell_tasks(ctx: RunContext) -> list[Task]:
+    """One task per cell, in the recipe's order: cells that share a stage are far apart, so that none waits for another."""
+    return [Task("cell", i, cell.seed, cell.id) for i, cell in enumerate(ctx.experiment.cells)]
+
+
+def pending(ctx: RunContext) -> bool:
+    """Whether any cell still has to be computed."""
+    return any(not ctx.cache.entry("cells", cell_key(ctx, cell)).has("record.json") for cell in ctx.experiment.cells)
+
+
+def perform(ctx: RunContext, task: Task, tell: Tell) -> dict[str, Any] | None:
+    """Do a task; a cell's record comes back as plain data."""
+    costs = Costs()
+    if task.kind == "trajectories":
+        trajectory_shard(ctx, costs, task.seed, trajectory_shards(ctx)[task.index])
+    elif task.kind == "images":
+        generate(ctx, costs, FULL, ctx.predictor, image_shards(ctx)[task.index])
+    elif task.kind == "probe":
+        probe_states(ctx, costs)
+    else:
+        record: CellRecord = CellRun(ctx, ctx.experiment.cells[task.index], tell).run()
+        return dataclasses.asdict(record)
+    return None

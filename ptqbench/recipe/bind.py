@@ -1,0 +1,104 @@
+"""From component references to components with validated options."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from ptqbench.component import Bound
+from ptqbench.errors import UserError
+from ptqbench.names import role_words
+from ptqbench.plugins import PluginManager, Record
+from ptqbench.recipe.keypath import KeyPath
+from ptqbench.recipe.problems import Problems
+from ptqbench.recipe.words import problems_of
+
+
+def validate(model: type[BaseModel], data: object, where: KeyPath, problems: Problems) -> Any:  # noqa: ANN401
+    """`data` as an instance of `model`, or None with the reasons reported.
+
+    It goes through JSON because pydantic's strict mode takes an array for a tuple and a string for an enum there only.
+    """
+    try:
+        return model.model_validate_json(json.dumps(data, default=str))
+    except ValidationError as error:
+        problems.extend(problems_of(error, model, where))
+        return None
+
+
+@dataclass
+class Binder:
+    """Resolves references with one manager, and reports what does not resolve."""
+
+    manager: PluginManager
+    problems: Problems
+    _records: dict[tuple[str, str], Record | UserError] = field(default_factory=dict)
+
+    def record(self, role: str, name: str) -> Record | UserError:
+        """The component, or the reason why there is none."""
+        key = (role, name)
+        if key not in self._records:
+            try:
+                self._records[key] = self.manager.find(role, name)
+            except UserError as error:
+                self._records[key] = error
+        return self._records[key]
+
+    def bind(self, role: str, reference: object, where: KeyPath) -> Bound | None:
+        """The component behind a string or a table with `use`, or None with the reason reported.
+
+        A reference of the wrong shape gives None without a report, since the schema has already refused it.
+        """
+        table = {"use": reference} if isinstance(reference, str) else reference
+        if not isinstance(table, dict) or not isinstance(table.get("use"), str):
+            return None
+        record = self.record(role, table["use"])
+        if isinstance(record, UserError):
+            self.problems.add_error(where, record)
+            return None
+        given = {key: value for key, value in table.items() if key != "use"}
+        return self._with_options(record, given, where)
+
+    def _with_options(self, record: Record, given: Mapping[str, Any], where: KeyPath) -> Bound | None:
+        model = record.component.options
+        try:
+            options = model.model_validate_json(json.dumps(given, default=str))
+            return self.manager.bind(record, options)
+        except ValidationError as error:
+            noun = f'option of the {role_words(record.role)} "{record.name}"'
+            self.problems.extend(problems_of(error, model, where, noun))
+        except UserError as error:
+            self.problems.add_error(where, error)
+        return None
+
+    def bind_all(self, role: str, references: object, where: KeyPath) -> tuple[Bound, ...]:
+        """Those of an array that resolve, in order; a repeated one is reported."""
+        bound: list[Bound] = []
+        for i, reference in enumerate(references if isinstance(references, list) else ()):
+            item = self.bind(role, reference, (*where, i))
+            if item is not None and any(item.key == other.key for other in bound):
+                self.problems.add((*where, i), f'"{item.name}" is named twice', "leave one out")
+            elif item is not None:
+                bound.append(item)
+        return tuple(bound)
+
+
+def is_table(value: object, where: KeyPath, problems: Problems, hint: str) -> bool:
+    """Whether a value is a table; if not, it is reported."""
+    if isinstance(value, dict):
+        return True
+    problems.add(where, "must be a table", hint)
+    return False
+
+
+def reference_name(table: Mapping[str, Any], path: Sequence[str]) -> str | None:
+    """The `use` of the reference at `path` in a completed method, if it is well formed."""
+    value: object = table
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    name = value.get("use") if isinstance(value, dict) else value
+    return name if isinstance(name, str) else None

@@ -1,0 +1,205 @@
+"""`load_experiment`: from a recipe to a checked, expanded experiment, or to all of its problems at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ptqbench.component import Bound
+from ptqbench.errors import PluginError
+from ptqbench.names import suggest
+from ptqbench.plugins import PluginManager
+from ptqbench.recipe import checks
+from ptqbench.recipe.bind import Binder, validate
+from ptqbench.recipe.expand import expand
+from ptqbench.recipe.experiment import (
+    Calibration,
+    Cell,
+    Evaluation,
+    Experiment,
+    PublishedRow,
+    PublishedTable,
+    Sampling,
+)
+from ptqbench.recipe.methods import read_methods
+from ptqbench.recipe.problems import Problems
+from ptqbench.recipe.read import apply_overrides, read_recipe
+from ptqbench.recipe.schema import (
+    SECTIONS,
+    CalibrationSection,
+    EvaluationSection,
+    PublishedSection,
+    RecipeSection,
+    ReportSection,
+    SamplingSection,
+    Section,
+    SweepSection,
+)
+
+DEFAULT_PROBES = 64
+
+S = TypeVar("S", bound=Section)
+
+
+def load_experiment(
+    source: str | Path | Mapping[str, Any],
+    *,
+    overrides: Sequence[str] = (),
+    manager: PluginManager | None = None,
+) -> Experiment:
+    """Read, check and expand a recipe, given as a file or as TOML data.
+
+    `overrides` are `key.path=value` strings, applied first. `manager` gets the recipe's single-file plugins; a new one
+    with the installed plugins is made if none is given. Raises `RecipeError` with every problem in the recipe, or
+    `RecipePluginError` if plugins are all that is wrong.
+    """
+    path = None if isinstance(source, Mapping) else Path(source)
+    name = str(path) if path is not None else "recipe"
+    problems = Problems()
+    data = read_recipe(path) if path is not None else dict(source)  # type: ignore[arg-type]
+    raw = apply_overrides(data, overrides, problems)
+    manager = manager if manager is not None else PluginManager()
+    experiment = _Loader(raw, path, Binder(manager, problems)).load()
+    if problems.found or experiment is None:
+        raise problems.error(name, manager.left_out())
+    return experiment
+
+
+def digest_of(raw: Mapping[str, Any]) -> str:
+    """SHA-256 of TOML data, independent of the order of keys."""
+    text = json.dumps(raw, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def plugin_files(raw: Mapping[str, Any], path: Path | None) -> Iterator[Path]:
+    """The single-file plugins that raw TOML data names; relative paths start at the recipe's folder."""
+    recipe = raw.get("recipe")
+    files = recipe.get("plugins") if isinstance(recipe, dict) else None
+    for file in files if isinstance(files, list) else ():
+        if isinstance(file, str):
+            yield (path.parent if path is not None else Path.cwd()) / Path(file).expanduser()
+
+
+class _Loader:
+    """One pass over a recipe's sections; each reports into the same list and none stops the others."""
+
+    def __init__(self, raw: dict[str, Any], path: Path | None, binder: Binder) -> None:
+        self.raw = raw
+        self.path = path
+        self.binder = binder
+        self.problems = binder.problems
+
+    def load(self) -> Experiment | None:
+        """The experiment, or None if anything was reported that leaves a gap in it."""
+        self._check_sections()
+        files = self._load_plugins()
+        recipe = self._section("recipe", RecipeSection)
+        sampling = self._section("sampling", SamplingSection)
+        calibration = self._section("calibration", CalibrationSection)
+        evaluation_section = self._section("evaluation", EvaluationSection)
+        model = self._model()
+        evaluation = self._evaluation(evaluation_section, sampling)
+        reporters = self._reporters()
+        cells = self._cells(sampling)
+        published = self._published()
+        checks.check_budgets(sampling, calibration, evaluation_section, self.problems)
+        checks.check_baseline(recipe, self.raw.get("methods"), self.problems)
+        if recipe is None or sampling is None or calibration is None or model is None or evaluation is None:
+            return None
+        return Experiment(
+            name=recipe.name,
+            title=recipe.title or recipe.name,
+            paper=recipe.paper,
+            baseline=recipe.baseline,
+            path=self.path,
+            raw=self.raw,
+            digest=digest_of(self.raw),
+            plugin_files=files,
+            model=model,
+            sampling=Sampling(**sampling.model_dump()),
+            calibration=Calibration(**calibration.model_dump()),
+            evaluation=evaluation,
+            cells=cells,
+            published=published,
+            reporters=reporters,
+        )
+
+    def _check_sections(self) -> None:
+        for key in self.raw:
+            if key not in SECTIONS:
+                self.problems.add((key,), "unknown section", suggest(key, SECTIONS))
+
+    def _load_plugins(self) -> tuple[Path, ...]:
+        files = []
+        for i, file in enumerate(plugin_files(self.raw, self.path)):
+            try:
+                self.binder.manager.load_file(file)
+                files.append(file.resolve())
+            except PluginError as error:
+                self.problems.add_error(("recipe", "plugins", i), error)
+        return tuple(files)
+
+    def _section(self, key: str, model: type[S], *, needed: bool = True) -> S | None:
+        if key not in self.raw and needed:
+            self.problems.add((key,), "is missing", f"add a table [{key}]")
+            return None
+        section: S | None = validate(model, self.raw.get(key, {}), (key,), self.problems)
+        return section
+
+    def _table(self, key: str) -> dict[str, Any]:
+        value = self.raw.get(key)
+        return value if isinstance(value, dict) else {}
+
+    def _model(self) -> Bound | None:
+        value = self.raw.get("model")
+        if isinstance(value, str) or (isinstance(value, dict) and isinstance(value.get("use"), str)):
+            return self.binder.bind("model", value, ("model",))
+        known = ", ".join(record.name for record in self.binder.manager.components("model"))
+        where = ("model", "use") if isinstance(value, dict) and "use" not in value else ("model",)
+        message = "is missing" if value is None or len(where) == 2 else "must be a table with use"
+        self.problems.add(where, message, f'[model] use = "NAME", one of: {known}' if known else "")
+        return None
+
+    def _evaluation(self, section: EvaluationSection | None, sampling: SamplingSection | None) -> Evaluation | None:
+        table = self._table("evaluation")
+        features = self.binder.bind("features", table.get("features"), ("evaluation", "features"))
+        metrics = self.binder.bind_all("metric", table.get("metrics"), ("evaluation", "metrics"))
+        if section is None or sampling is None or features is None:
+            return None
+        return Evaluation(features, metrics, section.probes or min(DEFAULT_PROBES, sampling.images))
+
+    def _reporters(self) -> tuple[Bound, ...]:
+        section = self._section("report", ReportSection, needed=False)
+        formats = self._table("report").get("formats") if section is None else list(section.formats)
+        return self.binder.bind_all("reporter", formats, ("report", "formats"))
+
+    def _cells(self, sampling: SamplingSection | None) -> tuple[Cell, ...]:
+        table = self._table("sweep")
+        plain = {key: value for key, value in table.items() if key in SweepSection.model_fields}
+        sweep = validate(SweepSection, plain if table else self.raw.get("sweep", {}), ("sweep",), self.problems)
+        methods = read_methods(self.raw.get("methods"), table, self.binder)
+        sweep = sweep or SweepSection()
+        checks.check_repeats(sweep.bits, ("sweep", "bits"), "label", self.problems)
+        checks.check_repeats(sweep.seeds, ("sweep", "seeds"), "seed", self.problems)
+        return expand(methods, sweep.bits, sweep.seeds, sampling.steps if sampling else None, self.problems)
+
+    def _published(self) -> tuple[PublishedTable, ...]:
+        tables = self.raw.get("published", [])
+        if not isinstance(tables, list):
+            self.problems.add(("published",), "must be an array of tables", "write [[published]] with two brackets")
+            return ()
+        found = []
+        for i, table in enumerate(tables):
+            section: PublishedSection | None = validate(PublishedSection, table, ("published", i), self.problems)
+            if section is None:
+                continue
+            rows = [PublishedRow(row.method, row.bits, dict(row.model_extra or {})) for row in section.rows]
+            for number, row in enumerate(rows):
+                if not row.metrics:
+                    where = ("published", i, "rows", number)
+                    self.problems.add(where, "has no number", "add a column such as FID = 4.28")
+            found.append(PublishedTable(section.title, section.source, tuple(rows)))
+        return tuple(found)

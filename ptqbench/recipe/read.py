@@ -1,0 +1,93 @@
+"""From a file and `--set` options to raw TOML data."""
+
+from __future__ import annotations
+
+import copy
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ptqbench.names import suggest
+from ptqbench.recipe import keypath
+from ptqbench.recipe.problems import Problems, fail
+
+MAX_BYTES = 1 << 20
+"""No recipe is longer than this; a longer file is something else."""
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The TOML data of a recipe file. Raises `RecipeError` if it is no readable, non-empty TOML file."""
+    name = str(path)
+    data = _read_bytes(path)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise fail(name, f"not UTF-8 text (byte {error.start})", "a recipe is a TOML file in UTF-8") from error
+    if not text.strip():
+        raise fail(name, "the file is empty", "`ptqbench describe` and the recipes folder show what a recipe holds")
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise fail(name, f"not valid TOML: {error}", _toml_hint(text, str(error))) from error
+    except RecursionError as error:
+        raise fail(name, "not valid TOML: nested too deeply") from error
+    if not raw:
+        raise fail(name, "the file holds only comments", "a recipe needs [recipe], [model] and [methods.NAME] at least")
+    return raw
+
+
+def _read_bytes(path: Path) -> bytes:
+    name = str(path)
+    if path.is_dir():
+        raise fail(name, "this is a folder, not a recipe file", "name the .toml file in it")
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        siblings = sorted(p.name for p in path.parent.glob("*.toml")) if path.parent.is_dir() else []
+        hint = suggest(path.name, siblings, "recipes there") if siblings else ""
+        raise fail(name, "there is no such file", hint) from error
+    except (OSError, ValueError) as error:
+        raise fail(name, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if len(data) > MAX_BYTES:
+        raise fail(name, f"larger than {MAX_BYTES // 1024} KiB", "is it the right file? A recipe is short")
+    return data
+
+
+def _toml_hint(text: str, message: str) -> str:
+    match = re.search(r"line (\d+)", message)
+    lines = text.splitlines()
+    if not match or int(match[1]) > len(lines):
+        return ""
+    line = lines[int(match[1]) - 1].strip()
+    return f"line {match[1]}: {line[:100]}"
+
+
+def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str], problems: Problems) -> dict[str, Any]:
+    """A copy of the data with each `key.path=value` set. A value is TOML; anything else is taken as a string."""
+    merged = copy.deepcopy(dict(raw))
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        where = (f"--set {override}",)
+        if not equals:
+            problems.add(where, "there is no = in it", "write --set key.path=value")
+            continue
+        try:
+            keypath.put(merged, keypath.parse(key), _value(text.strip()))
+        except ValueError as error:
+            problems.add(where, str(error), "write --set key.path=value, for example --set sampling.images=64")
+    return merged
+
+
+def _value(text: str) -> object:
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        if text[:1] in "[{\"'":
+            raise ValueError(f"{text or 'nothing'} is not a TOML value") from error
+        return text
+    if set(parsed) != {"value"}:
+        raise ValueError(f"{text!r} is more than one TOML value")
+    return parsed["value"]

@@ -1,0 +1,74 @@
+"""The sentences under a comparison: what was held equal, what was not, and how to read the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ptqbench.results.record import CellRecord, RunRecord
+from ptqbench.results.rows import Row, metric_names
+
+SIMULATED = (
+    "Quantization is simulated: values are rounded to their grids, arithmetic stays floating point; "
+    "weight sizes are counted, not measured."
+)
+
+
+def comparison_notes(run: RunRecord, rows: Sequence[Row]) -> list[str]:
+    """Notes in reading order, one sentence or two each, as plain text."""
+    notes = [SIMULATED, _sampling(run), _intervals(rows), _seeds(rows), _budget(rows)]
+    if any(row.method == run.baseline for row in rows):
+        notes.append("* baseline method.")
+    if any(row.best for row in rows):
+        notes.append("\N{DAGGER} best at these bits: its interval excludes the value of every other row.")
+    return [note for note in notes if note]
+
+
+def _sampling(run: RunRecord) -> str:
+    protocol = run.protocol
+    grid = ", ".join(
+        [f"{protocol['grid']} grid"] * ("grid" in protocol) + [f"eta {protocol.get('eta'):g}"] * ("eta" in protocol)
+    )
+    facts = [
+        f"{protocol['images']} images per row" if "images" in protocol else "",
+        f"{protocol['steps']} sampling steps" + (f" ({grid})" if grid else "") if "steps" in protocol else "",
+        f"noise seed {protocol['seed']}" if "seed" in protocol else "",
+    ]
+    shared = "image i starts from the same noise in every row."
+    return ", ".join(filter(None, facts)) + ("; " if any(facts) else "") + shared
+
+
+def _intervals(rows: Sequence[Row]) -> str:
+    if not metric_names(rows):
+        return ""
+    text = "\N{PLUS-MINUS SIGN} is half of a 95 % interval over images (eps-error: over trajectories)"
+    if any(summary.spread is not None for row in rows for summary in row.metrics.values()):
+        return text + "; / is the standard deviation over calibration seeds, apart from it."
+    return text + "."
+
+
+def _seeds(rows: Sequence[Row]) -> str:
+    seeds = sorted({cell.seed for row in rows if not row.full_precision for cell in (*row.cells, *row.failed)})
+    if not seeds:
+        return ""
+    if len(seeds) == 1:
+        return f"One calibration seed ({seeds[0]}): the spread over calibration seeds is not known."
+    return f"Calibration seeds {', '.join(map(str, seeds))}; values are means over them, never the best."
+
+
+def _budget(rows: Sequence[Row]) -> str:
+    """Equal budgets in one sentence, or who had how much."""
+    totals: dict[int, list[str]] = {}
+    for row in rows:
+        if not row.full_precision:
+            for size in dict.fromkeys(map(_samples, row.cells)):
+                totals.setdefault(size, []).append(row.label)
+    if not totals:
+        return ""
+    if len(totals) == 1:
+        return f"Calibration budget: equal, {next(iter(totals))} samples per row (training + validation)."
+    parts = "; ".join(f"{size}: {', '.join(labels)}" for size, labels in sorted(totals.items(), reverse=True))
+    return f"Calibration budgets are NOT equal (training + validation samples): {parts}."
+
+
+def _samples(cell: CellRecord) -> int:
+    return cell.budget.training + cell.budget.validation

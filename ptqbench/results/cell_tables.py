@@ -1,0 +1,107 @@
+"""Everything about one cell, as neutral tables."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from typing import Any
+
+from ptqbench.errors import UserError
+from ptqbench.names import suggest
+from ptqbench.results import formatting
+from ptqbench.results.record import CellRecord, RunRecord
+from ptqbench.results.tables import Cell, Column, Table
+
+
+def find_cell(run: RunRecord, wanted: str) -> CellRecord:
+    """The cell with this id. Raises `UserError` with the nearest id for any other."""
+    for cell in run.cells:
+        if cell.id == wanted:
+            return cell
+    raise UserError(f'no cell "{wanted}" in this run', suggest(wanted, (cell.id for cell in run.cells), "cells"))
+
+
+def cell_tables(cell: CellRecord) -> list[Table]:
+    """Metrics, each metric's details, budget, cost per stage and the grids of the layers; empty ones are left out."""
+    details = [_detail(name, number.detail) for name, number in cell.metrics.items() if number.detail]
+    found = [_metrics(cell), *details, _budget(cell), _cost(cell), _ledger(cell)]
+    return [table for table in found if table.rows or table.notes]
+
+
+def _metrics(cell: CellRecord) -> Table:
+    columns = [Column("metric", "metric", text=True), Column("better", "better", text=True)]
+    columns += [Column("value", "value"), Column("low", "low"), Column("high", "high"), Column("n", "n")]
+    rows = []
+    for name, x in cell.metrics.items():
+        figures = [formatting.significant(figure, 5) for figure in (x.value, x.low, x.high)]
+        rows.append([Cell(text) for text in (name, x.better, *figures, str(x.n))])
+    notes = [f"failed: {cell.reason}"] if cell.status != "ok" else []
+    return Table(f"{cell.id}: {cell.status}", columns, rows, notes)
+
+
+def _detail(name: str, detail: Mapping[str, list[float]]) -> Table:
+    """Named lists side by side, a row for each position."""
+    columns = [Column(key, key) for key in detail]
+    rows = [[Cell(_short(value)) for value in values] for values in zip_longest(*detail.values(), fillvalue=math.nan)]
+    return Table(f"{name} in detail", columns, rows)
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value == round(value, 0) else formatting.significant(value)
+
+
+def _budget(cell: CellRecord) -> Table:
+    budget = cell.budget
+    figures = {
+        "training samples": f"{budget.training}",
+        "validation samples": f"{budget.validation}",
+        "optimiser steps": f"{budget.gradient_steps}",
+        "denoiser evaluations": f"{budget.denoiser_evaluations}",
+        "weights, simulated": f"{cell.weight_bytes / 1024:.1f} KiB",
+        "weights, full precision": f"{cell.full_precision_bytes / 1024:.1f} KiB",
+    }
+    rows = [[Cell(name), Cell(figure)] for name, figure in figures.items()]
+    return Table("budget and size", [Column("what", "what", text=True), Column("figure", "figure")], rows)
+
+
+def _cost(cell: CellRecord) -> Table:
+    columns = [Column("stage", "stage", text=True), Column("seconds", "seconds"), Column("peak_mib", "peak MiB")]
+    columns.append(Column("cached", "from the cache", text=True))
+    rows = [
+        [Cell(name), Cell(formatting.seconds(x.seconds)), Cell(f"{x.peak_mib:.0f}"), Cell("yes" if x.cached else "no")]
+        for name, x in cell.cost.items()
+    ]
+    return Table("cost when computed", columns, rows)
+
+
+def _ledger(cell: CellRecord) -> Table:
+    """Layers and weights counted by their grids; exceptions with the reason that the plan noted."""
+    layers: Counter[tuple[str, str, str]] = Counter()
+    weights: Counter[tuple[str, str, str]] = Counter()
+    for row in cell.ledger:
+        kind = (_grid(row.get("weight")), _grid(row.get("activation")), "; ".join(row.get("why") or ()))
+        layers[kind] += 1
+        weights[kind] += _size(row.get("weight_shape") or ())
+    columns = [Column("weight", "weight grid", text=True), Column("activation", "activation grid", text=True)]
+    columns += [Column("layers", "layers"), Column("weights", "weights"), Column("why", "why", text=True)]
+    rows = [
+        [Cell(text) for text in (*kind[:2], str(count), str(weights[kind]), kind[2] or "as the method says")]
+        for kind, count in layers.most_common()
+    ]
+    return Table("grids of the layers", columns, rows)
+
+
+def _grid(spec: Mapping[str, Any] | None) -> str:
+    """ "4 bit per channel", with what departs from an asymmetric grid shared over steps; a float grid for None."""
+    if not spec:
+        return "full precision"
+    text = f"{spec.get('bits')} bit per {spec.get('per', 'tensor')}"
+    if spec.get("symmetric"):
+        text += ", symmetric"
+    return text + (f", {spec['steps']} step groups" if spec.get("steps", 1) != 1 else "")
+
+
+def _size(shape: Sequence[int]) -> int:
+    return math.prod(shape) if shape else 0

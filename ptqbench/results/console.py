@@ -1,0 +1,107 @@
+"""Neutral tables as text for a terminal. A table that is too wide becomes several, one below the other."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from ptqbench.results.tables import KEYS, Cell, Column, Table
+
+LEAST_WIDTH = 60
+"""Below this many columns lines are cut by the terminal rather than numbers by us."""
+
+GAP = 2
+INDENT = 1
+BEST = "\N{DAGGER}"
+
+
+def render(tables: Sequence[Table], width: int, *, color: bool = False) -> str:
+    """The tables, each with its title and notes, in at most `width` columns; ANSI colours when `color`."""
+    width = max(width, LEAST_WIDTH)
+    out = io.StringIO()
+    system: Literal["standard"] | None = "standard" if color else None
+    console = Console(
+        file=out, width=width, force_terminal=color, color_system=system, highlight=False, legacy_windows=False
+    )
+    for table in tables:
+        console.print(Text(table.title, style="bold"))
+        shown = table if len(panels(table, width)) == 1 else compact(table)
+        for columns in panels(shown, width):
+            console.print(_panel(shown, columns))
+            console.print()
+        for note in [*table.footnotes, *table.notes]:
+            console.print(Padding.indent(Text(note, style="dim"), INDENT))
+        if table.footnotes or table.notes:
+            console.print()
+    # Rich pads lines to the full width; nothing after the last character is wanted in a file or a comparison.
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).rstrip("\n") + "\n"
+
+
+def compact(table: Table) -> Table:
+    """The same table without the spaces inside numbers, and without columns that only repeat other parts of it."""
+    kept = [index for index, column in enumerate(table.columns) if not column.optional]
+    rows = [[replace(row[index], text=_squeezed(row[index].text)) for index in kept] for row in table.rows]
+    return replace(table, columns=[table.columns[index] for index in kept], rows=rows)
+
+
+def panels(table: Table, width: int) -> list[list[int]]:
+    """Column numbers of each table to print: the columns that name rows come first in every one."""
+    widths = [_width(table, index) for index in range(len(table.columns))]
+    keys = list(range(min(KEYS, len(widths))))
+    start = INDENT + sum(widths[i] + GAP for i in keys)
+    found: list[list[int]] = [list(keys)]
+    used = start
+    for index in range(len(keys), len(widths)):
+        if used + widths[index] > width and len(found[-1]) > len(keys):
+            found.append(list(keys))
+            used = start
+        found[-1].append(index)
+        used += widths[index] + GAP
+    return found
+
+
+def _panel(table: Table, columns: Sequence[int]) -> Padding:
+    # One space of padding and one of the box between columns make the gap.
+    shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, GAP - 1, 0, 0), show_edge=False)
+    for index in columns:
+        column = table.columns[index]
+        heading = Text("\n".join(_heading(column)))
+        width = _width(table, index)
+        shown.add_column(heading, justify="left" if column.text else "right", no_wrap=True, min_width=width)
+    for row in table.rows:
+        shown.add_row(*(Text(_entry(row[i]), style=_style(row[i])) for i in columns))
+    return Padding.indent(shown, INDENT)
+
+
+def _heading(column: Column) -> list[str]:
+    """Heading lines: a metric's reference has a line of its own, which keeps columns narrow."""
+    name, at, reference = column.heading.partition("@")
+    return [name, *([at + reference] if at else []), *([part for part in column.remark.split(", ") if part])]
+
+
+def _squeezed(text: str) -> str:
+    return text.replace(" \N{PLUS-MINUS SIGN} ", "\N{PLUS-MINUS SIGN}").replace(" / ", "/")
+
+
+def _entry(cell: Cell) -> str:
+    return f"{cell.text} {BEST}" if cell.best else cell.text
+
+
+def _style(cell: Cell) -> str:
+    if cell.best:
+        return "bold green"
+    return "red" if cell.text == "failed" else ""
+
+
+def _width(table: Table, index: int) -> int:
+    entries = [_entry(row[index]) for row in table.rows]
+    return max(map(cell_len, [*_heading(table.columns[index]), *entries]))

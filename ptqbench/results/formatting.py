@@ -1,0 +1,62 @@
+"""Numbers as text: as many digits as the interval supports."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+MINUS = "\N{MINUS SIGN}"
+PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+MOST_DECIMALS = 6
+
+
+def measured(value: float, low: float, high: float, spread: float | None = None) -> str:
+    """Value and interval: "1.234 ± 0.056", or "1.2 [0.0, 3.1]" where the interval is not centred.
+
+    A spread over seeds is appended: "1.234 ± 0.056 / 0.011".
+    """
+    half = (high - low) / 2
+    places = decimals(half) if half > 0 else None
+    if places is None:
+        text = significant(value)
+    elif math.isclose((high + low) / 2, value, rel_tol=1e-6, abs_tol=half * 1e-6):
+        text = f"{value:.{places}f} {PLUS_MINUS} {half:.{places}f}"
+    else:
+        text = f"{value:.{places}f} [{low:.{places}f}, {high:.{places}f}]"
+    if spread is not None:
+        text += f" / {spread:.{places}f}" if places is not None else f" / {significant(spread)}"
+    return text.replace("-", MINUS)
+
+
+def decimals(half: float) -> int:
+    """Decimal places that show a half-width with two significant digits."""
+    if not math.isfinite(half) or half <= 0:
+        return 0
+    return min(MOST_DECIMALS, max(0, 1 - math.floor(math.log10(half))))
+
+
+def significant(value: float, digits: int = 4) -> str:
+    """A number with so many significant digits and no exponent between 1e-5 and 1e7."""
+    if not math.isfinite(value) or (value != 0 and not 1e-5 <= abs(value) < 1e7):
+        return f"{value:.{digits - 1}g}"
+    if value == 0:
+        return "0"
+    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:.{places}f}"
+
+
+def seconds(value: float) -> str:
+    """Seconds with two or three digits: "0.42", "8.3", "142"."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
+
+
+def power_of_thousand(values: Sequence[float]) -> int:
+    """The exponent e (0, -3, -6 ...) so that values shown in units of 10^e have their median near 1 to 1000.
+
+    Only small numbers are rescaled: a kernel distance of 0.0012 reads better as 1.2 under a heading that says 1e-3.
+    """
+    typical = statistics.median(map(abs, values)) if values else 0.0
+    if not math.isfinite(typical) or typical == 0 or typical >= 0.01:
+        return 0
+    return max(-12, 3 * math.floor(math.log10(typical) / 3))

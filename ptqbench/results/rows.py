@@ -1,0 +1,122 @@
+"""Cells of a run as rows of a comparison: calibration seeds averaged, in reading order."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ptqbench.recipe.experiment import FULL_PRECISION
+from ptqbench.results.record import CellRecord, Number, RunRecord
+
+EVALUATION_STAGES = frozenset({"generate", "images", "features", "probe", "evaluate", "metrics"})
+"""Stages whose seconds are not calibration."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A metric over the calibration seeds of a row.
+
+    `value`, `low` and `high` are means over seeds: the seeds share their images' noise, so averaging does not shrink
+    the image interval. `spread` is the standard deviation over seeds (None for one seed), `seeds` the single values.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    better: str
+    seeds: tuple[float, ...]
+
+    @property
+    def spread(self) -> float | None:
+        return statistics.stdev(self.seeds) if len(self.seeds) > 1 else None
+
+
+@dataclass(frozen=True)
+class Row:
+    """Method x bits x variant. `cells` succeeded, `failed` did not; `best` names the metrics that this row leads."""
+
+    method: str
+    bits: str
+    variant: str
+    cells: tuple[CellRecord, ...]
+    failed: tuple[CellRecord, ...]
+    metrics: dict[str, Summary]
+    best: set[str] = field(default_factory=set)
+
+    @property
+    def full_precision(self) -> bool:
+        return self.method == FULL_PRECISION
+
+    @property
+    def label(self) -> str:
+        """The row in words, for captions and pictures."""
+        return " ".join(part for part in (self.method, "" if self.full_precision else self.bits, self.variant) if part)
+
+    def mean(self, of: Callable[[CellRecord], float]) -> float | None:
+        """Mean of a figure over the successful cells; None when there is none."""
+        return statistics.fmean(map(of, self.cells)) if self.cells else None
+
+
+def rows_of(run: RunRecord) -> list[Row]:
+    """Rows in reading order: full precision, then by bits, then as the recipe lists methods and variants."""
+    grouped: dict[tuple[str, str, str], list[CellRecord]] = {}
+    for cell in run.cells:
+        grouped.setdefault((cell.method, cell.bits, cell.variant), []).append(cell)
+    bits = list(dict.fromkeys(cell.bits for cell in run.cells if cell.method != FULL_PRECISION))
+    rows = [_row(cells) for cells in grouped.values()]
+    rows.sort(key=lambda row: -1 if row.full_precision else bits.index(row.bits))
+    for setting in bits:
+        _mark_best([row for row in rows if row.bits == setting and not row.full_precision])
+    return rows
+
+
+def metric_names(rows: Sequence[Row]) -> list[str]:
+    """All metrics of a table in column order: the order of the row that has most of them, then what others add."""
+    longest = max(rows, key=lambda row: len(row.metrics), default=None)
+    names = dict.fromkeys(longest.metrics if longest else ())
+    return list(names | dict.fromkeys(name for row in rows for name in row.metrics))
+
+
+def calibration_seconds(cell: CellRecord) -> float:
+    """Wall seconds of every stage that is not evaluation, as measured when the stage was computed."""
+    return sum(cost.seconds for stage, cost in cell.cost.items() if stage not in EVALUATION_STAGES)
+
+
+def _row(cells: list[CellRecord]) -> Row:
+    fine = tuple(cell for cell in cells if cell.status == "ok")
+    failed = tuple(cell for cell in cells if cell.status != "ok")
+    names = dict.fromkeys(name for cell in fine for name in cell.metrics)
+    metrics = {name: _summary([cell.metrics[name] for cell in fine if name in cell.metrics]) for name in names}
+    return Row(cells[0].method, cells[0].bits, cells[0].variant, fine, failed, metrics)
+
+
+def _summary(numbers: list[Number]) -> Summary:
+    return Summary(
+        value=statistics.fmean(x.value for x in numbers),
+        low=statistics.fmean(x.low for x in numbers),
+        high=statistics.fmean(x.high for x in numbers),
+        n=min(x.n for x in numbers),
+        better=numbers[0].better,
+        seeds=tuple(x.value for x in numbers),
+    )
+
+
+def _mark_best(rows: list[Row]) -> None:
+    """Mark a lead that is beyond doubt.
+
+    The leader's interval must exclude the value of every other row, and no seed of another row may reach any of its
+    own.
+    """
+    for name in metric_names(rows):
+        rivals = [row for row in rows if name in row.metrics]
+        if len(rivals) < 2:
+            continue
+        sign = 1 if rivals[0].metrics[name].better == "lower" else -1
+        rivals.sort(key=lambda row: sign * row.metrics[name].value)
+        leader, others = rivals[0].metrics[name], [row.metrics[name] for row in rivals[1:]]
+        edge = sign * (leader.high if sign > 0 else leader.low)
+        worst_seed = max(sign * x for x in leader.seeds)
+        if all(sign * x.value > edge and worst_seed < min(sign * s for s in x.seeds) for x in others):
+            rivals[0].best.add(name)

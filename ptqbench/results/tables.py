@@ -1,0 +1,176 @@
+"""Tables in neutral form: what every reporter writes down in its own syntax, so that no two disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ptqbench.results import formatting
+from ptqbench.results.captions import comparison_notes
+from ptqbench.results.record import RunRecord
+from ptqbench.results.rows import Row, calibration_seconds, metric_names, rows_of
+
+NOTHING = "\N{EN DASH}"
+BASELINE = "*"
+NOT_COMPARABLE = "published figures, another model: not comparable with the table above"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column. `key` is its machine name; `title` is what to print, `remark` what may stand under it.
+
+    `better` is "lower" or "higher" for a metric, else empty. The first `KEYS` columns of a table name its rows. An
+    `optional` column only repeats what other columns and the footnotes say: where space is short it is left out.
+    """
+
+    key: str
+    title: str
+    better: str = ""
+    remark: str = ""
+    exponent: int = 0
+    text: bool = False
+    optional: bool = False
+
+    @property
+    def heading(self) -> str:
+        """Title with an arrow towards the better side."""
+        arrow = {"lower": "\N{DOWNWARDS ARROW}", "higher": "\N{UPWARDS ARROW}"}.get(self.better)
+        return f"{self.title} {arrow}" if arrow else self.title
+
+
+KEYS = 2
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry: `text` to print; for a measured number also its unrounded figures, in the unit of the record.
+
+    `note` is the long story (why a cell failed) for where there is room; `plain` is the text for programs where it
+    differs.
+    """
+
+    text: str = NOTHING
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    spread: float | None = None
+    best: bool = False
+    note: str = ""
+    plain: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Title, columns, rows of as many cells, and notes to print under the table."""
+
+    title: str
+    columns: list[Column]
+    rows: list[list[Cell]]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def footnotes(self) -> list[str]:
+        """The notes of cells, each led by the cells that name its row: for formats whose columns are too narrow."""
+        return [
+            f"{' '.join(cell.text for cell in row[:KEYS])} {noted.text}: {noted.note}"
+            for row in self.rows
+            for noted in row
+            if noted.note
+        ]
+
+
+def comparison(run: RunRecord) -> Table:
+    """The measured comparison of a run."""
+    rows = rows_of(run)
+    names = metric_names(rows)
+    metrics = [_metric_column(name, rows) for name in names]
+    columns = [Column("method", "method", text=True), Column("bits", "bits", text=True), *metrics, *_COST]
+    body = [[*_keys(row, run.baseline), *(_metric_cell(row, c) for c in metrics), *_cost_cells(row)] for row in rows]
+    return Table(run.title or run.name, columns, body, comparison_notes(run, rows))
+
+
+def published(run: RunRecord) -> list[Table]:
+    """The figures that the recipe quotes from papers, each source in a table of its own."""
+    return [_published(source) for source in run.published]
+
+
+_COST = [
+    Column("seeds", "seeds"),
+    Column("weight_kib_simulated", "weights", remark="KiB, sim."),
+    Column("calibration_samples", "samples", remark="train+val"),
+    Column("calibration_seconds", "calib.", remark="seconds"),
+    Column("status", "status", text=True, optional=True),
+]
+
+
+def _keys(row: Row, baseline: str) -> list[Cell]:
+    name = " ".join(part for part in (row.method, row.variant) if part)
+    return [Cell(name + (f" {BASELINE}" if row.method == baseline else ""), plain=name), Cell(row.bits)]
+
+
+def _metric_column(name: str, rows: Sequence[Row]) -> Column:
+    found = [row.metrics[name] for row in rows if name in row.metrics]
+    counts = {x.n for x in found}
+    exponent = formatting.power_of_thousand([x.value for x in found])
+    unit = f"in 1e{exponent}" if exponent else ""
+    count = f"n={counts.pop()}" if len(counts) == 1 else ""
+    return Column(name, name, found[0].better, ", ".join(filter(None, (unit, count))), exponent)
+
+
+def _metric_cell(row: Row, column: Column) -> Cell:
+    summary = row.metrics.get(column.key)
+    if summary is None:
+        return Cell("failed") if not row.cells else Cell()
+    unit = 10.0**-column.exponent
+    spread = None if summary.spread is None else summary.spread * unit
+    text = formatting.measured(summary.value * unit, summary.low * unit, summary.high * unit, spread)
+    if "n=" not in column.remark:
+        text += f" (n={summary.n})"
+    best = column.key in row.best
+    return Cell(text, summary.value, summary.low, summary.high, summary.n, summary.spread, best)
+
+
+def _cost_cells(row: Row) -> list[Cell]:
+    done, asked = len(row.cells), len(row.cells) + len(row.failed)
+    seeds = Cell(f"{done}" if done == asked else f"{done} of {asked}")
+    reasons = "; ".join(f"seed {cell.seed}: {_flat(cell.reason)}" for cell in row.failed)
+    status = Cell("failed", note=reasons) if row.failed else Cell("ok")
+    size = row.mean(lambda cell: cell.weight_bytes / 1024)
+    kib = Cell() if not size else Cell(f"{size:.0f}" if size >= 10 else f"{size:.1f}", size)
+    if row.full_precision or not row.cells:
+        return [Cell() if row.full_precision else seeds, kib, Cell(), Cell(), status]
+    budgets = dict.fromkeys((cell.budget.training, cell.budget.validation) for cell in row.cells)
+    samples = Cell(" | ".join(f"{training}+{validation}" for training, validation in budgets))
+    spent = row.mean(calibration_seconds) or 0.0
+    return [seeds, kib, samples, Cell(formatting.seconds(spent), spent), status]
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split()) or "no reason recorded"
+
+
+def _published(source: Mapping[str, Any]) -> Table:
+    names = list(dict.fromkeys(name for row in source["rows"] for name in row["metrics"]))
+    columns = [Column("method", "method", text=True), Column("bits", "bits", text=True), *(Column(x, x) for x in names)]
+    places = {name: max(_places(row["metrics"].get(name)) for row in source["rows"]) for name in names}
+    body = [
+        [
+            Cell(str(row["method"])),
+            Cell(str(row["bits"])),
+            *(_quoted(row["metrics"].get(name), places[name]) for name in names),
+        ]
+        for row in source["rows"]
+    ]
+    notes = [f"Source: {source['source']}"] if source.get("source") else []
+    return Table(f"{source['title']} ({NOT_COMPARABLE})", columns, body, notes)
+
+
+def _places(value: float | None) -> int:
+    return len(str(value).partition(".")[2]) if isinstance(value, float) else 0
+
+
+def _quoted(value: float | None, places: int) -> Cell:
+    """A published figure, with the zeros at its end that TOML drops: authors print a column with equal decimals."""
+    return Cell() if value is None else Cell(f"{value:.{places}f}", float(value))

@@ -1,0 +1,52 @@
+"""Fixtures shared by all tests: small random UNets as diffusers builds them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel, UNet2DModel
+from torch import Tensor
+
+from ptqbench.quant.plan import Probe
+from ptqbench.quant.probe import probe_denoiser
+
+ProbedUNet = tuple[torch.nn.Module, Tensor, Probe]
+
+
+@pytest.fixture(scope="session")
+def unet() -> ProbedUNet:
+    """An unconditional UNet with attention, its input (2, 3, 16, 16), and its probe."""
+    torch.manual_seed(0)
+    net = UNet2DModel(
+        sample_size=16,
+        in_channels=3,
+        out_channels=3,
+        layers_per_block=1,
+        block_out_channels=(8, 16),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        norm_num_groups=4,
+        attention_head_dim=4,
+    ).eval()
+    x, t = torch.randn(2, 3, 16, 16), torch.tensor([7, 700])
+    return net, x, probe_denoiser(net, lambda: net(x, t), x)
+
+
+@pytest.fixture(scope="session")
+def conditional_unet() -> ProbedUNet:
+    """A UNet with cross-attention, its input (2, 4, 8, 8), and its probe."""
+    torch.manual_seed(0)
+    net = UNet2DConditionModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        layers_per_block=1,
+        block_out_channels=(8, 16),
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=8,
+        norm_num_groups=4,
+        attention_head_dim=4,
+    ).eval()
+    x, t, text = torch.randn(2, 4, 8, 8), torch.tensor([7, 700]), torch.randn(2, 5, 8)
+    return net, x, probe_denoiser(net, lambda: net(x, t, text), x)

@@ -1,0 +1,177 @@
+"""The metrics of ptqbench_metrics on hand-made evidence."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ptqbench import Options
+from ptqbench.component import Component
+from ptqbench.errors import CellFailedError
+from ptqbench.evaluate.distances import frechet_distance, kernel_distance
+from ptqbench.evaluate.evidence import Evidence
+from ptqbench.roles.metric import Metric, MetricValue
+from ptqbench_metrics import ptqbench_metrics
+
+COMPONENTS: dict[str, Component] = {component.name: component for component in ptqbench_metrics()}
+
+
+def images(n: int, seed: int) -> Tensor:
+    return torch.randint(0, 256, (n, 1, 4, 4), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+def features_of(x: Tensor) -> Tensor:
+    return x.double().flatten(1)[:, :6] / 255
+
+
+def evidence(n: int = 60, *, real: bool = True, is_fp: bool = False, **changes: Any) -> Evidence:
+    fp = images(n, 0)
+    ours = fp if is_fp else images(n, 1)
+    sets = {"cell": features_of(ours), "fp": features_of(fp), "data": features_of(images(80, 2)) if real else None}
+    error = torch.rand(8, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    facts: dict[str, Any] = {
+        "images": ours,
+        "full_precision": fp,
+        "features": sets.__getitem__,
+        "feature_name": "digits",
+        "noise_error": torch.zeros_like(error) if is_fp else error,
+        "timesteps": torch.tensor([950, 500, 0]),
+        "is_full_precision": is_fp,
+    }
+    return Evidence(**(facts | changes))
+
+
+def build(name: str, **options: Any) -> Metric:
+    component = COMPONENTS[name]
+    metric: Metric = component.create(component.options(**options))
+    return metric
+
+
+def compute(name: str, given: Evidence, **options: Any) -> dict[str, MetricValue]:
+    """The numbers, after the checks that hold for every metric."""
+    metric = build(name, **options)
+    found = dict(metric.compute(given))
+    assert set(found) <= set(metric.names(given.feature_name))
+    assert all(x.low <= x.value <= x.high and x.n > 1 for x in found.values())
+    return found
+
+
+def test_every_component_can_be_built_and_says_what_it_is() -> None:
+    for component in COMPONENTS.values():
+        assert issubclass(component.options, Options)
+        metric = component.create()
+        assert isinstance(metric, Metric)
+        assert metric.names("digits")
+        assert metric.better == ("higher" if component.name == "psnr" else "lower")
+
+
+def test_noise_error_averages_trajectories_and_keeps_timesteps() -> None:
+    error = torch.tensor([[1.0, 3.0], [2.0, 4.0], [3.0, 8.0]]).double()
+    given = evidence(noise_error=error, timesteps=torch.tensor([900, 100]))
+    (number,) = compute("eps-error", given).values()
+    assert number.value == pytest.approx(3.5)
+    assert number.n == 3
+    assert number.detail == {"t": [900.0, 100.0], "error": [2.0, 5.0]}
+    # Trajectory means 2, 3, 5.5; their standard error is 1.0408, Student's t with two degrees of freedom is 4.3027.
+    assert number.high - number.value == pytest.approx(4.302653 * 1.040833, rel=1e-5)
+
+
+def test_noise_error_that_is_not_finite_names_the_timestep() -> None:
+    error = torch.zeros(3, 2).double()
+    error[1, 1] = math.nan
+    with pytest.raises(CellFailedError, match="1 of 2 timesteps, first at t = 100"):
+        compute("eps-error", evidence(noise_error=error, timesteps=torch.tensor([900, 100])))
+
+
+def pair(*differences: int) -> Evidence:
+    """Black full-precision images, and images that are this much brighter in every pixel."""
+    ours = torch.stack([torch.full((3, 2, 2), d, dtype=torch.uint8) for d in differences])
+    return evidence(images=ours, full_precision=torch.zeros_like(ours))
+
+
+def test_image_error_by_hand() -> None:
+    (number,) = compute("image-error", pair(51, 102)).values()  # 0.2 and 0.4 on the 0..1 scale
+    assert number.value == pytest.approx((0.04 + 0.16) / 2)
+    assert number.n == 2
+
+
+def test_psnr_by_hand() -> None:
+    (number,) = compute("psnr", pair(51, 255)).values()
+    assert number.value == pytest.approx((-20 * math.log10(0.2) + 0.0) / 2)
+    (equal,) = compute("psnr", pair(0, 0)).values()
+    assert equal.value == equal.low == equal.high == pytest.approx(20 * math.log10(510))
+    (step,) = compute("psnr", pair(1, 1)).values()
+    assert step.value == pytest.approx(20 * math.log10(255))
+
+
+def test_images_that_do_not_pair_are_refused() -> None:
+    with pytest.raises(CellFailedError, match="do not pair"):
+        compute("psnr", evidence(full_precision=images(59, 0)))
+
+
+@pytest.mark.parametrize(("name", "value"), [("fd", frechet_distance), ("kid", kernel_distance)])
+def test_set_distances_name_features_and_reference(name: str, value: Any) -> None:
+    given = evidence()
+    found = compute(name, given, reference="both")
+    assert list(found) == [f"{name}-digits@data", f"{name}-digits@fp"]
+    ours, data, fp = (given.features(which) for which in ("cell", "data", "fp"))
+    assert found[f"{name}-digits@data"].value == pytest.approx(value(ours, data))
+    expected = value(ours, fp, paired=True) if name == "kid" else value(ours, fp)
+    assert found[f"{name}-digits@fp"].value == pytest.approx(expected)
+    assert {x.n for x in found.values()} == {60}
+    assert not any("fid" in key.lower() for key in found)
+
+
+def test_defaults_give_three_set_columns() -> None:
+    assert build("fd").names("inception") == ["fd-inception@data", "fd-inception@fp"]
+    assert build("kid").names("inception") == ["kid-inception@data"]
+
+
+def test_the_full_precision_row_is_measured_against_data_only() -> None:
+    given = evidence(is_fp=True)
+    found = {key for name in COMPONENTS for key in compute(name, given)}
+    assert found == {"fd-digits@data", "kid-digits@data"}
+
+
+@pytest.mark.parametrize("name", ["fd", "kid"])
+def test_missing_real_images(name: str) -> None:
+    given = evidence(real=False)
+    assert list(compute(name, given, reference="both")) == [f"{name}-digits@fp"]
+    with pytest.raises(CellFailedError, match=f"{name}-digits@data needs real images") as caught:
+        compute(name, given, reference="data")
+    assert 'reference = "fp"' in caught.value.hint
+
+
+def test_equal_images_are_at_no_distance_from_full_precision() -> None:
+    fp = images(60, 0)
+    given = evidence(images=fp, features=lambda which: features_of(fp))
+    for name in ("fd", "kid"):
+        (number,) = compute(name, given, reference="fp").values()
+        assert number.value == pytest.approx(0.0, abs=1e-9)
+        assert number.high == pytest.approx(0.0, abs=1e-8)
+
+
+def test_too_few_images_for_the_features() -> None:
+    with pytest.raises(CellFailedError, match="needs at least 7"):
+        compute("fd", evidence(6))
+
+
+def test_kernel_distance_over_disjoint_subsets() -> None:
+    (whole,) = compute("kid", evidence(400)).values()
+    (parts,) = compute("kid", evidence(400), subset=50).values()
+    # The same expectation: both intervals hold the other's value.
+    assert parts.low <= whole.value <= parts.high
+    assert parts.value != whole.value
+    with pytest.raises(CellFailedError, match="two subsets of 40"):
+        compute("kid", evidence(60), subset=40)
+
+
+def test_listing_does_not_import_torch() -> None:
+    code = "import sys, ptqbench_metrics, ptqbench_reports; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,120 @@
+"""The uniform quantizer's life cycle, and parameters per step group."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from quantkit import OUT_CHANNEL, PER_TENSOR, frozen, quantizer
+
+from ptqbench.errors import CellFailedError
+from ptqbench.quant.grid import Layout, QuantSpec
+
+KINDS = ["uniform", "adaround", "lsq"]
+
+
+def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_refuses_to_run_before_freeze(kind: str) -> None:
+    made = quantizer(kind)
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad), pytest.raises(CellFailedError, match="before its range was found"):
+            made(drawn(4, 3))
+    made.observe(drawn(4, 3))
+    with pytest.raises(CellFailedError, match="before its range was found"):
+        made(drawn(4, 3))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_observing_nothing_fails(kind: str) -> None:
+    with pytest.raises(CellFailedError, match="no values were observed"):
+        quantizer(kind).freeze()
+
+
+def test_a_step_group_without_values_is_named() -> None:
+    made = quantizer("uniform", QuantSpec(8, steps=3))
+    made.observe(drawn(4, 3), torch.tensor([0, 0, 2, 2]))
+    with pytest.raises(CellFailedError, match=r"step group \[1\]"):
+        made.freeze()
+
+
+def test_observing_without_steps_or_with_odd_rows_is_refused() -> None:
+    made = quantizer("uniform", QuantSpec(8, steps=2))
+    with pytest.raises(ValueError, match="without a step"):
+        made.observe(drawn(4, 3))
+    with pytest.raises(ValueError, match="do not divide"):
+        made.observe(drawn(5, 3), torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize("kind", ["uniform", "lsq"])
+@pytest.mark.parametrize("layout", [PER_TENSOR, Layout(-1)])
+def test_a_table_of_equal_entries_is_the_shared_quantizer(kind: str, layout: Layout) -> None:
+    x = drawn(6, 5, 4)
+    shared = frozen(x, kind, QuantSpec(4), layout)
+    table = quantizer(kind, QuantSpec(4, steps=3), layout)
+    table.restore({key: value.expand(3, -1).clone() for key, value in shared.export().items()})
+    group = torch.tensor([2, 0, 1, 1, 0, 2])
+    assert torch.equal(table(x, group), shared(x, group))
+    table.begin_learning(None)
+    shared.begin_learning(None)
+    torch.testing.assert_close(table(x, group), shared(x, group), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "lsq"])
+def test_batches_of_mixed_steps_equal_step_by_step_evaluation(kind: str) -> None:
+    x, group = drawn(6, 5, 4), torch.tensor([2, 0, 1, 1, 0, 2])
+    x = x * (1 + group).reshape(-1, 1, 1)
+    mixed, apart = (quantizer(kind, QuantSpec(4, steps=3)) for _ in range(2))
+    mixed.observe(x, group)
+    for i in range(6):
+        apart.observe(x[i : i + 1], group[i : i + 1])
+    mixed.freeze()
+    apart.freeze()
+    assert torch.equal(mixed.scale, apart.scale)
+    assert mixed.scale.unique().numel() == 3
+    together = mixed(x, group)
+    for i in range(6):
+        assert torch.equal(together[i : i + 1], mixed(x[i : i + 1], group[i : i + 1]))
+
+
+def test_rows_that_are_a_multiple_of_the_batch_take_their_samples_step() -> None:
+    x, group = drawn(8, 5), torch.tensor([1, 0])
+    made = quantizer("uniform", QuantSpec(4, steps=2))
+    made.observe(x, group)
+    made.freeze()
+    assert torch.equal(made(x, group), made(x, group.repeat_interleave(4)))
+    alone = frozen(x[:4], "uniform", QuantSpec(4))
+    assert torch.equal(made(x, group)[:4], alone(x[:4]))
+
+
+def test_the_fused_path_agrees_with_the_plain_one() -> None:
+    x = drawn(16, 8)
+    made = frozen(x, "uniform", QuantSpec(8))
+    plain = made(x)
+    with torch.no_grad():
+        fused = made(x)
+    off = (plain - fused).abs() > 1e-6
+    assert float(off.float().mean()) < 1e-3
+    assert bool(((plain - fused).abs() <= made.scale * 1.001).all())
+
+
+def test_the_fused_path_takes_zero_points_outside_the_grid() -> None:
+    x = drawn(64).abs() + 3
+    made = frozen(x, "uniform", QuantSpec(4), ranges="mse")
+    assert made.zero_point.item() < 0
+    with torch.no_grad():
+        torch.testing.assert_close(made(x), frozen(x.double(), "uniform", QuantSpec(4), ranges="mse")(x))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("layout", [PER_TENSOR, OUT_CHANNEL])
+def test_export_and_restore_are_inverse(kind: str, layout: Layout) -> None:
+    x = drawn(6, 5)
+    made = frozen(x, kind, QuantSpec(4, "channel"), layout)
+    state = made.export(x)
+    again = quantizer(kind, QuantSpec(4, "channel"), layout)
+    again.restore(state)
+    assert torch.equal(again(x), made(x))
+    assert all(torch.equal(value, again.export(x)[key]) for key, value in state.items())

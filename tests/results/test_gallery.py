@@ -1,0 +1,66 @@
+"""Where pixels land on the picture of samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ptqbench.results.gallery import GAP, MARGIN, TILE, gallery, label_width, save_gallery
+
+
+def numbered(rows: int, count: int, channels: int, size: int) -> list[tuple[str, torch.Tensor]]:
+    """Images whose pixels all differ: 10 for each row, 1 for each image, and a gradient along the width."""
+    ramp = torch.arange(size).view(1, 1, 1, size).expand(count, channels, size, size)
+    base = torch.arange(count).view(-1, 1, 1, 1)
+    return [(f"row {r}", (ramp + base + 10 * r).to(torch.uint8)) for r in range(rows)]
+
+
+def test_grey_images_are_enlarged_by_a_whole_factor() -> None:
+    rows = numbered(2, 3, 1, 16)
+    picture = np.asarray(gallery(rows, columns=2))
+    left = label_width([label for label, _ in rows])
+    assert picture.shape == (2 * TILE + GAP + 2 * MARGIN, left + 2 * TILE + GAP + MARGIN, 3)
+    factor = TILE // 16
+    for row in range(2):
+        for column in range(2):
+            top, start = MARGIN + row * (TILE + GAP), left + column * (TILE + GAP)
+            tile = picture[top : top + TILE, start : start + TILE]
+            expected = np.asarray(rows[row][1][column, 0]).repeat(factor, 0).repeat(factor, 1)
+            assert np.array_equal(tile, np.repeat(expected[..., None], 3, axis=2))
+    assert (picture[:, -MARGIN:] == 255).all()
+    assert (picture[MARGIN : MARGIN + TILE, MARGIN:left] < 128).any(), "the label is drawn"
+
+
+def test_colour_keeps_its_channels_and_large_images_their_size() -> None:
+    image = np.zeros((1, 3, 80, 100), dtype=np.uint8)
+    image[0, 0], image[0, 2, 5, 7] = 200, 50
+    picture = np.asarray(gallery([("a", image)]))
+    left = label_width(["a"])
+    assert picture.shape == (80 + 2 * MARGIN, left + 100 + MARGIN, 3)
+    assert picture[MARGIN + 5, left + 7].tolist() == [200, 0, 50]
+    assert picture[MARGIN, left].tolist() == [200, 0, 0]
+
+
+def test_saved_as_png(tmp_path: Path) -> None:
+    rows = numbered(1, 2, 1, 8)
+    save_gallery(tmp_path / "samples.png", rows)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "samples.png")), np.asarray(gallery(rows)))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        [("a", np.zeros((2, 4, 8, 8), dtype=np.uint8))],
+        [("a", np.zeros((2, 1, 8, 8), dtype=np.float32))],
+        [("a", np.zeros((0, 1, 8, 8), dtype=np.uint8))],
+        [("a", np.zeros((2, 1, 8, 8), dtype=np.uint8)), ("b", np.zeros((2, 1, 9, 9), dtype=np.uint8))],
+    ],
+)
+def test_other_shapes_are_refused(rows: list[tuple[str, np.ndarray]]) -> None:
+    with pytest.raises(ValueError, match="gallery"):
+        gallery(rows)
