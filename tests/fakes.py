@@ -147,7 +147,7 @@ def recipe() -> dict[str, Any]:
 
 def entry_point_distribution(folder: Path, dist: str, entries: dict[str, str], sources: dict[str, str]) -> Path:
     """An installed distribution, simulated: a folder for `sys.path` with modules and a dist-info."""
-    info = folder / f"{dist}-1.0.dist-info"
+    info = folder / (dist.replace("-", "_") + "-1.0.dist-info")
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {dist}\nVersion: 1.0\n")
     lines = "".join(f"{name} = {value}\n" for name, value in entries.items())

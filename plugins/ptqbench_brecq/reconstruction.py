@@ -21,17 +21,21 @@ class TwoPhase(Reconstruction):
     options: BrecqOptions
     phases = (ROUNDING, STEPS)
 
+    def work(self, phase: Phase) -> tuple[int, int]:
+        """Iterations of the phase, and the mini-batch size."""
+        return (self.options.iterations if phase is ROUNDING else self.options.step_iterations), self.options.batch
+
     def fit(self, context: FitContext) -> Iterator[float]:
         """Adam on the unit's trainables; the loss is the weighted reconstruction error plus the quantizers' penalties."""
         o = self.options
         rounding = context.phase is ROUNDING
-        iterations = o.iterations if rounding else o.step_iterations
+        iterations, size = self.work(context.phase)
         rates = {"rounding": o.rounding_rate} if rounding else {"step": o.step_rate}
         trainables = context.start(rates, o.power if rounding else o.step_power)
         optimiser = torch.optim.Adam([{"params": trainables[kind], "lr": rate} for kind, rate in rates.items()])
         decay = None if rounding else torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations)
         for i in range(iterations):
-            batch = context.problem.draw(o.batch, rng=context.rng)
+            batch = context.problem.draw(size, rng=context.rng)
             loss = context.weighted_loss(batch)
             penalty = context.penalty(i / iterations)
             optimiser.zero_grad()
@@ -44,6 +48,10 @@ class TwoPhase(Reconstruction):
 
 class Nothing(Reconstruction):
     """Rounding to nearest: no phases."""
+
+    def work(self, phase: Phase) -> tuple[int, int]:
+        """Never asked, since there are no phases."""
+        return 0, 0
 
     def fit(self, context: FitContext) -> Iterator[float]:
         """Never called, since there are no phases."""

@@ -13,6 +13,10 @@ from ptqbench_gacq import GacqOptions
 from ptqbench_gacq.meta import meta_gradient
 
 
+META_STEP_COST = 6.0
+"""A score update takes about as long as this many optimiser steps (measured on the residual blocks of the digits model)."""
+
+
 class GacqWeighter(SampleWeighter):
     """Bilevel sample weighting (arXiv:2602.01289, section 3): scores start equal for every unit, follow the meta-gradient
     with Adam while the unit's trainables move, and weigh each mini-batch through a softmax."""
@@ -22,6 +26,7 @@ class GacqWeighter(SampleWeighter):
     def __init__(self, options: GacqOptions) -> None:
         super().__init__(options)
         self.requires = Requirements(validation=options.validation, groups=options.groups)
+        self.cost = 1 + META_STEP_COST / options.every
 
     def begin_unit(self, unit: str, phase: str, problem: InnerProblem, rng: Generator) -> None:
         """Fresh scores: what a unit's samples are worth says little about the next unit's."""

@@ -24,17 +24,16 @@ def comparison_notes(run: RunRecord, rows: Sequence[Row]) -> list[str]:
 
 
 def _sampling(run: RunRecord) -> str:
-    protocol = run.protocol
-    grid = ", ".join(
-        [f"{protocol['grid']} grid"] * ("grid" in protocol) + [f"eta {protocol.get('eta'):g}"] * ("eta" in protocol)
+    """What the protocol says of the images; a record without some of it leaves that part out."""
+    said = (
+        ("images", "{} images per row"),
+        ("steps", "{} sampling steps"),
+        ("grid", "{} grid"),
+        ("eta", "eta {:g}"),
+        ("image seed", "image seed {}"),
     )
-    facts = [
-        f"{protocol['images']} images per row" if "images" in protocol else "",
-        f"{protocol['steps']} sampling steps" + (f" ({grid})" if grid else "") if "steps" in protocol else "",
-        f"noise seed {protocol['seed']}" if "seed" in protocol else "",
-    ]
-    shared = "image i starts from the same noise in every row."
-    return ", ".join(filter(None, facts)) + ("; " if any(facts) else "") + shared
+    facts = [text.format(run.protocol[key]) for key, text in said if key in run.protocol]
+    return "; ".join(filter(None, [", ".join(facts), "image i starts from the same noise in every row."]))
 
 
 def _intervals(rows: Sequence[Row]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ptqbench.recipe.experiment import FULL_PRECISION
 from ptqbench.results.record import CellRecord, Number, RunRecord
 
-EVALUATION_STAGES = frozenset({"generate", "images", "features", "probe", "evaluate", "metrics"})
+EVALUATION_STAGES = frozenset({"images", "noise-error", "probe", "features", "metrics"})
 """Stages whose seconds are not calibration."""
 
 

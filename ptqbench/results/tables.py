@@ -148,7 +148,9 @@ def _cost_cells(row: Row) -> list[Cell]:
 
 
 def _flat(text: str) -> str:
-    return " ".join(text.split()) or "no reason recorded"
+    """A reason and its remedy, which stand on lines of their own, in one line."""
+    lines = (" ".join(line.split()) for line in text.splitlines())
+    return "; ".join(filter(None, lines)) or "no reason recorded"
 
 
 def _published(source: Mapping[str, Any]) -> Table:

@@ -50,5 +50,9 @@ class Reconstruction(ABC):
         self.options = options
 
     @abstractmethod
+    def work(self, phase: Phase) -> tuple[int, int]:
+        """Optimiser steps for each unit in a phase, and samples in each: what forecasts and fairness checks need."""
+
+    @abstractmethod
     def fit(self, context: FitContext) -> Iterator[float]:
         """Optimise the unit in `context`; yield progress in [0, 1] after each iteration. Hardening is the engine's."""

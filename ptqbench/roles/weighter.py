@@ -75,6 +75,8 @@ class SampleWeighter(ABC):
     """Built as `Class(options)`, one instance per cell; called once for each unit and phase, then for each mini-batch."""
 
     requires = Requirements()
+    cost = 1.0
+    """Roughly how many times a uniformly weighted optimiser step takes with this weighter, for forecasts."""
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -17,7 +17,7 @@ def test_round_trip() -> None:
     again = RunRecord.from_json(record.to_json())
     assert again == record
     assert again.cells[1].metrics["eps-error"].detail["t"] == [950.0, 0.0]
-    assert again.cells[1].cost["generate"].cached
+    assert again.cells[1].cost["images"].cached
 
 
 def test_load_takes_the_folder_or_the_file(tmp_path: Path) -> None:

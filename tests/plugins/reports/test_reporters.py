@@ -1,6 +1,7 @@
 """Rendered tables, letter by letter, and what holds for them at every width.
 
-The expected texts lie in `golden/`. After a wanted change, write them anew with PTQBENCH_WRITE_GOLDEN=1 and read the diff.
+The expected texts lie in `golden/`. After a wanted change, write them anew with PTQBENCH_WRITE_GOLDEN=1 and read the
+diff.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from pathlib import Path
 
 import pytest
 from comparison_samples import one_seed, two_seeds
+from ptqbench_reports import ptqbench_reporters
 from rich.cells import cell_len
 
 from ptqbench.results.record import RunRecord
 from ptqbench.roles.reporter import Reporter
-from ptqbench_reports import ptqbench_reporters
 
 GOLDEN = Path(__file__).parent / "golden"
 COMPONENTS = {component.name: component for component in ptqbench_reporters()}

@@ -1,0 +1,133 @@
+"""The closed-form meta-gradient against finite differences of the plainly written meta loss, in float64."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ptqbench_gacq.meta import meta_gradient
+
+T, B = 3, 6
+
+
+class Rounded(nn.Module):
+    """A convolution with soft rounding variables, a normalisation and attention: what a unit contains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        g = torch.Generator().manual_seed(0)
+        self.register_buffer("w", torch.randn(4, 2, 3, 3, generator=g, dtype=torch.float64))
+        self.alpha = nn.Parameter(torch.randn(4, 2, 3, 3, generator=g, dtype=torch.float64))
+        self.scale = nn.Parameter(torch.tensor(0.3, dtype=torch.float64))
+        self.norm = nn.GroupNorm(2, 4).double().requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = (torch.sigmoid(self.alpha) * 1.2 - 0.1).clamp(0, 1)
+        y = torch.nn.functional.conv2d(x, self.scale * (torch.floor(self.w / 0.3) + h), padding=1)
+        y = nn.functional.silu(self.norm(y))
+        tokens = y.flatten(2).transpose(1, 2)[:, None]
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+            y = y + nn.functional.scaled_dot_product_attention(tokens, tokens, tokens)[:, 0].transpose(1, 2).view_as(y)
+        return y
+
+
+@pytest.fixture
+def problem():
+    module = Rounded()
+    g = torch.Generator().manual_seed(1)
+
+    def losses(x, y, params):
+        return (functional_call(module, dict(params), (x,)) - y).square().sum(1).mean((1, 2))
+
+    def data(n):
+        return torch.randn(n, 2, 5, 5, generator=g, dtype=torch.float64), torch.randn(
+            n, 4, 5, 5, generator=g, dtype=torch.float64
+        )
+
+    train = partial(losses, *data(B))
+    groups = [partial(losses, *data(2)) for _ in range(T)]
+    params = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+    weights = torch.rand(B, generator=g, dtype=torch.float64) + 0.5
+    return train, groups, params, {"alpha": 0.05, "scale": 0.01}, weights / weights.mean()
+
+
+def plain_meta_loss(problem, weights, scale, eta, *, with_matching=True):
+    """mean_t L_t + scale * M, with g_t from autograd through the look-ahead: nothing shared with the closed form."""
+    train, groups, params, _, _ = problem
+    theta = {n: p.clone().requires_grad_() for n, p in params.items()}
+    w = weights.clone().requires_grad_()
+    slopes = torch.autograd.grad((w * train(theta)).mean(), list(theta.values()), create_graph=True)
+    star = {n: theta[n] - eta[n] * s for (n, s) in zip(theta, slopes, strict=True)}
+    losses = [group(star).mean() for group in groups]
+    value = sum(losses) / T
+    if with_matching:
+        g = [torch.autograd.grad(loss, w, retain_graph=True)[0] for loss in losses]
+        pairs = [g[t] @ g[k] for t in range(T) for k in range(T) if t != k]
+        value = value - scale * sum(pairs) / len(pairs)
+    return float(value)
+
+
+def differences(problem, scale, eta, **kwargs):
+    weights, h, out = problem[4], 1e-5, []
+    for i in range(B):
+        bump = torch.zeros(B, dtype=torch.float64)
+        bump[i] = h
+        up = plain_meta_loss(problem, weights + bump, scale, eta, **kwargs)
+        down = plain_meta_loss(problem, weights - bump, scale, eta, **kwargs)
+        out.append((up - down) / (2 * h))
+    return torch.tensor(out, dtype=torch.float64)
+
+
+def step_sizes(problem, rms):
+    train, _, params, rates, weights = problem
+    if not rms:
+        return rates
+    theta = {n: p.clone().requires_grad_() for n, p in params.items()}
+    slopes = torch.autograd.grad((weights * train(theta)).mean(), list(theta.values()))
+    return {n: rates[n] / float(s.square().mean().sqrt()) for n, s in zip(theta, slopes, strict=True)}
+
+
+@pytest.mark.parametrize("rms", [False, True])
+@pytest.mark.parametrize("relative", [False, True])
+def test_exact_meta_gradient_equals_finite_differences(problem, rms, relative):
+    found = meta_gradient(*problem, factor=2.0, relative=relative, rms=rms, chosen=range(T))
+    expected = differences(problem, found.scale, step_sizes(problem, rms))
+    torch.testing.assert_close(found.by_weight, expected, rtol=1e-5, atol=1e-9)
+
+
+def test_without_matching_only_the_validation_error_counts(problem):
+    found = meta_gradient(*problem, factor=0.0, relative=True, rms=True, chosen=[0])
+    expected = differences(problem, 0.0, step_sizes(problem, True), with_matching=False)
+    torch.testing.assert_close(found.by_weight, expected, rtol=1e-6, atol=1e-10)
+
+
+def test_matching_changes_the_gradient_when_relative_and_hardly_when_plain(problem):
+    """The scale problem that the option is there for: as printed, the term carries the squared look-ahead step."""
+    off = meta_gradient(*problem, factor=0.0, relative=True, rms=False, chosen=[0]).by_weight
+    plain = meta_gradient(*problem, factor=1.0, relative=False, rms=False, chosen=range(T)).by_weight
+    scaled = meta_gradient(*problem, factor=1.0, relative=True, rms=False, chosen=range(T)).by_weight
+    assert (scaled - off).norm() > 20 * (plain - off).norm()
+
+
+def test_one_random_group_at_a_time_is_unbiased(problem):
+    """With a fixed scale, the mean over single groups equals the gradient with all groups."""
+    exact = meta_gradient(*problem, factor=3.0, relative=False, rms=False, chosen=range(T))
+    single = [meta_gradient(*problem, factor=3.0, relative=False, rms=False, chosen=[t]) for t in range(T)]
+    mean = torch.stack([s.by_weight for s in single]).mean(0)
+    torch.testing.assert_close(mean, exact.by_weight)
+    assert sum(s.matching for s in single) / T == pytest.approx(exact.matching)
+
+
+def test_relative_matching_value_is_a_similarity_times_the_validation_error(problem):
+    found = meta_gradient(*problem, factor=1.0, relative=True, rms=True, chosen=range(T))
+    assert abs(found.matching) <= found.validation * (1 + 1e-9)
+
+
+def test_a_vanishing_gradient_gives_nothing_to_learn_from(problem):
+    train, groups, params, rates, weights = problem
+    flat = lambda p: 0.0 * sum(v.sum() for v in p.values()) * torch.ones(B, dtype=torch.float64)  # noqa: E731
+    assert meta_gradient(flat, groups, params, rates, weights, factor=1.0, relative=True, rms=True, chosen=[0]) is None

@@ -1,0 +1,148 @@
+"""LSQ: gradients against torch's operator and by hand, positivity, export."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from quantkit import PER_TENSOR, frozen, quantizer
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ptqbench.errors import CellFailedError
+from ptqbench.quant.grid import Layout, QuantSpec
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def learning(x: Tensor, layout: Layout = PER_TENSOR, spec: QuantSpec = QuantSpec(4), **options: Any) -> Any:
+    made = frozen(x, "lsq", spec, layout, **options)
+    made.begin_learning(None)
+    return made
+
+
+def test_gradient_by_hand_inside_and_outside_the_grid() -> None:
+    made = learning(drawn(50))
+    made.scale.data.fill_(0.5)
+    made.zero_point.fill_(4)
+    x = torch.tensor([0.6, -0.3, 9.0, -9.0], dtype=torch.float64)
+    expected = [1 - 1.2, -1 + 0.6, 15 - 4, 0 - 4]
+    for value, gradient in zip(x, expected, strict=True):
+        made.scale.grad = None
+        made(value.reshape(1)).sum().backward()
+        assert made.scale.grad.item() == pytest.approx(gradient)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_gradient_matches_torchs_learnable_operator(scaled: bool) -> None:
+    x = drawn(8, 5, 4).float()
+    made = learning(x, gradient_scale="lsq" if scaled else "none")
+    made.scale.data.mul_(0.6)
+    made(x).square().sum().backward()
+    scale = made.scale.detach().flatten().clone().requires_grad_()
+    factor = 1 / math.sqrt(x.numel() * 15) if scaled else 1.0
+    zero = made.zero_point.flatten()
+    torch._fake_quantize_learnable_per_tensor_affine(x, scale, zero, 0, 15, factor).square().sum().backward()
+    torch.testing.assert_close(made.scale.grad.flatten(), scale.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_gradient_scale_counts_the_values_that_share_a_scale() -> None:
+    x, gradients = drawn(8, 5, 4), {}
+    for scale in ("none", "lsq"):
+        made = learning(x, Layout(-1), gradient_scale=scale)
+        before = made(x)
+        before.square().sum().backward()
+        gradients[scale] = made.scale.grad
+    torch.testing.assert_close(gradients["lsq"], gradients["none"] / math.sqrt(8 * 5 * 15))
+    assert torch.equal(before, frozen(x, "uniform", QuantSpec(4), Layout(-1))(x))
+
+
+def test_each_step_group_gets_the_gradient_of_its_own_rows() -> None:
+    x, group = drawn(4, 6), torch.tensor([2, 0, 2, 0])
+    made = quantizer("lsq", QuantSpec(4, steps=3))
+    made.observe(drawn(3, 6), torch.tensor([0, 1, 2]))
+    made.freeze()
+    made.begin_learning(None)
+    made(x, group).square().sum().backward()
+    together = made.scale.grad.clone()
+    assert together[1].item() == 0
+    made.scale.grad = None
+    made(x[[0, 2]], group[[0, 2]]).square().sum().backward()
+    torch.testing.assert_close(made.scale.grad[2], together[2])
+
+
+def test_twice_differentiable_in_both_modes() -> None:
+    x = drawn(6, 5)
+    made = learning(x)
+
+    def loss(scale: Tensor) -> Tensor:
+        return functional_call(made, {"scale": scale}, (x,)).square().sum()
+
+    scale = made.scale.detach().clone().requires_grad_()
+    (first,) = torch.autograd.grad(loss(scale), scale, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), scale)
+    assert bool(torch.isfinite(second).all())
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            _, forward = torch.func.jvp(loss, (scale.detach(),), (torch.ones_like(scale),))
+        torch.testing.assert_close(forward, first.sum().detach())
+
+
+def test_a_negative_scale_counts_as_its_absolute_value() -> None:
+    x = drawn(6, 5).float()
+    made = learning(x)
+    with torch.no_grad():
+        expected = made(x)
+        made.scale.neg_()
+        assert torch.equal(made(x), expected)
+        made.scale.zero_()
+        assert bool(torch.isfinite(made(x)).all())
+    made.harden()
+    assert made.scale.item() > 0
+
+
+def test_scale_is_a_parameter_only_while_learning() -> None:
+    x = drawn(6, 5)
+    made = frozen(x, "lsq", QuantSpec(4))
+    assert [(group.names, group.kind) for group in made.learnable()] == [(("scale",), "step")]
+    assert not list(made.parameters())
+    start = made.export()["scale"]
+    made.begin_learning(None)
+    assert isinstance(made.scale, nn.Parameter)
+    made.begin_learning(None)
+    made.scale.data.mul_(2)
+    made.harden()
+    assert not list(made.parameters())
+    assert "scale" in dict(made.named_buffers())
+    assert torch.equal(made.export()["scale"], 2 * start)
+
+
+def test_optimising_the_scale_lowers_the_error() -> None:
+    x = drawn(200, 5)
+    made = learning(x, spec=QuantSpec(3))
+    optimiser = torch.optim.Adam([made.scale], lr=0.02)
+    before = (made(x) - x).square().mean().item()
+    for _ in range(60):
+        optimiser.zero_grad()
+        (made(x) - x).square().mean().backward()
+        optimiser.step()
+    made.harden()
+    assert (made(x) - x).square().mean().item() < 0.9 * before
+
+
+def test_restoring_ends_the_learning() -> None:
+    x = drawn(6, 5)
+    made = learning(x)
+    state = frozen(2 * x, "lsq", QuantSpec(4)).export()
+    made.restore(state)
+    assert not made.learning
+    assert torch.equal(made.scale, state["scale"])
+
+
+def test_learning_before_a_range_is_refused() -> None:
+    with pytest.raises(CellFailedError, match="before its range was found"):
+        quantizer("lsq").begin_learning(None)

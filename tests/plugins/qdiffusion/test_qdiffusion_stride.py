@@ -1,0 +1,66 @@
+"""The sampler `stride`."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from ptqbench_qdiffusion import StrideOptions
+from ptqbench_qdiffusion.sampler import StrideSampler
+
+from ptqbench.errors import UserError
+from ptqbench.roles.sampler import Selection, TrajectoryGrid
+
+
+def select(n: int, points: int, *, steps: int = 100, trajectories: int = 64, seed: int = 0, **options: bool) -> Selection:
+    grid = TrajectoryGrid(torch.arange(steps).flip(0) * 10, trajectories)
+    rng = torch.Generator().manual_seed(seed)
+    return StrideSampler(StrideOptions(points=points, **options)).select(grid, n, rng)
+
+
+@pytest.mark.parametrize(("steps", "points"), [(100, 20), (51, 25), (20, 20), (7, 3), (10, 1)])
+def test_exactly_the_asked_number_of_evenly_spaced_steps(steps: int, points: int) -> None:
+    chosen = select(points * 8, points, steps=steps)
+    found = chosen.step.unique()
+    assert len(found) == points
+    assert found[0] == 0
+    gaps = torch.cat([found, torch.tensor([steps])]).diff()
+    assert int(gaps.max() - gaps.min()) <= 1
+
+
+def test_samples_are_spread_equally_with_the_rest_at_the_noisiest() -> None:
+    counts = select(103, 20).step.bincount(minlength=100)
+    assert counts[::5].tolist() == [6] * 3 + [5] * 17
+    assert int(counts.sum()) == 103
+
+
+def test_pairs_are_distinct_and_trajectories_random_at_each_step() -> None:
+    chosen = select(640, 10)
+    assert len(set(zip(chosen.trajectory.tolist(), chosen.step.tolist(), strict=True))) == 640
+    few = select(160, 10)
+    sets = [frozenset(few.trajectory[few.step == step].tolist()) for step in few.step.unique()]
+    assert len(set(sets)) == 10
+    assert len(frozenset.union(*sets)) > 48
+    assert few.t is None
+
+
+def test_the_order_is_random_and_the_generator_decides() -> None:
+    chosen, again, other = select(160, 10), select(160, 10), select(160, 10, seed=1)
+    assert bool((chosen.step.diff() < 0).any())
+    assert torch.equal(chosen.step, again.step) and torch.equal(chosen.trajectory, again.trajectory)
+    assert not torch.equal(chosen.trajectory, other.trajectory)
+
+
+def test_released_rule() -> None:
+    chosen = select(26 * 4, 25, steps=51, compat=True)
+    assert chosen.step.tolist() == [step for step in range(0, 51, 2) for _ in range(4)]
+    assert chosen.trajectory.tolist() == list(range(4)) * 26
+    published = select(20 * 3, 20, compat=True)
+    assert published.step.unique().tolist() == list(range(0, 100, 5))
+
+
+@pytest.mark.parametrize("compat", [False, True])
+def test_too_small_grids_are_refused(compat: bool) -> None:
+    with pytest.raises(UserError, match="needs 65 trajectories"):
+        select(10 * 64 + 1, 10, compat=compat)
+    with pytest.raises(UserError, match="cannot take 101 of 100 steps"):
+        select(202, 101, compat=compat)

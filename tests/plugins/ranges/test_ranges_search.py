@@ -1,0 +1,93 @@
+"""The range `mse` against a plain loop in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from ptqbench_ranges import MseOptions, search
+from ptqbench_ranges.search import Search
+from quantkit import estimator
+from torch import Tensor
+
+from ptqbench.quant.grid import Levels
+
+
+def brute_force(row: np.ndarray, levels: Levels, candidates: int, power: float) -> tuple[float, float]:
+    """Scale and zero point with the smallest error, candidate by candidate."""
+    best, found = np.inf, (0.0, 0.0)
+    for k in range(candidates):
+        lo, hi = row.min() * (1 - 0.01 * k), row.max() * (1 - 0.01 * k)
+        if levels.symmetric:
+            scale, zero = max(abs(lo), abs(hi)) / levels.high, 0.0
+        else:
+            scale = (hi - lo) / (levels.high - levels.low)
+            zero = np.round(-lo / scale)
+        codes = np.clip(np.round(row / scale) + zero, levels.low, levels.high)
+        error = np.mean(np.abs(row - (codes - zero) * scale) ** power)
+        if error < best:
+            best, found = error, (scale, zero)
+    return found
+
+
+def drawn(rows: int = 5, n: int = 300, seed: int = 0) -> Tensor:
+    x = torch.randn(rows, n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return x * torch.linspace(0.1, 3, rows, dtype=torch.float64)[:, None] + torch.linspace(-1, 3, rows)[:, None]
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize(("candidates", "power"), [(80, 2.4), (30, 2.0)])
+def test_search_matches_a_loop(bits: int, symmetric: bool, candidates: int, power: float) -> None:
+    levels, x = Levels(bits, symmetric), drawn()
+    ranges = estimator("mse", levels, candidates=candidates, power=power)
+    ranges.observe(x)
+    scale, zero = ranges.grid()
+    expected = [brute_force(row, levels, candidates, power) for row in x.numpy()]
+    torch.testing.assert_close(scale, torch.tensor([e[0] for e in expected], dtype=torch.float64))
+    assert zero.tolist() == [e[1] for e in expected]
+
+
+def test_the_first_of_equally_good_candidates_wins() -> None:
+    ranges = estimator("mse", Levels(2, symmetric=True), candidates=3)
+    ranges.observe(torch.zeros(1, 4))
+    assert int(ranges._scores(torch.zeros(1, 4), torch.ones(1, 3), torch.zeros(1, 3)).argmin(1)) == 0
+
+
+def test_memory_bound_does_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, pieces = estimator("mse", Levels(4)), estimator("mse", Levels(4))
+    for ranges in (whole, pieces):
+        ranges.observe(drawn())
+    expected = whole.grid()
+    monkeypatch.setattr(search, "WORKING_VALUES", 1000)
+    assert all(torch.equal(a, b) for a, b in zip(expected, pieces.grid(), strict=True))
+
+
+def test_long_rows_are_thinned_evenly_over_all_batches() -> None:
+    ranges = Search(MseOptions(max_values=256), levels=Levels(8))
+    values = torch.arange(5000.0).reshape(1, -1)
+    for piece in values.split(313, dim=1):
+        ranges.observe(piece)
+    kept = torch.cat(ranges._kept, dim=1).flatten()
+    assert len(kept) <= 256
+    assert torch.equal(kept, torch.arange(0, 5000, 27.0))
+
+
+def test_thinning_keeps_the_extrema_and_nearly_the_grid() -> None:
+    x = torch.randn(1, 60_000, generator=torch.Generator().manual_seed(0))
+    x[0, 31] = 40.0
+    exact, thinned = (Search(MseOptions(max_values=m), levels=Levels(4)) for m in (100_000, 8000))
+    for ranges in (exact, thinned):
+        for piece in x.split(7001, dim=1):
+            ranges.observe(piece)
+    assert thinned._range[1].item() == 40.0
+    assert thinned.grid()[0].item() == pytest.approx(exact.grid()[0].item(), rel=0.5)
+
+
+def test_the_observed_batch_may_change_afterwards() -> None:
+    x = drawn()
+    kept, changed = (estimator("mse", Levels(4)) for _ in range(2))
+    kept.observe(x.clone())
+    changed.observe(x)
+    x.zero_()
+    assert all(torch.equal(a, b) for a, b in zip(kept.grid(), changed.grid(), strict=True))

@@ -1,0 +1,70 @@
+"""What every small first-party plugin registers: light, loadable, described, and of the promised interface."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from pydantic import ValidationError
+
+from ptqbench.component import Component
+from ptqbench.hookspecs import ROLES
+from ptqbench.roles import plan, quantizer, range, reconstruction, sampler, weighter
+
+PLUGINS = ("nearest", "ranges", "uniform", "qdiffusion", "ptq4dm", "adaround", "lsq", "brecq")
+ROLE_MODULES = (plan, quantizer, range, reconstruction, sampler, weighter)
+
+
+def registered() -> Iterator[tuple[str, str, Component]]:
+    """(plugin, interface, component) of all registrations."""
+    for plugin in PLUGINS:
+        module = importlib.import_module(f"ptqbench_{plugin}")
+        for role in ROLES:
+            for component in getattr(module, role.hook, list)():
+                yield plugin, role.interface, component
+
+
+ALL = list(registered())
+EVERY = pytest.mark.parametrize(("plugin", "interface", "component"), ALL, ids=[c.name for _, _, c in ALL])
+
+
+@EVERY
+def test_the_class_has_the_roles_interface(plugin: str, interface: str, component: Component) -> None:
+    expected = next(getattr(module, interface) for module in ROLE_MODULES if hasattr(module, interface))
+    assert issubclass(component.load(), expected)
+
+
+@EVERY
+def test_it_describes_itself(plugin: str, interface: str, component: Component) -> None:
+    assert component.summary and not component.summary.endswith(".")
+    for name, field in component.options.model_fields.items():
+        assert field.description, f"{component.name}.{name}"
+    component.options()
+
+
+@EVERY
+def test_unknown_options_are_refused(plugin: str, interface: str, component: Component) -> None:
+    with pytest.raises(ValidationError):
+        component.options.model_validate({"no_such_option": 1})
+
+
+def test_the_expected_components_are_there() -> None:
+    assert {component.name for _, _, component in ALL} >= {
+        "adaround", "affine", "blocks", "ema", "first-last-8bit", "layers", "lsq", "minmax", "mse", "nearest", "normal",
+        "random", "skip-split", "stride", "uniform",
+    }  # fmt: skip
+    learned = {component.name for _, _, component in ALL if "learned" in component.traits}
+    assert learned == {"adaround", "lsq"}
+
+
+def test_registering_imports_no_torch_and_no_other_plugin() -> None:
+    for plugin in PLUGINS:
+        code = (
+            f"import sys, ptqbench_{plugin}; "
+            f"print([m for m in sys.modules if m == 'torch' or (m.startswith('ptqbench_') and m != 'ptqbench_{plugin}')])"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "[]"

@@ -1,0 +1,167 @@
+"""Broken recipes: each is refused with the place, what is wrong, and the remedy."""
+
+from __future__ import annotations
+
+import pytest
+from fakes import fake_manager, recipe
+
+from ptqbench.errors import UserError
+from ptqbench.recipe.load import load_experiment
+from ptqbench.recipe.problems import RecipeError
+
+# One line each: an override, the place that the message must name, and words of the reason or the remedy.
+BROKEN = [
+    ("samplng.steps=3", "samplng", "unknown section", 'did you mean "sampling"'),
+    ("sampling.stepz=3", "sampling.stepz", "unknown key", 'did you mean "steps"'),
+    ('sampling.steps="ten"', "sampling.steps", 'must be a whole number, not "ten"', "1 to 1000"),
+    ("sampling.steps=10.0", "sampling.steps", "must be a whole number, not 10.0", "number of sampling steps"),
+    ("sampling.steps=0", "sampling.steps", "must be at least 1, not 0", "1 to 1000"),
+    ("sampling.grid=quod", "sampling.grid", 'must be "uniform" or "quad"', 'did you mean "quad"'),
+    ("sampling.eta=nan", "sampling.eta", "must be a finite number", "DDIM"),
+    ("sampling.images=1", "sampling.images", "must be at least 2", "images per cell"),
+    ("sampling.images=true", "sampling.images", "must be a whole number, not true", "images"),
+    ("sampling.seed=-1", "sampling.seed", "must be at least 0", "seed"),
+    ("sampling=3", "sampling", "must be a table", ""),
+    ("calibration.samples=81", "calibration.samples", "do not fit into 8 trajectories of 10 steps", "at most 80"),
+    ("evaluation.probes=17", "evaluation.probes", "only 16 images", "at most 16"),
+    ("evaluation.metrics=[]", "evaluation.metrics", "must have at least 1 item", "at least one"),
+    ('evaluation.metrics=["fd", "fd"]', "evaluation.metrics[1]", '"fd" is named twice', "leave one out"),
+    ("evaluation.metrics=[1]", "evaluation.metrics[0]", "must be a component's name or a table", ""),
+    ("evaluation.metrics=fd", "evaluation.metrics", "must be an array", "at least one"),
+    ("evaluation.features=digitz", "evaluation.features", "there is no feature extractor", 'did you mean "digits"'),
+    ("recipe.name=Big Name", "recipe.name", "is no name", "lower-case letters"),
+    ("recipe.baseline=plane", "recipe.baseline", 'there is no method "plane"', 'did you mean "plain"'),
+    ("model.use=digit", "model", 'there is no model source called "digit"', 'did you mean "digits"'),
+    ("model.foldr=x", "model.foldr", 'unknown option of the model source "digits"', 'did you mean "folder"'),
+    ("methods.gacq.weighter=gaqc", "methods.gacq.weighter", 'no weighter called "gaqc"', 'did you mean "gacq"'),
+    ("methods.gacq.sampler=gacq", "methods.gacq.sampler", '"gacq" is a weighter, not a sampler', "random, stride"),
+    ("methods.gacq.weighter.temperatur=1", "methods.gacq.weighter.temperatur", "unknown option", '"temperature"'),
+    ("methods.gacq.weighter.temperature=0", "methods.gacq.weighter.temperature", "must be greater than 0", "softmax"),
+    ("methods.gacq.weighter.groups=2.5", "methods.gacq.weighter.groups", "must be a whole number, not 2.5", "groups"),
+    ("methods.gacq.weighter.mode=papr", "methods.gacq.weighter.mode", '"paper" or "released"', 'did you mean "paper"'),
+    ("methods.plain.reconstruction.warmup=x", "methods.plain.reconstruction.warmup", 'or must be "auto"', "penalty"),
+    ("methods.plain.sampler.points=1000", "methods.plain.sampler.points", "must be at most 100", "steps"),
+    ("methods.gacq.wieghter=gacq", "methods.gacq.wieghter", "unknown key", 'did you mean "weighter"'),
+    ("methods.gacq.weights.bits=9", "methods.gacq.weights.bits", "not 9", "2 to 8, or 32"),
+    ("methods.gacq.weights.bits=16", "methods.gacq.weights.bits", "not 16", "2 to 8, or 32"),
+    ("methods.gacq.weights.per=row", "methods.gacq.weights.per", 'must be "tensor" or "channel"', "one scale"),
+    ("methods.gacq.weights.symmetric=1", "methods.gacq.weights.symmetric", "must be true or false, not 1", ""),
+    ("methods.gacq.weights.steps=2", "methods.gacq.weights.steps", "one step group", "leave steps out"),
+    ("methods.gacq.activations.steps=11", "methods.gacq.activations.steps", "only 10 sampling steps", "at most 10"),
+    ("methods.gacq.activations=8", "methods.gacq.activations", "must be a table, not 8", ""),
+    ("methods.gacq.sampler=7", "methods.gacq.sampler", "must be a component's name or a table", "use"),
+    ('methods.gacq.passes=["ends", "end"]', "methods.gacq.passes[1]", "no plan pass", 'did you mean "ends"'),
+    ("methods.gacq.extends=plan", "methods.gacq.extends", 'there is no method "plan"', 'did you mean "plain"'),
+    ("methods.plain.extends=gacq", "methods.plain.extends", "plain -> gacq -> plain", "stand alone"),
+    ("methods.gacq.extends=gacq", "methods.gacq.extends", "goes round in a circle", "stand alone"),
+    ("methods.GACQ={}", "methods.GACQ", 'differs from "gacq" in upper and lower case only', "rename"),
+    ("methods.full-precision={}", "methods.full-precision", "is reserved", "another name"),
+    ('methods."a b"={}', 'methods."a b"', "cannot be a method's name", "lower-case letters"),
+    ("methods.x=3", "methods.x", "must be a table", "[methods.NAME]"),
+    ("methods={}", "methods", "there is no method", "[methods.NAME]"),
+    ("methods.rtn.weighter=gacq", "methods.rtn.weighter", "nothing would ever be learned", "not learned"),
+    ("methods.rtn.weights.quantizer=adaround", "methods.rtn.weights.quantizer", "optimises nothing", "that fits"),
+    ("methods.rtn.activations.quantizer=lsq", "methods.rtn.activations.quantizer", "optimises nothing", "that fits"),
+    ("methods.plain.weights.quantizer=nearest", "methods.plain.weights.quantizer", "nothing to fit", '"none"'),
+    ("sweep.bits=[]", "sweep.bits", "must have at least 1 item", "W4A8"),
+    ('sweep.bits=["4/8"]', "sweep.bits[0]", 'must be a label such as "W4A8", not "4/8"', ""),
+    ('sweep.bits=["W1A8"]', "sweep.bits[0]", "weights cannot have 1 bits", "2 to 8"),
+    ('sweep.bits=["W4A9"]', "sweep.bits[0]", "activations cannot have 9 bits", "16, or 32"),
+    ('sweep.bits=["W32A32"]', "sweep.bits", "full-precision row", "leave it out"),
+    ('sweep.bits=["W4A8", "W4A8"]', "sweep.bits", "W4A8 stands there twice", "leave one out"),
+    ("sweep.seeds=[0, 0]", "sweep.seeds", "0 stands there twice", "leave one out"),
+    ("sweep.sedes=[0]", "sweep.sedes", "unknown key", 'did you mean "seeds"'),
+    ("sweep.methods.gacq.x=[0]", "sweep.methods", "must be quoted", '"methods.*.weights.bits" = [4, 8]'),
+    ('sweep."methods.gaq.weights.per"=["tensor"]', 'sweep."methods.gaq.weights.per"', "no", 'did you mean "gacq"'),
+    ('sweep."methods.*.weighter.temp"=[1]', 'sweep."methods.*.weighter.temp"', "matches no method", "temperature"),
+    ('sweep."methods.gacq.weighter.temp"=[1]', 'sweep."methods.gacq.weighter.temp"', "unknown option", "temperature"),
+    ('sweep."methods.*.weighter.groups"=[1, 0]', 'sweep."methods.*.weighter.groups"', "with 0: must be at least 1", ""),
+    ('sweep."methods.*.weighter.groups"=3', 'sweep."methods.*.weighter.groups"', "must be an array", "[..., ...]"),
+    ('sweep."methods.*.weighter.groups"=[3, 3]', 'sweep."methods.*.weighter.groups"', "a value twice", "leave one out"),
+    ('sweep."methods.*.weights.bits"=[4]', 'sweep."methods.*.weights.bits"', "sweep.bits, which sets the same", "one"),
+    ('sweep."sampling.steps"=[5, 10]', 'sweep."sampling.steps"', "unknown key", "below one method or all"),
+    ("sweep.seeds=" + str(list(range(6000))), "sweep", "makes 18001 cells", "at most 10000"),
+    ("report.formats=[\"markdwn\"]", "report.formats[0]", "no reporter", 'did you mean "markdown"'),
+    ("report.format=[]", "report.format", "unknown key", 'did you mean "formats"'),
+    ("published={}", "published", "must be an array of tables", "[[published]]"),
+    ('published=[{title="t", source="s", rows=[{method="m", bits="W4A8", FID="4"}]}]', "published[0].rows[0].FID",
+     'must be a number, not "4"', ""),
+    ('published=[{title="t", source="s", rows=[{method="m", bits="W4A8"}]}]', "published[0].rows[0]", "no number", "FID"),
+    ('published=[{title="t", rows=[]}]', "published[0].source", "is missing", "where they were published"),
+    ("sampling.steps.x=1", "--set sampling.steps.x=1", "sampling.steps is not a table", "--set key.path=value"),
+    ("sampling", "--set sampling", "there is no =", "--set key.path=value"),
+    ("sweep.bits=[1,", "--set sweep.bits=[1,", "not a TOML value", "--set key.path=value"),
+    ("a..b=1", "--set a..b=1", "not a key path", "--set key.path=value"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("override", "place", "reason", "remedy"), BROKEN, ids=[item[0][:60] for item in BROKEN])
+def test_a_broken_recipe_names_the_place_and_the_remedy(override, place, reason, remedy):
+    error = refused(recipe(), override)
+    assert isinstance(error, RecipeError)
+    assert error.exit_code == 2
+    found = [p for p in error.problems if p.place.strip('"') == place.strip('"') or p.place == place]
+    assert found, str(error)
+    said = " ".join(f"{p.message} {p.hint}" for p in found)
+    assert reason in said
+    assert remedy in said
+    text = str(error)
+    for alien in ("Traceback", "pydantic", "extra_forbidden", "Input should", "BaseModel"):
+        assert alien not in text
+
+
+@pytest.mark.parametrize("section", ["recipe", "model", "sampling", "calibration", "evaluation", "methods"])
+def test_a_missing_section(section):
+    raw = recipe()
+    del raw[section]
+    assert section in {p.place.partition(".")[0] for p in refused(raw).problems}
+
+
+@pytest.mark.parametrize("key", ["recipe.name", "recipe.baseline", "model.use", "sampling.steps", "sampling.images",
+                                 "calibration.samples", "evaluation.features", "evaluation.metrics"])  # fmt: skip
+def test_a_missing_key(key):
+    raw = recipe()
+    section, _, name = key.partition(".")
+    del raw[section][name]
+    problems = refused(raw).problems
+    assert [(p.place, p.message) for p in problems] == [(key, "is missing")]
+    assert problems[0].hint
+
+
+def test_all_problems_come_in_one_pass():
+    error = refused(
+        recipe(),
+        "sampling.stepz=1",
+        "sampling.images=0",
+        "model.use=nothing",
+        "methods.gacq.weighter.temperatur=2",
+        "methods.rtn.weighter=gacq",
+        "sweep.seeds=[0, 0]",
+        "published=3",
+        "recipe.baseline=nobody",
+    )
+    places = [p.place for p in error.problems]
+    assert places == [
+        "sampling.stepz", "sampling.images", "model", "methods.rtn.weighter", "methods.gacq.weighter.temperatur",
+        "sweep.seeds", "published", "recipe.baseline",
+    ]  # fmt: skip
+    assert "8 problems" in error.message
+    assert "\n  8. recipe.baseline: " in error.message
+
+
+def test_an_inherited_problem_is_said_once_where_it_is_written():
+    error = refused(recipe(), "methods.plain.sampler.pionts=3")
+    assert [p.place for p in error.problems] == ["methods.plain.sampler.pionts"]
+    both = refused(recipe(), "methods.plain.sampler=strid", "methods.gacq.sampler=strid")
+    assert [p.place for p in both.problems] == ["methods.plain.sampler", "methods.gacq.sampler"]
+
+
+def test_weights_at_full_bits_leave_a_fit_without_anything_to_learn():
+    error = refused(recipe(), "methods.plain.activations.quantizer=affine", 'sweep.bits=["W32A8"]')
+    assert "nothing to fit" in str(error)
+
+
+def refused(raw: dict, *overrides: str) -> UserError:
+    with pytest.raises(UserError) as caught:
+        load_experiment(raw, overrides=overrides, manager=fake_manager())
+    return caught.value

@@ -1,0 +1,118 @@
+"""Reading recipe files, and the plugins that they name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fakes import fake_manager
+
+from ptqbench.errors import EXIT_PLUGIN, PluginError
+from ptqbench.plugins import PluginManager
+from ptqbench.recipe.load import load_experiment
+from ptqbench.recipe.problems import RecipeError
+
+GOOD = """
+[recipe]
+name = "trial"
+baseline = "full-precision"
+plugins = [{plugins}]
+[model]
+use = "digits"
+[sampling]
+steps = 10
+images = 16
+[calibration]
+trajectories = 8
+samples = 32
+[evaluation]
+features = "digits"
+metrics = ["fd"]
+[methods.rtn]
+weighter = "{weighter}"
+"""
+
+PLUGIN = """
+from ptqbench import Component, hookimpl
+class Late: ...
+@hookimpl
+def ptqbench_weighters():
+    return [Component("late", "prefer late timesteps", Late)]
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"  \n\n", "the file is empty"),
+        (b"# nothing\n", "only comments"),
+        (b"[recipe\n", "not valid TOML"),
+        (b"[recipe]\nname = \"a\"\nname = \"b\"\n", "not valid TOML"),
+        (b"[recipe]\nname = 'x'\nthis is prose\n", "line 3"),
+        (b"{\"json\": 1}", "not valid TOML"),
+        (b"a = " + b"[" * 5000, "not valid TOML"),
+        (b"\xff\xfe\x00r", "not UTF-8"),
+        (b"#" * (2 << 20), "larger than 1024 KiB"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_recipe(tmp_path, content, reason):
+    path = tmp_path / "bad.toml"
+    path.write_bytes(content)
+    error = refused(path)
+    assert reason in str(error)
+    assert "bad.toml" in str(error)
+
+
+def test_a_missing_file_and_a_folder(tmp_path):
+    (tmp_path / "trial.toml").write_text("x = 1")
+    assert 'did you mean "trial.toml"' in str(refused(tmp_path / "trail.toml"))
+    assert "a folder" in str(refused(tmp_path))
+
+
+def test_a_byte_order_mark_is_no_obstacle(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text(GOOD.format(plugins="", weighter="uniform"), encoding="utf-8-sig")
+    assert load_experiment(path, manager=fake_manager()).name == "trial"
+
+
+def test_a_plugin_is_found_beside_the_recipe(tmp_path, monkeypatch):
+    (tmp_path / "late.py").write_text(PLUGIN)
+    path = tmp_path / "r.toml"
+    path.write_text(GOOD.format(plugins='"./late.py"', weighter="late").replace("[methods.rtn]", '[methods.rtn]\nreconstruction = "none"'))
+    monkeypatch.chdir("/")
+    experiment = load_experiment(path, manager=fake_manager())
+    assert experiment.plugin_files == ((tmp_path / "late.py").resolve(),)
+    method = experiment.cells[1].method
+    assert method is not None
+    assert (method.weighter.name, method.weighter.plugin) == ("late", "late.py")
+
+
+@pytest.mark.parametrize("source", [None, "1 / 0\n"])
+def test_a_plugin_that_does_not_load_exits_as_a_plugin_error(tmp_path, source):
+    if source is not None:
+        (tmp_path / "late.py").write_text(source)
+    path = tmp_path / "r.toml"
+    path.write_text(GOOD.format(plugins='"late.py"', weighter="uniform"))
+    with pytest.raises(PluginError) as caught:
+        load_experiment(path, manager=fake_manager())
+    assert caught.value.exit_code == EXIT_PLUGIN
+    assert "recipe.plugins[0]" in caught.value.message
+    assert ("does not exist" if source is None else "ZeroDivisionError") in caught.value.message
+
+
+def test_a_needed_plugin_that_was_blocked_exits_as_a_plugin_error(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text(GOOD.format(plugins="", weighter="uniform"))
+    with pytest.raises(PluginError) as caught:
+        load_experiment(path, manager=PluginManager(block="*"))
+    assert caught.value.exit_code == EXIT_PLUGIN
+    assert "methods.rtn.weighter" in caught.value.message
+    assert "blocked by PTQBENCH_BLOCK" in caught.value.hint
+
+
+def refused(path: Path) -> RecipeError:
+    with pytest.raises(RecipeError) as caught:
+        load_experiment(path, manager=fake_manager())
+    assert caught.value.exit_code == 2
+    return caught.value

@@ -1,0 +1,75 @@
+"""`ptqbench show` on a hand-made run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from comparison_samples import one_seed
+
+from ptqbench.cli import cli
+from ptqbench.errors import EXIT_OK, EXIT_PLUGIN, EXIT_USAGE
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("COLUMNS", "100")
+    (tmp_path / "results.json").write_text(one_seed().to_json(), encoding="utf-8")
+    return tmp_path
+
+
+def show(folder: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["show", str(folder), *arguments])
+
+
+def test_tables_in_every_format(folder: Path) -> None:
+    marks = {"terminal": "qdiffusion *", "markdown": "| qdiffusion", "csv": "method,bits", "latex": r"\begin{table}"}
+    for name, words in marks.items():
+        result = show(folder, "--format", name)
+        assert result.exit_code == EXIT_OK
+        assert words in result.stdout
+    assert max(map(len, show(folder).stdout.splitlines())) <= 100
+
+
+def test_json_is_the_record(folder: Path) -> None:
+    assert show(folder, "--json").stdout == one_seed().to_json()
+    cell = json.loads(show(folder, "--json", "--cell", "gacq/W4A32/seed0").stdout)
+    assert cell["budget"]["validation"] == 26
+
+
+def test_everything_about_a_cell(folder: Path) -> None:
+    text = show(folder, "--cell", "gacq/W4A32/seed0").stdout
+    for words in (
+        "gacq/W4A32/seed0: ok",
+        "eps-error in detail",
+        "950",
+        "validation samples",
+        "calibrate",
+        "8 bit per channel",
+        "first-last-8bit",
+    ):
+        assert words in text
+    assert "failed: noise predictions are not finite" in show(folder, "--cell", "gacq/W4A8/seed0").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--cell", "gacq/W4A9/seed0"), 'did you mean "gacq/W4A8/seed0"'),
+        (("--format", "markdwon"), 'did you mean "markdown"'),
+    ],
+)
+def test_misspelt_names_get_the_nearest_one(folder: Path, arguments: tuple[str, ...], words: str) -> None:
+    result = show(folder, *arguments)
+    # A reporter that is not found may have come from a plugin that did not load, which is a plugin's fault.
+    assert result.exit_code in (EXIT_USAGE, EXIT_PLUGIN)
+    assert words in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_folder_without_results(tmp_path: Path) -> None:
+    result = show(tmp_path / "nothing")
+    assert result.exit_code == EXIT_USAGE
+    assert "no results at" in result.stderr
