@@ -25,6 +25,7 @@ from ptqbench.roles.quantizer import Quantizer
 from ptqbench.roles.range import RangeEstimator
 
 PER_TENSOR, OUT_CHANNEL = Layout(None), Layout(0)
+FOUR_BITS, EIGHT_BITS = QuantSpec(4), QuantSpec(8)
 
 
 def estimator(name: str, levels: Levels, **options: Any) -> RangeEstimator:
@@ -38,7 +39,7 @@ def estimator(name: str, levels: Levels, **options: Any) -> RangeEstimator:
 
 def quantizer(
     name: str = "uniform",
-    spec: QuantSpec = QuantSpec(8),
+    spec: QuantSpec = EIGHT_BITS,
     layout: Layout = PER_TENSOR,
     ranges: str = "minmax",
     **options: Any,
@@ -50,9 +51,7 @@ def quantizer(
         "lsq": (LearnedStep, LsqOptions),
     }
     kind, options_class = kinds[name]
-    return kind(
-        options_class(**options), spec=spec, layout=layout, estimator=lambda: estimator(ranges, spec.levels)
-    )
+    return kind(options_class(**options), spec=spec, layout=layout, estimator=lambda: estimator(ranges, spec.levels))
 
 
 def frozen(x: Tensor, *args: Any, **options: Any) -> Any:
@@ -84,7 +83,7 @@ class Factory:
 
 
 class SkipNet(nn.Module):
-    """A small network with what matters to a probe: an input convolution, a skip concatenation, tokens, a last layer."""
+    """A small network with what matters to a probe: input convolution, skip concatenation, tokens, last layer."""
 
     def __init__(self) -> None:
         super().__init__()

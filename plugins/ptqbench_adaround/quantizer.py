@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from ptqbench.component import Options
 from ptqbench.errors import CellFailedError
-from ptqbench.quant.grid import clamp_inclusive
+from ptqbench.quant.grid import Layout, QuantSpec, clamp_inclusive
 from ptqbench.quant.uniform import UniformQuantizer
 from ptqbench.roles.quantizer import ParamGroup
+from ptqbench.roles.range import RangeEstimator
 from ptqbench_adaround import AdaRoundOptions
 from ptqbench_adaround.rounding import alpha_of, beta_at, rectified_sigmoid, rounding_regulariser
 
@@ -29,8 +30,10 @@ class AdaRound(UniformQuantizer):
     floor: Tensor | None
     learned: Tensor | None
 
-    def __init__(self, options: AdaRoundOptions, **context: Any) -> None:
-        super().__init__(options, **context)
+    def __init__(
+        self, options: Options, *, spec: QuantSpec, layout: Layout, estimator: Callable[[], RangeEstimator]
+    ) -> None:
+        super().__init__(options, spec=spec, layout=layout, estimator=estimator)
         self.register_parameter("alpha", None)
         self.register_buffer("floor", None, persistent=False)
         self.register_buffer("learned", None)

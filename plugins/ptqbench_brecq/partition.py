@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import nn
 
-from ptqbench.component import Options
 from ptqbench.errors import CellFailedError
 from ptqbench.quant.plan import Probe, UnitPlan
 from ptqbench.roles.plan import Partitioner
@@ -19,9 +18,6 @@ class Blocks(Partitioner):
 
     options: BlocksOptions
 
-    def __init__(self, options: BlocksOptions) -> None:
-        super().__init__(options)
-
     def units(self, denoiser: nn.Module, probe: Probe) -> list[UnitPlan]:
         """Disjoint units that cover the probe. Raises `CellFailedError` if no block of these classes was executed."""
         classes = {name: type(module).__name__ for name, module in denoiser.named_modules()}
@@ -30,6 +26,7 @@ class Blocks(Partitioner):
         blocks = 0
         for name in probe.calls:
             # Callers enter before callees, so the first block seen around a layer is the outermost one.
+            owned: tuple[str, ...]
             if name in free:
                 owned = (name,)
             elif classes.get(name) in self.options.blocks:
@@ -51,9 +48,6 @@ class Blocks(Partitioner):
 
 class Layers(Partitioner):
     """Every layer is a unit: layer-wise reconstruction (AdaRound, section 3.3)."""
-
-    def __init__(self, options: Options) -> None:
-        super().__init__(options)
 
     def units(self, denoiser: nn.Module, probe: Probe) -> list[UnitPlan]:
         """One unit for each probed layer, in execution order."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -24,9 +23,6 @@ class LearnedStep(UniformQuantizer):
     """
 
     options: LsqOptions
-
-    def __init__(self, options: LsqOptions, **context: Any) -> None:
-        super().__init__(options, **context)
 
     def learnable(self) -> Sequence[ParamGroup]:
         return (ParamGroup(("scale",), "step"),)

@@ -16,9 +16,6 @@ class FirstLastPass(PlanPass):
 
     options: EndsOptions
 
-    def __init__(self, options: EndsOptions) -> None:
-        super().__init__(options)
-
     def apply(self, plan: Plan, probe: Probe) -> Plan:
         """A plan with wider ends. Raises `CellFailedError` if no layer reads the denoiser's input."""
         first = [layer.name for layer in probe.layers if layer.reads_input]

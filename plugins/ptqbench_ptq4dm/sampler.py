@@ -15,9 +15,6 @@ class NormalSampler(CalibrationSampler):
 
     options: NormalOptions
 
-    def __init__(self, options: NormalOptions) -> None:
-        super().__init__(options)
-
     def select(self, grid: TrajectoryGrid, n: int, rng: Generator) -> Selection:
         """n pairs in random order; a pair repeats only if a step was drawn more often than there are trajectories.
 

@@ -18,9 +18,6 @@ class StrideSampler(CalibrationSampler):
 
     options: StrideOptions
 
-    def __init__(self, options: StrideOptions) -> None:
-        super().__init__(options)
-
     def select(self, grid: TrajectoryGrid, n: int, rng: Generator) -> Selection:
         """n distinct pairs. Raises `UserError` if there are too few steps or trajectories."""
         steps = self._steps(grid.steps)

@@ -16,9 +16,6 @@ class SkipSplit(PlanPass):
 
     options: SplitOptions
 
-    def __init__(self, options: SplitOptions) -> None:
-        super().__init__(options)
-
     def apply(self, plan: Plan, probe: Probe) -> Plan:
         """A plan with partitions. Raises `CellFailedError` if there is nothing to split and the option requires it."""
         found = [layer for layer in probe.layers if _splits(layer)]

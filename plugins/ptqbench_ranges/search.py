@@ -62,10 +62,10 @@ class Search(RangeEstimator):
         """Mean |x - q(x)|^power (G, K) of values x (G, n) under grids (G, K), a bounded number of grids at a time."""
         rows, candidates = scale.shape
         row = torch.arange(rows, device=x.device).repeat_interleave(candidates)
+        s, z = scale.reshape(-1, 1), zero_point.reshape(-1, 1)
         size = max(1, WORKING_VALUES // x.shape[1])
-        pieces = (pairs.split(size) for pairs in (row, scale.flatten(), zero_point.flatten()))
-        errors = [self._error(x[r], s[:, None], z[:, None]) for r, s, z in zip(*pieces, strict=True)]
-        return torch.cat(errors).reshape(rows, candidates)
+        pieces = [slice(start, start + size) for start in range(0, rows * candidates, size)]
+        return torch.cat([self._error(x[row[p]], s[p], z[p]) for p in pieces]).reshape(rows, candidates)
 
     def _error(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
         """Mean |x - q(x)|^power (P,) of rows x (P, n); in place, because this is where the time of the search goes."""

@@ -38,17 +38,17 @@ class Levels:
 
     @property
     def low(self) -> int:
-        return -(2 ** (self.bits - 1)) if self.symmetric else 0
+        return -(1 << (self.bits - 1)) if self.symmetric else 0
 
     @property
     def high(self) -> int:
-        return 2 ** (self.bits - 1) - 1 if self.symmetric else 2**self.bits - 1
+        return (1 << (self.bits - 1 if self.symmetric else self.bits)) - 1
 
     def from_range(self, lo: Tensor, hi: Tensor, *, include_zero: bool = True) -> tuple[Tensor, Tensor]:
         """Scale and zero point that cover [lo, hi].
 
-        Asymmetric: s = (hi - lo) / (2^b - 1), z = round(-lo / s). Symmetric: s = max(|lo|, |hi|) / (2^(b-1) - 1), z = 0.
-        Zero stays representable unless `include_zero` is off (padding needs an exact zero).
+        Asymmetric: s = (hi - lo) / (2^b - 1), z = round(-lo / s). Symmetric: s = max(|lo|, |hi|) / (2^(b-1) - 1),
+        z = 0. Zero stays representable unless `include_zero` is off (padding needs an exact zero).
         """
         if self.symmetric:
             scale = torch.maximum(lo.abs(), hi.abs()) / self.high
@@ -65,7 +65,10 @@ def round_through(x: Tensor) -> Tensor:
 
 
 def clamp_inclusive(x: Tensor, low: float, high: float) -> Tensor:
-    """Clamp with gradient 1 wherever low <= x <= high: at the ends torch's own gives 1, 0.5 or 0, depending on version."""
+    """Clamp with gradient 1 wherever low <= x <= high; at the ends torch's own gives 1, 0.5 or 0, by version and kind.
+
+    The ends are levels of the grid like any other, and values that round to them are not clipped.
+    """
     return torch.where((x >= low) & (x <= high), x, x.detach().clamp(low, high))
 
 
@@ -103,8 +106,8 @@ class Layout:
     def spread(self, parameter: Tensor, x: Tensor, group: Tensor | None) -> Tensor:
         """A parameter table (K, G) as something that broadcasts over x (B, ...).
 
-        With several step groups each row of x takes the table row of its own group, so batches may mix timesteps. When x
-        has k rows per sample (heads, guidance), each sample's group is repeated k times.
+        With several step groups each row of x takes the table row of its own group, so batches may mix timesteps. When
+        x has k rows per sample (heads, guidance), each sample's group is repeated k times.
         """
         shape = [1] * x.dim()
         if self.channel_axis is not None:

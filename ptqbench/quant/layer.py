@@ -124,7 +124,8 @@ class QuantLayer(nn.Module):
     def _apply_to(self, x: Tensor, weight: Tensor) -> Tensor:
         if isinstance(self.inner, nn.Linear):
             return F.linear(x, weight, self.bias)
-        return self.inner._conv_forward(x, weight, self.bias)  # type: ignore[operator]
+        out: Tensor = self.inner._conv_forward(x, weight, self.bias)  # type: ignore[operator]
+        return out
 
     def find_weight_grids(self) -> None:
         """Ranges of all weight partitions, then rounding to nearest until something better is learned."""
@@ -138,8 +139,11 @@ class QuantLayer(nn.Module):
     def bake(self) -> None:
         """Compute the quantized weight once, from the codes that `export` gives, as `restore` does."""
         if self.plan.weight is not None:
-            found = [(p.weight, p.weight.export(self.weight[:, p.start : p.stop])) for p in self.partitions() if p.weight]
-            self.baked = torch.cat([self._from_codes(quantizer, state) for quantizer, state in found], dim=1)
+            pieces = []
+            for p in self.partitions():
+                if p.weight is not None:
+                    pieces.append(self._from_codes(p.weight, p.weight.export(self.weight[:, p.start : p.stop])))
+            self.baked = torch.cat(pieces, dim=1)
 
     def begin_learning(self, kinds: frozenset[str]) -> None:
         """Let the quantizers whose trainables are of these kinds learn."""
@@ -162,7 +166,7 @@ class QuantLayer(nn.Module):
             self.bake()
 
     def export(self) -> dict[str, Tensor]:
-        """The layer's finished grids by partition: "w.0.codes", "w.0.scale", ..., and "a.0.scale", ... once ranges are known."""
+        """Finished grids by partition: "w.0.codes", "w.0.scale", ..., and "a.0.scale", ... once ranges are known."""
         state: dict[str, Tensor] = {}
         for i, part in enumerate(self.partitions()):
             if part.weight is not None:
@@ -174,10 +178,11 @@ class QuantLayer(nn.Module):
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Inverse of `export`; activation grids that the state does not have are left alone."""
+        device = self.weight.device
         pieces = []
         for i, part in enumerate(self.partitions()):
             for prefix, quantizer in ((f"w.{i}.", part.weight), (f"a.{i}.", part.activation)):
-                own = {k.removeprefix(prefix): v.to(self.weight.device) for k, v in state.items() if k.startswith(prefix)}
+                own = {k.removeprefix(prefix): v.to(device) for k, v in state.items() if k.startswith(prefix)}
                 if quantizer is None or not own:
                     continue
                 quantizer.restore(own)

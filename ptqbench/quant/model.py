@@ -16,7 +16,8 @@ from ptqbench.quant.plan import Plan
 class QuantizedDenoiser:
     """A deep copy of a denoiser whose planned layers are `QuantLayer`s; calls keep the original's signature.
 
-    `module` is the copy, `layers` maps names to quantized layers in execution order, `context` carries the sampling step.
+    `module` is the copy, `layers` maps names to quantized layers in execution order, `context` carries the sampling
+    step.
     """
 
     def __init__(self, denoiser: nn.Module, plan: Plan, factory: QuantizerFactory, steps: int) -> None:
@@ -31,7 +32,8 @@ class QuantizedDenoiser:
             setattr(parent, attribute, quantized)
             self.layers[layer.name] = quantized
         if not self.layers:
-            raise CellFailedError("no layer of this model can be quantized", "the probe found no convolution or linear layer")
+            hint = "the probe found no convolution or linear layer"
+            raise CellFailedError("no layer of this model can be quantized", hint)
 
     def find_weight_grids(self) -> None:
         """Ranges for every weight, rounded to nearest."""

@@ -36,7 +36,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """A layer's grids (None = full precision), the widths of its input-channel partitions, and why it is an exception."""
+    """A layer's grids (None = full precision), the widths of its input-channel partitions, and why it differs."""
 
     name: str
     kind: str

@@ -36,7 +36,7 @@ class _CatRecorder(TorchFunctionMode):
         return out
 
     def channels(self, module: nn.Module, inp: Tensor) -> tuple[int, ...]:
-        """Channel widths of a layer's input (last axis of a linear layer, else axis 1) if it is a concatenation, else ().
+        """Channel widths of a layer's input (last axis for a linear layer, else axis 1) if it was concatenated, else ().
 
         Plain feature vectors do not count: the sine and cosine halves of a timestep embedding are no skip connection.
         """
@@ -47,7 +47,8 @@ class _CatRecorder(TorchFunctionMode):
 def probe_denoiser(denoiser: nn.Module, call: Callable[[], Any], x: Tensor) -> Probe:
     """Run `call()`, which evaluates `denoiser` on input `x` (B, C, H, W), and report its quantizable layers.
 
-    Layers that are not called do not appear: nothing could calibrate them. A layer called twice appears at its first call.
+    Layers that are not called do not appear: nothing could calibrate them. A layer called twice appears at its first
+    call.
     """
     layers: dict[str, LayerProbe] = {}
     calls: dict[str, None] = {}
@@ -83,4 +84,4 @@ def probe_denoiser(denoiser: nn.Module, call: Callable[[], Any], x: Tensor) -> P
 
 def _macs(module: nn.Module, out: Tensor, batch: int) -> int:
     """Multiply-accumulates of a convolution or linear layer for one sample: outputs times fan-in."""
-    return out.numel() // batch * math.prod(module.weight.shape[1:])  # type: ignore[union-attr,arg-type]
+    return out.numel() // batch * math.prod(module.get_parameter("weight").shape[1:])

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
+from ptqbench.component import Options
 from ptqbench.errors import CellFailedError
-from ptqbench.quant.grid import codes_of, fake_quantize, group_of_rows
+from ptqbench.quant.grid import Layout, QuantSpec, codes_of, fake_quantize, group_of_rows
 from ptqbench.roles.quantizer import Quantizer
+from ptqbench.roles.range import RangeEstimator
 
 
 class UniformQuantizer(Quantizer):
@@ -19,8 +20,10 @@ class UniformQuantizer(Quantizer):
     scale: Tensor
     zero_point: Tensor
 
-    def __init__(self, options: Any, **context: Any) -> None:
-        super().__init__(options, **context)
+    def __init__(
+        self, options: Options, *, spec: QuantSpec, layout: Layout, estimator: Callable[[], RangeEstimator]
+    ) -> None:
+        super().__init__(options, spec=spec, layout=layout, estimator=estimator)
         self._estimators = [self.estimator() for _ in range(self.spec.steps)]
         self._observed = [False] * self.spec.steps
         self.register_buffer("scale", torch.empty(0))
@@ -38,7 +41,7 @@ class UniformQuantizer(Quantizer):
         if group is None:
             raise ValueError("a quantizer with parameters per step observed values without a step")
         rows = group_of_rows(group, x)
-        for slot in rows.unique().tolist():
+        for slot in sorted(set(rows.tolist())):
             self._see(slot, x[rows == slot])
 
     def _see(self, slot: int, x: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -100,5 +101,5 @@ def check_budgets(
 
 def check_repeats(values: Sequence[Any] | None, where: KeyPath, what: str, problems: Problems) -> None:
     """No value twice, because each makes rows."""
-    for value in dict.fromkeys(v for v in values or () if list(values or ()).count(v) > 1):
+    for value in (value for value, count in Counter(values).items() if count > 1):
         problems.add(where, f"{value} stands there twice", f"each {what} makes rows of its own; leave one out")

@@ -24,7 +24,7 @@ def expand(
     problems: Problems,
 ) -> tuple[Cell, ...]:
     """All cells in the order of the table; choices that make no cell are reported."""
-    count = len(labels or [""]) * sum(map(len, methods.values())) * len(seeds)
+    count = 1 + len(labels or [""]) * sum(map(len, methods.values())) * len(seeds)
     if count > MAX_CELLS:
         problems.add(("sweep",), f"makes {count} cells", f"at most {MAX_CELLS}: leave out values")
         return ()

@@ -34,7 +34,7 @@ def render(tables: Sequence[Table], width: int, *, color: bool = False) -> str:
     )
     for table in tables:
         console.print(Text(table.title, style="bold"))
-        shown = table if len(panels(table, width)) == 1 else compact(table)
+        shown = fitted(table, width)
         for columns in panels(shown, width):
             console.print(_panel(shown, columns))
             console.print()
@@ -46,11 +46,19 @@ def render(tables: Sequence[Table], width: int, *, color: bool = False) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).rstrip("\n") + "\n"
 
 
-def compact(table: Table) -> Table:
-    """The same table without the spaces inside numbers, and without columns that only repeat other parts of it."""
+def fitted(table: Table, width: int) -> Table:
+    """The table in the widest form that needs no folding, else in the narrowest.
+
+    Forms: as it is; without the spaces inside numbers; and also without the columns that only repeat other parts of it.
+    """
+    squeezed = replace(table, rows=[[replace(cell, text=_squeezed(cell.text)) for cell in row] for row in table.rows])
     kept = [index for index, column in enumerate(table.columns) if not column.optional]
-    rows = [[replace(row[index], text=_squeezed(row[index].text)) for index in kept] for row in table.rows]
-    return replace(table, columns=[table.columns[index] for index in kept], rows=rows)
+    bare = replace(
+        squeezed,
+        columns=[table.columns[index] for index in kept],
+        rows=[[row[index] for index in kept] for row in squeezed.rows],
+    )
+    return next((form for form in (table, squeezed) if len(panels(form, width)) == 1), bare)
 
 
 def panels(table: Table, width: int) -> list[list[int]]:

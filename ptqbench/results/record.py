@@ -103,11 +103,15 @@ class RunRecord:
         try:
             data = json.loads(text)
             if data["schema"] != SCHEMA:
-                raise UserError(f"{where} has schema {data['schema']}, this version reads {SCHEMA}", "use the version that wrote it")
+                raise UserError(
+                    f"{where} has schema {data['schema']}, this version reads {SCHEMA}", "use the version that wrote it"
+                )
             cells = [CellRecord.from_dict(c) for c in data.pop("cells")]
             return cls(cells=cells, **data)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{where} is not a ptqbench result: {error}", "give a folder that `ptqbench run` wrote") from error
+            raise UserError(
+                f"{where} is not a ptqbench result: {error}", "give a folder that `ptqbench run` wrote"
+            ) from error
 
     @classmethod
     def load(cls, run: Path) -> RunRecord:

@@ -78,5 +78,5 @@ class Quantizer(nn.Module, ABC):
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take the state that `export` of an equal quantizer gave; the quantizer is then frozen and hard.
 
-        A quantizer whose codes do not follow from the grid alone keeps "codes", so that a second `export` gives them again.
+        A quantizer whose codes do not follow from the grid alone keeps "codes": a second `export` gives them again.
         """

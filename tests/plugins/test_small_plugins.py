@@ -62,9 +62,10 @@ def test_the_expected_components_are_there() -> None:
 
 def test_registering_imports_no_torch_and_no_other_plugin() -> None:
     for plugin in PLUGINS:
+        own = f"ptqbench_{plugin}"
         code = (
-            f"import sys, ptqbench_{plugin}; "
-            f"print([m for m in sys.modules if m == 'torch' or (m.startswith('ptqbench_') and m != 'ptqbench_{plugin}')])"
+            f"import sys, {own}; "
+            f"print([m for m in sys.modules if m == 'torch' or (m.startswith('ptqbench_') and m != {own!r})])"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == "[]"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from quantkit import PER_TENSOR, frozen, quantizer
+from quantkit import FOUR_BITS, PER_TENSOR, frozen, quantizer
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -19,7 +19,7 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def learning(x: Tensor, layout: Layout = PER_TENSOR, spec: QuantSpec = QuantSpec(4), **options: Any) -> Any:
+def learning(x: Tensor, layout: Layout = PER_TENSOR, spec: QuantSpec = FOUR_BITS, **options: Any) -> Any:
     made = frozen(x, "lsq", spec, layout, **options)
     made.begin_learning(None)
     return made

@@ -11,7 +11,9 @@ from ptqbench.errors import UserError
 from ptqbench.roles.sampler import Selection, TrajectoryGrid
 
 
-def select(n: int, points: int, *, steps: int = 100, trajectories: int = 64, seed: int = 0, **options: bool) -> Selection:
+def select(
+    n: int, points: int, *, steps: int = 100, trajectories: int = 64, seed: int = 0, **options: bool
+) -> Selection:
     grid = TrajectoryGrid(torch.arange(steps).flip(0) * 10, trajectories)
     rng = torch.Generator().manual_seed(seed)
     return StrideSampler(StrideOptions(points=points, **options)).select(grid, n, rng)

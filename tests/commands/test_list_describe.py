@@ -1,0 +1,166 @@
+"""`list`, `describe`, `check-recipe`: what they print, and where."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from fakes import entry_point_distribution, fake_manager
+
+from ptqbench.cli import cli
+
+ROOT = Path(__file__).parents[2]
+
+LATE = """
+from typing import Literal
+from pydantic import Field
+from ptqbench import Component, Options, hookimpl
+class LateOptions(Options):
+    power: float = Field(2.0, gt=0, le=9, description="how strongly")
+    kind: Literal["a", "b"] = Field("a", description="which")
+    names: tuple[str, ...] = Field((), description="some [red]names[/red]")
+    limit: int | None = Field(None, ge=1, description="at most")
+    needed: int
+@hookimpl
+def ptqbench_weighters():
+    return [Component("late", "prefer [bold]late timesteps", "nowhere:Late", LateOptions, deviations=("none at all",))]
+"""
+
+
+@pytest.fixture
+def late(tmp_path) -> str:
+    path = tmp_path / "late.py"
+    path.write_text(LATE)
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def fakes_only(monkeypatch):
+    monkeypatch.setattr("ptqbench.commands.output.PluginManager", fake_manager)
+
+
+def ptqbench(*args: str, **env: str) -> Result:
+    return CliRunner().invoke(cli, list(args), env=env)
+
+
+def test_list_shows_role_component_plugin_and_distribution():
+    result = ptqbench("list")
+    assert result.exit_code == 0
+    line = next(line for line in result.stdout.splitlines() if line.startswith("weighter") and "gacq" in line)
+    assert line.split() == ["weighter", "gacq", "fakes", "fakedist", "1.2", "aligned"]
+    assert "\x1b" not in result.stdout
+
+
+def test_list_of_one_role_and_as_json():
+    data = json.loads(ptqbench("list", "--role", "range", "--json").stdout)
+    assert [c["name"] for c in data["components"]] == ["minmax", "mse"]
+    assert data["failed"] == data["blocked"] == []
+
+
+def test_list_with_a_single_file_plugin_and_a_recipe_that_names_one(late, tmp_path):
+    assert "late.py" in ptqbench("list", "--plugin", late).stdout
+    assert "prefer [bold]late" in ptqbench("list", "--plugin", late).stdout
+    recipe = tmp_path / "r.toml"
+    recipe.write_text('[recipe]\nplugins = ["late.py"]\n')
+    assert "late.py" in ptqbench("list", "--recipe", str(recipe)).stdout
+
+
+def test_list_marks_a_clash(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(LATE.replace('"late"', '"gacq"'))
+    clashing = [line for line in ptqbench("list", "--plugin", str(path), COLUMNS="200").stdout.splitlines() if "clash" in line]
+    assert len(clashing) == 2
+    assert any("write mine.py/gacq" in line for line in clashing)
+
+
+@pytest.mark.parametrize("columns", ["20", "40", "75", "76", "300"])
+def test_list_loses_no_name_on_any_terminal(columns):
+    out = ptqbench("list", COLUMNS=columns).stdout
+    for name in ("activation-quantizer", "skip-split", "fakedist"):
+        assert name in out
+
+
+def test_describe_tells_options_paper_and_deviations(late):
+    out = ptqbench("describe", "late", "--plugin", late).stdout
+    for part in ("late, a weighter", "prefer [bold]late", "late.py", "none at all", "[red]names[/red]", "required"):
+        assert part in out
+    row = re.sub(r"\s+", " ", next(line for line in out.splitlines() if line.startswith("power")))
+    assert row == "power number 2.0 > 0, <= 9 how strongly"
+    data = json.loads(ptqbench("describe", "late", "--plugin", late, "--json").stdout)
+    options = {row["name"]: row for row in data[0]["options"]}
+    assert options["kind"]["type"] == '"a" | "b"'
+    assert options["names"]["type"] == "array of string"
+    assert (options["limit"]["type"], options["limit"]["bounds"]) == ("whole number", ">= 1")
+
+
+def test_describe_shows_every_role_of_a_name_and_qualified_names():
+    out = ptqbench("describe", "digits").stdout
+    assert "a model source" in out
+    assert "a feature extractor" in out
+    assert "a model source" not in ptqbench("describe", "digits", "--role", "features").stdout
+    assert ptqbench("describe", "fakes/gacq").exit_code == 0
+
+
+def test_describe_of_something_unknown():
+    result = ptqbench("describe", "gaqc")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert 'did you mean "gacq"' in result.stderr
+    wrong = ptqbench("describe", "gacq", "--role", "sampler")
+    assert "is a weighter, not a sampler" in wrong.stderr
+
+
+def test_an_installed_distribution_shows_up(tmp_path):
+    folder = entry_point_distribution(tmp_path, "trial-late", {"trial": "trial_late"}, {"trial_late.py": LATE})
+    done = run("list", "--json", path=folder)
+    found = [c for c in json.loads(done.stdout)["components"] if c["name"] == "late"]
+    assert [(c["plugin"], c["distribution"], c["version"]) for c in found] == [("trial", "trial-late", "1.0")]
+
+
+def test_with_everything_blocked_the_program_starts_and_explains_itself():
+    done = run("list", PTQBENCH_BLOCK="*")
+    assert done.returncode == 0
+    assert "No components" in done.stdout
+    assert "PTQBENCH_BLOCK" in done.stdout
+    assert done.stderr == ""
+    assert run("--help", PTQBENCH_BLOCK="*").returncode == 0
+
+
+def test_a_broken_distribution_costs_one_warning(tmp_path):
+    folder = entry_point_distribution(tmp_path, "trial-bad", {"bad": "trial_bad"}, {"trial_bad.py": "1 / 0"})
+    done = run("list", "--json", path=folder)
+    assert done.returncode == 0
+    warnings = [line for line in done.stderr.splitlines() if "trial-bad" in line]
+    assert len(warnings) == 1
+    assert [f["plugin"] for f in json.loads(done.stdout)["failed"] if f["plugin"] == "bad"] == ["bad"]
+
+
+def test_list_is_quick_and_imports_no_torch():
+    code = (
+        "import sys\nfrom ptqbench.cli import cli\n"
+        "try: cli.main(['list'])\nfinally: print(sorted({'torch', 'numpy', 'diffusers'} & set(sys.modules)), file=sys.stderr)"
+    )
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False)
+        seconds.append(time.perf_counter() - start)
+        assert done.stderr.splitlines()[-1] == "[]"
+    assert min(seconds) < 1.0
+
+
+def environment(path: Path | None = None, **extra: str) -> dict[str, str]:
+    folders = [str(ROOT), str(ROOT / "plugins"), os.environ.get("PYTHONPATH", ""), str(path or "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(folder for folder in folders if folder), **extra}
+
+
+def run(*args: str, path: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ptqbench", *args]
+    return subprocess.run(command, capture_output=True, text=True, env=environment(path, **env), check=False)
