@@ -74,12 +74,18 @@ class LazyGroup(click.Group):
             with formatter.section("Commands from plugins"):
                 formatter.write_dl(extra)
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:  # noqa: ANN401
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,  # noqa: ANN401
+    ) -> NoReturn:
         """Run the command line and exit: errors of the user in one message, bugs with a traceback."""
-        extra.pop("standalone_mode", None)
         self._from_plugins = None
         try:
-            result = super().main(args, prog_name or "ptqbench", standalone_mode=False, **extra)
+            result = super().main(args, prog_name or "ptqbench", complete_var, standalone_mode=False, **extra)
             sys.stdout.flush()
         except BaseException as error:
             sys.exit(_exit_code(error))

@@ -67,7 +67,8 @@ def ptqbench_reconstructions() -> list[Component]:
 
 @hookimpl
 def ptqbench_weight_quantizers() -> list[Component]:
-    return [Component("nearest", "round", TARGET), Component("adaround", "learn", TARGET, traits=frozenset({"learned"}))]
+    learned = frozenset({"learned"})
+    return [Component("nearest", "round", TARGET), Component("adaround", "learn", TARGET, traits=learned)]
 
 
 @hookimpl

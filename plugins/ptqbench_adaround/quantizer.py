@@ -21,7 +21,7 @@ class AdaRound(UniformQuantizer):
     """Each weight rounds down or up by a learned variable; the grid keeps its first scale and zero point.
 
     Rounds to nearest until learning begins. While learning, a weight is s (clamp(floor(w / s) + h(alpha) + z) - z)
-    and the gradient reaches `alpha` through h alone (AdaRound, section 3.3). `harden` turns alpha >= 0 into codes and
+    and the gradient reaches `alpha` through h alone (AdaRound). `harden` turns alpha >= 0 into codes and
     drops alpha.
     """
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from ptqbench.quant.grid import clamp_inclusive
 
 ZETA, GAMMA = 1.1, -0.1
-"""Stretch of the sigmoid, so that 0 and 1 are reached at finite variables (AdaRound, equation 23)."""
+"""Stretch of the sigmoid, so that 0 and 1 are reached at finite variables (AdaRound)."""
 
 
 def rectified_sigmoid(alpha: Tensor) -> Tensor:
@@ -22,7 +22,7 @@ def alpha_of(fraction: Tensor) -> Tensor:
 
 
 def rounding_regulariser(alpha: Tensor, beta: float) -> Tensor:
-    """Sum of 1 - |2 h(alpha) - 1|^beta over all variables, a scalar: 0 when all are decided (AdaRound, equation 24)."""
+    """Sum of 1 - |2 h(alpha) - 1|^beta over all variables, a scalar: 0 when all are decided (AdaRound)."""
     return (1 - (2 * rectified_sigmoid(alpha) - 1).abs().pow(beta)).sum()
 
 

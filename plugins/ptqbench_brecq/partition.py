@@ -11,7 +11,7 @@ from ptqbench_brecq import BlocksOptions
 
 
 class Blocks(Partitioner):
-    """Units are the outermost modules of given classes; every layer outside them is its own unit (BRECQ, section 3.2).
+    """Units are the outermost modules of given classes; every layer outside them is its own unit (BRECQ).
 
     A block owns all probed layers inside it, in execution order. Units follow the first call of their module.
     """
@@ -47,7 +47,7 @@ class Blocks(Partitioner):
 
 
 class Layers(Partitioner):
-    """Every layer is a unit: layer-wise reconstruction (AdaRound, section 3.3)."""
+    """Every layer is a unit: layer-wise reconstruction (AdaRound)."""
 
     def units(self, denoiser: nn.Module, probe: Probe) -> list[UnitPlan]:
         """One unit for each probed layer, in execution order."""

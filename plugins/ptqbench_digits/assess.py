@@ -60,7 +60,8 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
 def _root(matrix: Tensor) -> Tensor:
     """The square root of a symmetric positive semidefinite matrix."""
     values, vectors = torch.linalg.eigh(matrix)
-    return (vectors * values.clamp_min(0.0).sqrt()) @ vectors.T
+    root: Tensor = (vectors * values.clamp_min(0.0).sqrt()) @ vectors.T
+    return root
 
 
 def _halves(features: Tensor) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from ptqbench.errors import UserError
@@ -70,8 +70,9 @@ def write(network: nn.Module, config: dict[str, Any], folder: Path, name: str) -
     """Write a bundle: the network's weights, and `config` (with the key "network") plus their checksum."""
     folder.mkdir(parents=True, exist_ok=True)
     path = _weights(folder, name)
-    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, path)
-    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+    content = save({key: value.contiguous() for key, value in network.state_dict().items()})
+    path.write_bytes(content)  # safetensors' own save_file makes files that only their owner can read
+    checksum = hashlib.sha256(content).hexdigest()
     text = json.dumps({_CHECKSUM: checksum, **config}, indent=2)
     _config(folder, name).write_text(text + "\n", encoding="utf-8")
 
@@ -87,7 +88,7 @@ def _config(folder: Path, name: str) -> Path:
 def _hint(folder: Path) -> str:
     if folder == SHIPPED:
         return "restore the shipped files: reinstall ptqbench, or check the folder ptqbench_digits/weights out again"
-    return f"write the files anew with `ptqbench digits train --out {folder}`, or leave `folder` empty for the shipped ones"
+    return f"write the files anew with `ptqbench digits train --out {folder}`, or leave `folder` empty"
 
 
 def _read(path: Path, folder: Path) -> bytes:

@@ -32,11 +32,13 @@ class DigitsClassifier(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Activations (N, 64), after the nonlinearity, of images (N, 1, 16, 16) in [-1, 1]."""
-        return self.trunk(x)
+        activations: Tensor = self.trunk(x)
+        return activations
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, 10) of images (N, 1, 16, 16) in [-1, 1]."""
-        return self.head(self.features(x))
+        logits: Tensor = self.head(self.features(x))
+        return logits
 
 
 @dataclass(frozen=True)

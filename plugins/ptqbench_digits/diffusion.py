@@ -22,7 +22,7 @@ Report = Callable[[int, float, nn.Module], None]
 class DenoiserSettings:
     """How the denoiser is trained; the defaults are those of the shipped weights.
 
-    The cosine decay is laid out for `decay_stretch` times the steps: training ends at 15 % of the peak rate, not at zero.
+    The cosine decay is laid out for `decay_stretch` times the steps, so training ends at 15 % of the peak rate.
     """
 
     steps: int = 3200

@@ -14,7 +14,8 @@ from ptqbench_digits.unet import alphas_cumprod, build_unet
 
 def predict(denoiser: nn.Module, x: Tensor, t: Tensor, cond: Conditions) -> Tensor:
     """Noise prediction (N, 1, 16, 16) for x (N, 1, 16, 16) and t (N,) int64; `cond` is not used."""
-    return denoiser(x, t).sample
+    noise: Tensor = denoiser(x, t).sample
+    return noise
 
 
 def decode(x0: Tensor) -> Tensor:

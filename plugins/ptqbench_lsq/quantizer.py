@@ -17,9 +17,9 @@ from ptqbench_lsq import LsqOptions
 class LearnedStep(UniformQuantizer):
     """A uniform grid whose scale learns through the straight-through estimator; the zero point is fixed.
 
-    The gradient of the scale is round(x / s) - x / s inside the grid and (level - z) where x is clipped (LSQ,
-    equation 3). `scale` is a buffer that becomes a parameter while learning. A step of the optimiser may make it
-    negative: its absolute value, kept off zero, is what counts.
+    The gradient of the scale is round(x / s) - x / s inside the grid and (level - z) where x is clipped (LSQ). `scale`
+    is a buffer that becomes a parameter while learning. A step of the optimiser may make it negative: its absolute
+    value, kept off zero, is what counts.
     """
 
     options: LsqOptions

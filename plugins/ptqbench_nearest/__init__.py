@@ -49,7 +49,7 @@ def ptqbench_passes() -> list[Component]:
             summary,
             "ptqbench_nearest.ends:FirstLastPass",
             EndsOptions,
-            paper="Li et al., BRECQ, ICLR 2021 (section 4)",
+            paper="Li et al., BRECQ, ICLR 2021",
             deviations=(
                 "first and last by execution; released PTQ4DM and EDA-DM take the first registered layer, "
                 "which is a linear layer of the time embedding",

@@ -38,7 +38,7 @@ def ptqbench_samplers() -> list[Component]:
             "equally many samples at evenly spaced sampling steps",
             "ptqbench_qdiffusion.sampler:StrideSampler",
             StrideOptions,
-            paper=f"{PAPER}, section 3.2",
+            paper=PAPER,
             deviations=(
                 "exactly `points` steps and random trajectories; the released rule may give more steps and takes the "
                 "first trajectories (option compat)",
@@ -56,7 +56,7 @@ def ptqbench_passes() -> list[Component]:
             "layers that read a concatenation get a weight and an activation grid for each part of it",
             "ptqbench_qdiffusion.split:SkipSplit",
             SplitOptions,
-            paper=f"{PAPER}, section 3.3",
+            paper=PAPER,
             deviations=(
                 "rounding variables of all parts are regularised; the released code leaves out the second part",
                 "concatenations are found by observation, whatever the block's class or the part's number",

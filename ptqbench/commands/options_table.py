@@ -77,7 +77,7 @@ def _type(part: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
         kinds = [_type(option, definitions) for option in part["anyOf"] if option.get("type") != "null"]
         return " or ".join(dict.fromkeys(kinds))
     if part.get("type") == "array":
-        items = part.get("items") or next(iter(part.get("prefixItems", [])), {})
+        items: Mapping[str, Any] = part.get("items") or next(iter(part.get("prefixItems", [])), {})
         inner = _type(items, definitions)
         return f"array of {inner}" if inner else "array"
     return _TYPES.get(part.get("type", ""), "")

@@ -36,7 +36,7 @@ class _CatRecorder(TorchFunctionMode):
         return out
 
     def channels(self, module: nn.Module, inp: Tensor) -> tuple[int, ...]:
-        """Channel widths of a layer's input (last axis for a linear layer, else axis 1) if it was concatenated, else ().
+        """Channel widths of a layer's input (last axis for a linear layer, else axis 1) if concatenated, else ().
 
         Plain feature vectors do not count: the sine and cosine halves of a timestep embedding are no skip connection.
         """

@@ -100,7 +100,8 @@ def test_a_plugin_s_command_runs(tmp_path, monkeypatch):
         "import click\nfrom ptqbench import hookimpl\n@hookimpl\ndef ptqbench_commands():\n"
         "    return [click.Command('trial', callback=lambda: click.echo('hello'), short_help='A trial.')]\n"
     )
-    monkeypatch.syspath_prepend(str(entry_point_distribution(tmp_path, "extern", {"c": "extern_c"}, {"extern_c.py": source})))
+    folder = entry_point_distribution(tmp_path, "extern", {"c": "extern_c"}, {"extern_c.py": source})
+    monkeypatch.syspath_prepend(str(folder))
     assert ptqbench("trial").stdout == "hello\n"
     assert "A trial." in ptqbench("--help").stdout
 

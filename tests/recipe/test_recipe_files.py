@@ -79,7 +79,7 @@ def test_a_byte_order_mark_is_no_obstacle(tmp_path):
 def test_a_plugin_is_found_beside_the_recipe(tmp_path, monkeypatch):
     (tmp_path / "late.py").write_text(PLUGIN)
     path = tmp_path / "r.toml"
-    path.write_text(GOOD.format(plugins='"./late.py"', weighter="late").replace("[methods.rtn]", '[methods.rtn]\nreconstruction = "none"'))
+    path.write_text(GOOD.format(plugins='"./late.py"', weighter="late"))
     monkeypatch.chdir("/")
     experiment = load_experiment(path, manager=fake_manager())
     assert experiment.plugin_files == ((tmp_path / "late.py").resolve(),)

@@ -40,7 +40,7 @@ def test_train_writes_files_that_load_and_repeats_itself(tmp_path: Path) -> None
     (group,) = ptqbench_commands()
     threads = torch.get_num_threads()
     first, second = tmp_path / "first", tmp_path / "second"
-    arguments = ["train", "--steps", "2", "--threads", "2"]
+    arguments = ["train", "--steps", "2", "--threads", "1"]
     result = CliRunner().invoke(group, [*arguments, "--out", str(first)], catch_exceptions=False)
     assert result.exit_code == 0
     assert result.stdout == ""
@@ -57,7 +57,9 @@ def test_train_writes_files_that_load_and_repeats_itself(tmp_path: Path) -> None
 
 
 def test_assess_prints_figures() -> None:
-    result = CliRunner().invoke(digits, ["assess", "--steps", "2", "--count", "100"], catch_exceptions=False)
+    result = CliRunner().invoke(
+        digits, ["assess", "--steps", "2", "--count", "100", "--threads", "1"], catch_exceptions=False
+    )
     assert result.exit_code == 0
     assert '"distance_samples_data"' in result.stdout
 

@@ -1,0 +1,124 @@
+"""Loading denoiser and autoencoder, and the shapes that their configurations promise."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ptqbench.errors import UserError
+from ptqbench_diffusers.layout import CONFIG, Network, PipelineFolder
+
+CHUNK = 16
+"""Latents decoded at a time, whatever the caller's batches are: images take far more memory than latents."""
+
+Shape = tuple[int, int, int]
+
+
+def load_network(network: Network, device: torch.device) -> nn.Module:
+    """The network in eval mode, float32, gradients off. Raises `UserError` if weights and configuration do not fit."""
+    import diffusers  # slow to import: only when a model is loaded
+
+    hint = "save the network again with `save_pretrained`, or download it anew"
+    try:
+        with _quiet():
+            loaded, found = getattr(diffusers, network.class_name).from_pretrained(
+                str(network.folder),
+                use_safetensors=True,
+                local_files_only=True,
+                low_cpu_mem_usage=False,
+                output_loading_info=True,
+            )
+    except Exception as error:  # diffusers raises many kinds for files that do not fit
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(f"cannot load {network.class_name} from {network.folder}: {reason}", hint) from error
+    absent = [*found["missing_keys"], *found["mismatched_keys"]]
+    if absent:
+        # diffusers would go on with random numbers in their place.
+        raise UserError(f"{network.folder} lacks {len(absent)} of its network's tensors, first {absent[0]}", hint)
+    return cast(nn.Module, loaded).float().eval().requires_grad_(False).to(device)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hides the loader's own warnings: what matters of them is checked and raised."""
+    logger = logging.getLogger("diffusers.models.modeling_utils")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def latent_shape(denoiser: Network) -> Shape:
+    """What the denoiser works on, (C, H, W). Raises `UserError` if the configuration does not say."""
+    config, path = denoiser.config, denoiser.folder / CONFIG
+    channels, out = config.get("in_channels", 3), config.get("out_channels", 3)
+    size: Any = config.get("sample_size")
+    sides = size if isinstance(size, list) else [size, size]
+    if len(sides) != 2 or not all(isinstance(n, int) and n > 0 for n in sides):
+        raise UserError(f"{path}: sample_size is {size}, so the size of images is unknown", "write it there, e.g. 32")
+    if not isinstance(channels, int) or out not in (channels, 2 * channels):
+        raise UserError(
+            f"{path}: {channels} input and {out} output channels do not make a denoiser",
+            "output channels must be equal to or (with a learned variance) twice the input channels",
+        )
+    return channels, sides[0], sides[1]
+
+
+def image_shape(folder: PipelineFolder) -> Shape:
+    """What the model generates, (C, H, W). Raises `UserError` if autoencoder and denoiser do not fit."""
+    shape = latent_shape(folder.denoiser)
+    if folder.autoencoder is None:
+        return shape
+    config = folder.autoencoder.config
+    codes = config.get("vq_embed_dim") or config.get("latent_channels")
+    if codes is not None and codes != shape[0]:
+        raise UserError(
+            f"{folder.root}: the autoencoder reads {codes} channels, the denoiser has {shape[0]}",
+            "take both from the same pipeline",
+        )
+    # Each level of the decoder but the last doubles both sides.
+    factor = 2 ** (len(config.get("block_out_channels", [64])) - 1)
+    return config.get("out_channels", 3), shape[1] * factor, shape[2] * factor
+
+
+def clamp(x0: Tensor) -> Tensor:
+    """Decoder of models in pixel space: images are the final states."""
+    return x0.clamp(-1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class LatentDecoder:
+    """Decodes latents as diffusers' LDMPipeline does: divided by the scale, then through the autoencoder."""
+
+    autoencoder: nn.Module
+    scale: float
+
+    @torch.no_grad()
+    def __call__(self, x0: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [-1, 1] of latents x0 (N, c, h, w)."""
+        decode = cast(Any, self.autoencoder).decode
+        parts = [decode(piece / self.scale).sample.clamp(-1.0, 1.0) for piece in torch.split(x0, CHUNK)]
+        return torch.cat(parts)
+
+
+def latent_scale(autoencoder: Network, chosen: float | None) -> float:
+    """The factor between latents and the autoencoder's codes. Raises `UserError` if nobody states it.
+
+    diffusers assumes 0.18215 for a file without it, which is wrong for the VQ models of latent diffusion.
+    """
+    scale = autoencoder.config.get("scaling_factor") if chosen is None else chosen
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or scale <= 0:
+        raise UserError(
+            f"{autoencoder.folder / CONFIG} does not state a scaling_factor",
+            "set model.latent_scale: 1.0 for the VQ models of CompVis' latent diffusion, "
+            "else the factor that latents were multiplied with in training",
+        )
+    return float(scale)

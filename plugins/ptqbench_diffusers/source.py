@@ -1,0 +1,76 @@
+"""The model source "diffusers"."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ptqbench.roles.model import DiffusionModel, ModelSource
+from ptqbench_diffusers import DiffusersOptions
+from ptqbench_diffusers.digest import fingerprint
+from ptqbench_diffusers.hub import find_pipeline
+from ptqbench_diffusers.labels import conditions_of
+from ptqbench_diffusers.layout import PipelineFolder
+from ptqbench_diffusers.networks import LatentDecoder, clamp, image_shape, latent_scale, latent_shape, load_network
+from ptqbench_diffusers.noise import read_noise
+from ptqbench_diffusers.prediction import NoisePrediction
+from ptqbench_diffusers.reference import read_reference, reference_files
+
+
+class DiffusersSource(ModelSource):
+    """A denoiser, its noise schedule and its decoder from a pipeline that diffusers saved."""
+
+    options: DiffusersOptions
+
+    def __init__(self, options: DiffusersOptions) -> None:
+        super().__init__(options)
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over weights, configurations and reference images, wherever they lie.
+
+        Raises `UserError` if a file is missing. Reference images count because metrics depend on them.
+        """
+        files = dict(self._folder().files)
+        if self._reference is not None:
+            files |= {f"reference/{name}": path for name, path in reference_files(self._reference).items()}
+        return fingerprint(files)
+
+    def load(self, device: torch.device) -> DiffusionModel:
+        """The model in eval mode, float32, gradients off. Raises `UserError` if files are missing or do not fit."""
+        folder = self._folder()
+        noise = read_noise(folder.scheduler)
+        image_shape(folder)  # refuses parts that do not fit before any weights are read
+        conditions = conditions_of(folder.denoiser, self.options.labels)
+        decoder = clamp
+        if folder.autoencoder is not None:
+            scale = latent_scale(folder.autoencoder, self.options.latent_scale)
+            decoder = LatentDecoder(load_network(folder.autoencoder, device), scale)
+        return DiffusionModel(
+            denoiser=load_network(folder.denoiser, device),
+            predict=NoisePrediction.of(noise, device),
+            alphas_cumprod=noise.alphas_cumprod,
+            shape=latent_shape(folder.denoiser),
+            decode=decoder,
+            conditions=conditions,
+        )
+
+    def reference_images(self) -> Tensor | None:
+        """The images that the option `reference` names, uint8 (N, C, H, W), read once; None without it.
+
+        Raises `UserError` if one is unreadable or not of the model's size.
+        """
+        return self._images
+
+    @cached_property
+    def _images(self) -> Tensor | None:
+        return None if self._reference is None else read_reference(self._reference, image_shape(self._folder()))
+
+    @property
+    def _reference(self) -> Path | None:
+        return Path(self.options.reference).expanduser() if self.options.reference else None
+
+    def _folder(self) -> PipelineFolder:
+        return find_pipeline(self.options.path, self.options.revision, self.options.unet)

@@ -1,0 +1,93 @@
+"""Experiments on the toy model, small enough for tests, and ways to run their cells."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ptqbench.engine.cache import Cache, Costs
+from ptqbench.engine.cell import CellRun
+from ptqbench.engine.context import RunContext
+from ptqbench.engine.quantize import CellQuantizer
+from ptqbench.quant.model import QuantizedDenoiser
+from ptqbench.recipe.experiment import Cell, Experiment
+from ptqbench.recipe.load import load_experiment
+from ptqbench.results.record import CellRecord
+
+TOY = Path(__file__).parent / "toy_plugin.py"
+
+RECIPE: dict[str, Any] = {
+    "recipe": {"name": "toy", "baseline": "qdiffusion", "plugins": [str(TOY)]},
+    "model": {"use": "toy"},
+    "sampling": {"steps": 5, "images": 8, "seed": 3, "batch": 4},
+    "calibration": {"trajectories": 8, "samples": 40, "batch": 16},
+    "evaluation": {"features": "toy", "metrics": ["eps-error", "psnr", "fd"], "probes": 4},
+    "methods": {
+        "nearest": {},
+        "qdiffusion": {
+            "sampler": {"use": "stride", "points": 5},
+            "reconstruction": {
+                "use": "brecq",
+                "iterations": 6,
+                "rounding_rate": 0.05,
+                "step_iterations": 3,
+                "step_rate": 0.001,
+                "batch": 8,
+            },
+            "weights": {"quantizer": "adaround", "range": {"use": "mse", "candidates": 8}},
+            "activations": {"quantizer": "lsq", "range": "ema"},
+            "passes": ["first-last-8bit", "skip-split"],
+        },
+        "ptq4dm": {"extends": "qdiffusion", "sampler": "normal"},
+        "gacq": {"extends": "qdiffusion", "weighter": {"use": "gacq", "every": 2, "validation": 0.25}},
+    },
+    "sweep": {"bits": ["W4A8"], "seeds": [0]},
+}
+
+
+def recipe() -> dict[str, Any]:
+    """A fresh copy of the recipe."""
+    return copy.deepcopy(RECIPE)
+
+
+def experiment(*overrides: str, methods: tuple[str, ...] = (), raw: dict[str, Any] | None = None) -> Experiment:
+    """The recipe with `key.path=value` overrides, with all methods or some."""
+    data = raw or recipe()
+    if methods:
+        data["methods"] = {name: table for name, table in data["methods"].items() if name in methods}
+        data["recipe"]["baseline"] = methods[0]
+    return load_experiment(data, overrides=overrides)
+
+
+def context(cache: Path, made: Experiment | None = None) -> RunContext:
+    """A run's context on the CPU."""
+    return RunContext(made or experiment(), Cache(cache), torch.device("cpu"))
+
+
+def cell_of(ctx: RunContext, name: str, bits: str = "W4A8") -> Cell:
+    """A cell by method and bits."""
+    return next(cell for cell in ctx.experiment.cells if (cell.name, cell.bits) == (name, bits))
+
+
+def quantized(ctx: RunContext, cell: Cell) -> tuple[QuantizedDenoiser, CellQuantizer]:
+    """Run the quantization stages of a cell."""
+    quantizer = CellQuantizer(ctx, cell, Costs(), lambda *_: None)
+    return quantizer.run()[0], quantizer
+
+
+def run_cell(ctx: RunContext, cell: Cell) -> CellRecord:
+    """A whole cell."""
+    return CellRun(ctx, cell, lambda *_: None).run()
+
+
+def values(record: CellRecord) -> dict[str, tuple[float, float, float, int]]:
+    """A record's metrics as plain numbers."""
+    return {name: (m.value, m.low, m.high, m.n) for name, m in record.metrics.items()}
+
+
+def files(cache: Path, pattern: str = "*/*/*") -> dict[str, int]:
+    """Modification times (ns) of the results in a cache; locks do not count."""
+    return {str(p.relative_to(cache)): p.stat().st_mtime_ns for p in sorted(cache.glob(pattern)) if p.name != ".lock"}

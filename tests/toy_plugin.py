@@ -1,0 +1,212 @@
+"""A single-file plugin for tests of the engine: a tiny random diffusion model, features, and weighters that misbehave.
+
+`TOY_STOP="unit|sampling:kill|wait:MARKER"` in the environment stops the process once, at a fixed point in the middle of a
+unit's reconstruction or of sampling; where the file MARKER exists nothing happens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from ptqbench import Component, Options, hookimpl
+from ptqbench.errors import CellFailedError
+from ptqbench.roles.features import FeatureExtractor
+from ptqbench.roles.model import DiffusionModel, ModelSource
+from ptqbench.roles.weighter import Requirements, SampleWeighter
+
+SHAPE = (1, 8, 8)
+
+
+class ToyOptions(Options):
+    """Options of the model."""
+
+    network: Literal["unet", "plain"] = Field("unet", description="diffusers' UNet, or a network without diffusers")
+
+
+def build_unet() -> nn.Module:
+    """A UNet of diffusers with residual blocks, attention, down- and upsampling, and skip concatenations."""
+    from diffusers import UNet2DModel
+
+    torch.manual_seed(0)
+    return UNet2DModel(
+        sample_size=8,
+        in_channels=1,
+        out_channels=1,
+        layers_per_block=1,
+        block_out_channels=(8, 16),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+        add_attention=False,
+        norm_num_groups=4,
+        attention_head_dim=4,
+    )
+
+
+class ResBlock(nn.Module):
+    """A residual block that reads a time embedding."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.norm, self.conv = nn.GroupNorm(4, channels), nn.Conv2d(channels, out, 3, padding=1)
+        self.time, self.shortcut = nn.Linear(8, out), nn.Conv2d(channels, out, 1)
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        return self.shortcut(x) + self.conv(F.silu(self.norm(x))) + self.time(emb)[:, :, None, None]
+
+
+class AttentionBlock(nn.Module):
+    """Self-attention over pixels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x.flatten(2).transpose(1, 2))[:, None].chunk(3, dim=-1)
+        mixed = self.out(F.scaled_dot_product_attention(q, k, v)[:, 0])
+        return x + mixed.transpose(1, 2).reshape(x.shape)
+
+
+class PlainNet(nn.Module):
+    """What a UNet has, in seven layers: blocks, attention, a skip concatenation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 1, 3, padding=1)
+        self.down, self.attention, self.up = ResBlock(8, 8), AttentionBlock(8), ResBlock(16, 8)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        emb = torch.sin(t[:, None] / 1000.0 * torch.arange(1.0, 9.0))
+        first = self.first(x)
+        deep = self.attention(self.down(first, emb))
+        return self.last(F.silu(self.up(torch.cat([deep, first], dim=1), emb)))
+
+
+def build_plain() -> nn.Module:
+    """The plain network with seeded weights."""
+    torch.manual_seed(0)
+    return PlainNet()
+
+
+class ToySource(ModelSource):
+    """Linear betas, random weights."""
+
+    options: ToyOptions
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(self.options.network.encode()).hexdigest()
+
+    def load(self, device: torch.device) -> DiffusionModel:
+        plain = self.options.network == "plain"
+        with torch.random.fork_rng():
+            net = (build_plain() if plain else build_unet()).eval().requires_grad_(False)
+        call: Callable[[nn.Module, Tensor, Tensor], Tensor] = _call_plain if plain else _call_unet
+        alphas = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
+        sampling = 0
+
+        def predict(denoiser: nn.Module, x: Tensor, t: Tensor, cond: object) -> Tensor:
+            nonlocal sampling
+            if denoiser is not net and torch.is_inference_mode_enabled():
+                sampling += 1
+                if sampling == 8:
+                    stop_once("sampling")
+            return call(denoiser, x, t)
+
+        return DiffusionModel(net.to(device), predict, alphas, SHAPE, lambda x: x.clamp(-1, 1))
+
+    def reference_images(self) -> Tensor:
+        return torch.randint(0, 256, (32, *SHAPE), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+
+
+def _call_unet(net: nn.Module, x: Tensor, t: Tensor) -> Tensor:
+    return net(x, t).sample
+
+
+def _call_plain(net: nn.Module, x: Tensor, t: Tensor) -> Tensor:
+    return net(x, t)
+
+
+def stop_once(place: str) -> None:
+    """End this process group, or wait to be ended, if TOY_STOP says so and its marker is absent."""
+    where, _, rest = os.environ.get("TOY_STOP", "").partition(":")
+    how, _, name = rest.partition(":")
+    marker = Path(name)
+    if where != place or marker.exists():
+        return
+    marker.touch()
+    if how == "kill":
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+    time.sleep(120)
+
+
+class ToyFeatures(FeatureExtractor):
+    """A fixed random projection of the pixels to four numbers."""
+
+    def fingerprint(self) -> str:
+        return "toy"
+
+    def prepare(self, device: torch.device) -> None:
+        self.matrix = torch.randn(64, 4, generator=torch.Generator().manual_seed(2)) / 8
+
+    def extract(self, images: Tensor) -> Tensor:
+        return images.flatten(1).float() / 255 @ self.matrix
+
+
+class Ones(SampleWeighter):
+    """Weights of one; may be stopped in the middle of the second unit."""
+
+    units = 0
+    calls = 0
+
+    def begin_unit(self, unit: str, phase: str, problem: object, rng: torch.Generator) -> None:
+        type(self).units += 1
+        self.calls = 0
+
+    def weights(self, batch, problem):
+        self.calls += 1
+        if type(self).units == 2 and self.calls == 3:
+            stop_once("unit")
+        return torch.ones(len(batch))
+
+
+class ValidatedOnes(Ones):
+    """Weights of one beside a validation split such as GACQ's default."""
+
+    requires = Requirements(validation=0.25, groups=5)
+
+
+class Refusing(SampleWeighter):
+    """Gives up."""
+
+    def weights(self, batch, problem):
+        raise CellFailedError("the toy weighter refuses", "ask another")
+
+
+@hookimpl
+def ptqbench_models():
+    return [Component("toy", "a tiny random model", ToySource, ToyOptions)]
+
+
+@hookimpl
+def ptqbench_features():
+    return [Component("toy", "a random projection", ToyFeatures)]
+
+
+@hookimpl
+def ptqbench_weighters():
+    return [
+        Component("ones", "weights of one", Ones),
+        Component("validated-ones", "weights of one, and a validation split", ValidatedOnes),
+        Component("refusing", "fails", Refusing),
+    ]
