@@ -1,7 +1,7 @@
 """A single-file plugin for tests of the engine: a tiny random diffusion model, features, and weighters that misbehave.
 
-`TOY_STOP="unit|sampling:kill|wait:MARKER"` in the environment stops the process once, at a fixed point in the middle of a
-unit's reconstruction or of sampling; where the file MARKER exists nothing happens.
+`TOY_STOP="unit|sampling:kill|wait:MARKER"` in the environment stops the process once, at a fixed point in the middle of
+a unit's reconstruction or of sampling; where the file MARKER exists nothing happens.
 """
 
 from __future__ import annotations

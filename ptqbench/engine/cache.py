@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ptqbench.errors import UserError
 from ptqbench.results.record import StageCost
 
 
@@ -55,14 +57,28 @@ class Entry:
             save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary)
 
     def load_tensors(self, name: str) -> dict[str, Tensor]:
-        return load_file(self.path / name)
+        """Raises `UserError` if the file is damaged or gone."""
+        with self._reading(name):
+            return load_file(self.path / name)
 
     def save_json(self, name: str, data: Any) -> None:
         with atomic(self.path / name) as temporary:
             temporary.write_text(json.dumps(data), encoding="utf-8")
 
-    def load_json(self, name: str) -> Any:
-        return json.loads((self.path / name).read_text(encoding="utf-8"))
+    def load_json(self, name: str) -> Any:  # noqa: ANN401
+        """Raises `UserError` if the file is damaged or gone."""
+        with self._reading(name):
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+
+    @contextlib.contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, SafetensorError) as error:
+            raise UserError(
+                f"the cached result {self.path / name} cannot be read: {error}",
+                f"delete the folder {self.path}; the same command computes it again",
+            ) from error
 
 
 class Cache:

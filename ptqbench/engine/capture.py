@@ -69,7 +69,8 @@ def record(run: Run, modules: Mapping[str, nn.Module], *, total: int, batch: int
 ]:
     """Inputs and outputs of the first call of each module over `total` samples, `batch` at a time.
 
-    A pass ends as soon as the last of the modules has been seen. Raises `CellFailedError` for a module that never runs.
+    A pass ends as soon as the last of the modules has been seen. Raises `CellFailedError` for a module that never runs,
+    or whose outputs are not tensors with one row for each sample.
     """
     records = {name: (Recording(), Recording()) for name in modules}
     for piece in _pieces(total, batch):
@@ -106,7 +107,11 @@ def _one_pass(
     def after(name: str) -> Callable[..., None]:
         def hook(_: nn.Module, args: Any, out: Any) -> None:
             if name in waiting:
-                records[name][1].add(out if isinstance(out, tuple) else (out,), piece, total)
+                found = out if isinstance(out, tuple) else (out,)
+                if not all(isinstance(leaf, Tensor) and leaf.shape[:1] == (len(piece),) for leaf in found):
+                    message = f"{name} does not give tensors with one row for each sample"
+                    raise CellFailedError(message, "choose other units")
+                records[name][1].add(found, piece, total)
             done(name)
 
         return hook

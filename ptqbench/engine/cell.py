@@ -17,7 +17,7 @@ from ptqbench.engine.context import RunContext
 from ptqbench.engine.quantize import CellQuantizer, Tell
 from ptqbench.engine.reference import probe_states
 from ptqbench.engine.sample import Predictor, sample, shards, to_bytes
-from ptqbench.errors import UserError
+from ptqbench.errors import CellFailedError, UserError
 from ptqbench.evaluate.evidence import Evidence
 from ptqbench.recipe.experiment import Cell
 from ptqbench.results.record import Budget, CellRecord, Number
@@ -40,6 +40,8 @@ def generate(ctx: RunContext, costs: Costs, state: str, predictor: Callable[[], 
     def make(_: Entry) -> dict[str, Tensor]:
         seed = ctx.experiment.sampling.seed
         latents = sample(predictor(), ids, seed=seed, block="images", device=ctx.device)
+        if not bool(torch.isfinite(latents).all()):
+            raise CellFailedError("generated images are not finite", "look at the ranges of activations")
         return {"images": to_bytes(ctx.model.decode(latents))}
 
     key = content_key(ctx.base_key, state, "images", ctx.experiment.sampling.seed, [ids.start, ids.stop])
@@ -55,7 +57,8 @@ def cell_key(ctx: RunContext, cell: Cell) -> str:
     """Everything that a cell's record depends on: two recipes with an equal cell share its result."""
     e = ctx.experiment
     sampling = {k: v for k, v in dataclasses.asdict(e.sampling).items() if k != "batch"}
-    measured = [e.evaluation.features.key, [m.key for m in e.evaluation.metrics], e.evaluation.probes]
+    features = [e.evaluation.features.key, ctx.features_fingerprint]
+    measured = [features, [m.key for m in e.evaluation.metrics], e.evaluation.probes]
     method = cell.method.key if cell.method else None
     return content_key(ctx.base_key, sampling, dataclasses.asdict(e.calibration), measured, method, cell.seed)
 

@@ -20,6 +20,7 @@ from ptqbench.quant.layer import StepContext
 from ptqbench.quant.plan import Probe
 from ptqbench.quant.probe import probe_denoiser
 from ptqbench.recipe.experiment import Experiment
+from ptqbench.roles.features import FeatureExtractor
 from ptqbench.roles.model import DiffusionModel, ModelSource
 
 CAPTURE_BUDGET = 256 * 2**20
@@ -39,7 +40,7 @@ def core_fingerprint() -> str:
 
 @dataclass
 class RunContext:
-    """One per process. `threads` only matters for speed: every process of a run uses the same number."""
+    """One per process."""
 
     experiment: Experiment
     cache: Cache
@@ -65,6 +66,12 @@ class RunContext:
             self.device.type,
             [sampling.grid, sampling.steps, sampling.eta],
         ]
+
+    @cached_property
+    def features_fingerprint(self) -> str:
+        """Hash of the feature extractor's weights."""
+        extractor: FeatureExtractor = self.experiment.evaluation.features.create()
+        return extractor.fingerprint()
 
     @cached_property
     def schedule(self) -> Schedule:

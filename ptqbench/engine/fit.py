@@ -39,11 +39,16 @@ class FitContext:
 
         Raises `CellFailedError` if the weighter returns anything but B finite weights >= 0 that are not all zero.
         """
-        weights = self.weighter.weights(batch, self.problem).detach()
+        weights = self.weighter.weights(batch, self.problem)
+        if not isinstance(weights, Tensor):
+            raise CellFailedError(f"the weighter returned {type(weights).__name__}, expected a tensor ({len(batch)},)")
+        weights = weights.detach()
         if weights.shape != (len(batch),):
             raise CellFailedError(f"the weighter returned shape {tuple(weights.shape)}, expected ({len(batch)},)")
         if not bool(torch.isfinite(weights).all()) or float(weights.min()) < 0 or float(weights.sum()) == 0:
             raise CellFailedError("the weighter returned weights that are negative, not finite, or all zero")
+        # The mean of equal weights is rounded; that of ones is not.
+        weights = weights / weights.max()
         return (weights / weights.mean() * self.problem.losses(batch)).mean()
 
     def penalty(self, progress: float) -> Tensor | None:

@@ -9,7 +9,7 @@ import torch
 
 from ptqbench.engine.cell import image_shards
 from ptqbench.engine.context import CAPTURE_BUDGET, RunContext
-from ptqbench.engine.quantize import make_plan, make_units
+from ptqbench.engine.quantize import has_work, make_plan, make_units
 from ptqbench.recipe.experiment import Cell, Method
 from ptqbench.roles.reconstruction import Phase, Reconstruction
 
@@ -72,7 +72,7 @@ def _cell_evaluations(ctx: RunContext, cell: Cell, done: set[str]) -> float:
     total = per_image * (e.sampling.images + e.evaluation.probes) * steps
     reconstruction: Reconstruction = cell.method.reconstruction.create()
     for phase in reconstruction.phases:
-        if phase.activations and cell.method.activations.off:
+        if not has_work(phase, cell.method):
             continue
         key = f"{cell.method.name}/{cell.variant}/{cell.seed}/{phase.name}"
         if phase.activations or f"{key}/{cell.method.weights.bits}" not in done:

@@ -65,6 +65,10 @@ class UnitProblem:
 
     def draw(self, size: int, *, split: str = "train", group: int | None = None, rng: Generator) -> Batch:
         """See `InnerProblem.draw`."""
+        if split not in ("train", "validation"):
+            raise ValueError(f"there is no split {split!r}: train or validation")
+        if group is not None and split == "train":
+            raise ValueError("only the validation split has groups")
         pool = self.data.train if split == "train" else self.data.validation
         position = torch.arange(len(pool))
         if group is not None:

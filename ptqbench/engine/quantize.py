@@ -25,7 +25,7 @@ from ptqbench.quant.plan import Plan, UnitPlan, check_units
 from ptqbench.recipe.experiment import Cell, Method, SiteChoice
 from ptqbench.roles.quantizer import Quantizer
 from ptqbench.roles.reconstruction import Phase, Reconstruction
-from ptqbench.roles.weighter import SampleWeighter
+from ptqbench.roles.weighter import Requirements, SampleWeighter
 
 Tell = Callable[[str, float], None]
 """Progress: what is being done, and how far it is in [0, 1]."""
@@ -69,6 +69,13 @@ def make_units(ctx: RunContext, method: Method, partitioner: Bound) -> list[Unit
     return units
 
 
+def has_work(phase: Phase, method: Method) -> bool:
+    """Whether the method's bits leave anything to learn: no rounding at W32, no activation steps at A32."""
+    if "rounding" in phase.learns and not method.weights.off:
+        return True
+    return "step" in phase.learns and not (phase.activations and method.activations.off)
+
+
 @dataclass
 class CellQuantizer:
     """Runs a cell's quantization stages; each is cached under the hash of what it read, so cells share equal prefixes."""
@@ -94,8 +101,10 @@ class CellQuantizer:
         return self.method.reconstruction.create()
 
     @cached_property
-    def weighter(self) -> SampleWeighter:
-        return self.method.weighter.create()
+    def needs(self) -> Requirements:
+        """What the method's weighter asks for."""
+        weighter: SampleWeighter = self.method.weighter.create()
+        return weighter.requires
 
     @cached_property
     def calibration(self) -> tuple[CalibrationSet, str]:
@@ -103,7 +112,7 @@ class CellQuantizer:
 
     @cached_property
     def split(self) -> Split:
-        needs = self.weighter.requires
+        needs = self.needs
         rng = stream(self.cell.seed, "validation split")
         return split(self.calibration[0].step, self.ctx.schedule.steps, needs.validation, needs.groups, rng)
 
@@ -112,9 +121,11 @@ class CellQuantizer:
         q = QuantizedDenoiser(self.ctx.model.denoiser, self.plan, MethodFactory(self.method), self.ctx.schedule.steps)
         key = self._weight_grids(q)
         ranged = self.method.activations.off
-        for phase in self.reconstruction.phases:
-            if phase.activations and self.method.activations.off:
-                continue
+        phases = [phase for phase in self.reconstruction.phases if has_work(phase, self.method)]
+        if self.reconstruction.phases and not phases:
+            name = self.method.reconstruction.name
+            raise CellFailedError(f"at {self.cell.bits} there is nothing that {name!r} could learn", "choose other bits")
+        for phase in phases:
             if phase.activations and not ranged:
                 key, ranged = self._activation_ranges(q, key), True
             key = self._phase(q, phase, key)
@@ -143,7 +154,8 @@ class CellQuantizer:
         """One pass over the training part of the calibration set, in random order, with the weights as they now are."""
         calib, calib_key = self.calibration
         chosen = self.method.activations
-        grids = [(p.name, dataclasses.asdict(p.activation) if p.activation else None) for p in self.plan.layers]
+        layers = self.plan.layers
+        grids = [(p.name, dataclasses.asdict(p.activation) if p.activation else None, p.partitions) for p in layers]
         batch = self.ctx.experiment.calibration.batch
         key = content_key(
             upstream, calib_key, "activation ranges", grids, chosen.quantizer.key, chosen.range.key, batch, self._split_key
@@ -164,7 +176,7 @@ class CellQuantizer:
 
     @property
     def _split_key(self) -> list[Any]:
-        needs = self.weighter.requires
+        needs = self.needs
         return [needs.validation, needs.groups if needs.validation else 1, self.cell.seed]
 
     def predict(self, q: QuantizedDenoiser | None, calib: CalibrationSet, index: Tensor) -> Tensor:
@@ -195,8 +207,9 @@ class CellQuantizer:
             entry.save_json("units.json", reports)
             return q.export()
 
-        self._through_cache(q, f"reconstruct {phase.name}", key, make)
-        reports = self.ctx.cache.entry(f"reconstruct-{phase.name}", key).load_json("units.json")
+        stage = f"reconstruct {phase.name}"
+        self._through_cache(q, stage, key, make)
+        reports = self.ctx.cache.entry(_folder(stage), key).load_json("units.json")
         self.gradient_steps += sum(report["iterations"] for report in reports.values())
         return key
 
@@ -209,5 +222,9 @@ class CellQuantizer:
         self, q: QuantizedDenoiser, stage: str, key: str, make: Callable[[Entry], dict[str, Tensor]]
     ) -> None:
         """Run or read a stage, and in both cases continue from the stored state: one road for fresh and resumed runs."""
-        state = cached_tensors(self.ctx.cache, self.costs, stage.replace(" ", "-"), key, make)
+        state = cached_tensors(self.ctx.cache, self.costs, _folder(stage), key, make)
         q.restore(self.ctx.to_device(state))
+
+
+def _folder(stage: str) -> str:
+    return stage.replace(" ", "-")

@@ -62,7 +62,8 @@ class UnitFitter:
             return {"iterations": 0}
         problem = UnitProblem(module, kinds, self._data(unit, position), self.q.context, self.cell.ctx.device)
         seed, name = self.cell.cell.seed, f"{self.phase.name}/{unit.name}"
-        weighter = self.cell.weighter
+        # One for each unit: whatever a weighter keeps, a resumed run must not differ from an uninterrupted one.
+        weighter = self.cell.method.weighter.create()
         context = FitContext(
             unit.name,
             self.phase,
@@ -84,7 +85,9 @@ class UnitFitter:
 
     def _keep_report(self, position: int, report: Any) -> None:
         if report:
-            self.entry.save_tensors(f"weighter-{position:03d}.safetensors", dict(report))
+            # Copies, since a report may name one tensor twice and safetensors refuses shared storage.
+            tensors = {name: tensor.detach().clone() for name, tensor in report.items()}
+            self.entry.save_tensors(f"weighter-{position:03d}.safetensors", tensors)
 
     def _data(self, unit: UnitPlan, position: int) -> UnitData:
         split = self.cell.split

@@ -63,7 +63,8 @@ class InnerProblem(Protocol):
         ...
 
     def draw(self, size: int, *, split: str = "train", group: int | None = None, rng: torch.Generator) -> Batch:
-        """`size` samples without replacement (all, if there are fewer) from a split, or from one of its step groups."""
+        """`size` samples without replacement (all, if there are fewer) from "train" or "validation", or from one step
+        group of "validation"."""
         ...
 
     def losses(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -72,7 +73,7 @@ class InnerProblem(Protocol):
 
 
 class SampleWeighter(ABC):
-    """Built as `Class(options)`, one instance per cell; called once for each unit and phase, then for each mini-batch."""
+    """Built as `Class(options)`, one instance for each unit and phase, so that an interrupted run may go on at any unit."""
 
     requires = Requirements()
     cost = 1.0

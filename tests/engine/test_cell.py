@@ -1,0 +1,208 @@
+"""A whole cell: every method of the main recipe on the toy model, what cells share, and how they fail."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from enginekit import cell_of, context, experiment, files, quantized, run_cell, values
+
+from ptqbench.engine.accounting import packed_bytes
+from ptqbench.engine.cell import cell_key
+from ptqbench.engine.quantize import CellQuantizer
+from ptqbench.roles.features import FeatureExtractor
+
+METHODS = ("nearest", "qdiffusion", "ptq4dm", "gacq")
+
+
+@pytest.fixture(scope="module")
+def records(ctx):
+    """All cells of the comparison."""
+    return {(cell.name, cell.bits): run_cell(ctx, cell) for cell in ctx.experiment.cells}
+
+
+@pytest.mark.parametrize("bits", ["W4A32", "W4A8"])
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_gives_numbers_with_intervals(records, name, bits):
+    record = records[name, bits]
+    assert (record.status, record.reason) == ("ok", "")
+    assert list(record.metrics) == ["eps-error", "psnr@fp", "fd-toy@data", "fd-toy@fp"]
+    for value, low, high, n in values(record).values():
+        assert low <= value <= high
+        assert n in (4, 8)
+    assert record.metrics["eps-error"].value > 0
+    assert record.weight_bytes < record.full_precision_bytes / 3
+    assert set(record.cost) >= {"images", "noise-error", "weight-ranges"}
+
+
+def test_full_precision_has_only_what_needs_no_reference(records):
+    record = records["full-precision", "W32A32"]
+    assert list(record.metrics) == ["fd-toy@data"]
+    assert record.weight_bytes == record.full_precision_bytes
+    assert record.ledger == []
+
+
+def test_budgets_are_equal_and_count_every_optimiser_step(records):
+    for bits, phases in (("W4A32", 1), ("W4A8", 2)):
+        plain, gacq = records["qdiffusion", bits].budget, records["gacq", bits].budget
+        assert (plain.training, plain.validation, gacq.training, gacq.validation) == (40, 0, 30, 10)
+        assert plain.denoiser_evaluations == gacq.denoiser_evaluations == 40
+        assert plain.gradient_steps == gacq.gradient_steps
+        rounding = records["qdiffusion", "W4A32"].budget.gradient_steps
+        assert plain.gradient_steps == rounding * (1 + (phases - 1) / 2)
+    assert records["nearest", "W4A32"].budget.training == 0
+    assert records["nearest", "W4A8"].budget.training == 40
+
+
+def test_both_activation_settings_share_the_rounding_phase(ctx, records, cache):
+    assert set(records)
+    before = files(cache, "reconstruct-rounding/*/*")
+    for bits in ("W4A32", "W4A8"):
+        quantizer = quantized(ctx, cell_of(ctx, "qdiffusion", bits))[1]
+        assert quantizer.costs.stages["reconstruct-rounding"].cached
+    assert files(cache, "reconstruct-rounding/*/*") == before
+    results = [name for name in before if name.endswith("result.safetensors")]
+    assert len(results) == 3
+
+
+def test_first_and_last_layer_keep_eight_bits(ctx, records):
+    ledger = records["qdiffusion", "W4A8"].ledger
+    wide = [row["name"] for row in ledger if row["weight"]["bits"] == 8]
+    assert wide == ["conv_in", "conv_out"]
+    assert all("first-last-8bit" in row["why"][0] for row in ledger if row["name"] in wide)
+    split = [row for row in ledger if "skip-split" in row["why"]]
+    assert split
+    assert all(len(row["partitions"]) == 2 for row in split)
+    assert len(ledger) == len(ctx.probe.layers)
+
+
+@pytest.mark.parametrize(("name", "bits"), [("qdiffusion", "W4A8"), ("qdiffusion", "W4A32"), ("nearest", "W4A8")])
+def test_bytes_equal_a_count_value_by_value(ctx, name, bits):
+    q, _ = quantized(ctx, cell_of(ctx, name, bits))
+    total = 32 * sum(p.numel() for p in ctx.model.denoiser.parameters())
+    for layer, inner in ((layer, layer.inner) for layer in q.layers.values()):
+        total -= 32 * inner.weight.numel()
+        width = inner.weight.shape[1] / (layer.plan.partitions and sum(layer.plan.partitions) or inner.weight.shape[1])
+        assert width == 1
+        for channels in layer.plan.partitions or (inner.weight.shape[1],):
+            count = inner.weight[:, :channels].numel()
+            rows = inner.weight.shape[0]
+            total += _padded(layer.plan.weight.bits * count) + 32 * rows + _padded(layer.plan.weight.bits * rows)
+            if layer.plan.activation is not None:
+                total += 32 + _padded(layer.plan.activation.bits)
+    assert packed_bytes(ctx.model.denoiser, q).quantized * 8 == total
+
+
+def _padded(bits: int) -> int:
+    return 8 * math.ceil(bits / 8)
+
+
+def test_a_restored_state_equals_the_fresh_one_bit_for_bit(tmp_path):
+    ctx = context(tmp_path, experiment("model.network=plain"))
+    cell = cell_of(ctx, "qdiffusion")
+    (fresh, first), (restored, second) = quantized(ctx, cell), quantized(ctx, cell)
+    assert not any(cost.cached for cost in first.costs.stages.values())
+    assert all(cost.cached for cost in second.costs.stages.values())
+    states = fresh.export(), restored.export()
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    index = torch.arange(40)
+    outputs = [first.predict(q, first.calibration[0], index) for q in (fresh, restored)]
+    assert torch.equal(*outputs)
+
+
+def test_weights_are_on_the_grid_and_rounding_was_learned(ctx):
+    q, _ = quantized(ctx, cell_of(ctx, "qdiffusion"))
+    nearest, _ = quantized(ctx, cell_of(ctx, "nearest"))
+    moved = 0
+    for name, layer in q.layers.items():
+        state = layer.export()
+        for i, part in enumerate(layer.partitions()):
+            codes, scale, zero = (state[f"w.{i}.{key}"] for key in ("codes", "scale", "zero_point"))
+            assert 0 <= int(codes.min()) <= int(codes.max()) <= 2**part.weight.spec.bits - 1
+            shape = [-1] + [1] * (codes.dim() - 1)
+            baked = (codes - zero.reshape(shape)) * scale.reshape(shape)
+            assert torch.equal(layer.baked[:, part.start : part.stop], baked)
+            plain = layer.weight[:, part.start : part.stop] / scale.reshape(shape)
+            steps = codes - zero.reshape(shape) - plain
+            moved += int((steps.abs() > 0.5).sum())
+        assert name in nearest.layers
+    assert moved > 0
+
+
+def test_a_cell_is_read_back_under_the_name_that_asks(ctx, records):
+    cell = cell_of(ctx, "qdiffusion")
+    again = run_cell(ctx, cell)
+    assert values(again) == values(records["qdiffusion", "W4A8"])
+    assert all(cost.cached for cost in again.cost.values())
+    renamed = experiment('sweep.bits=["W4A8"]', "recipe.baseline=nearest")
+    assert cell_key(ctx, cell) == cell_key(context(ctx.cache.root, renamed), cell_of(ctx, "qdiffusion"))
+
+
+def test_other_features_give_another_key(tmp_path, monkeypatch):
+    """The weights of the extractor are no part of its plugin's source."""
+    ctx = context(tmp_path)
+    cell = cell_of(ctx, "nearest")
+    before = cell_key(ctx, cell)
+    extractor: type[FeatureExtractor] = ctx.experiment.evaluation.features.component.load()
+    monkeypatch.setattr(extractor, "fingerprint", lambda self: "retrained")
+    assert cell_key(context(tmp_path), cell) != before
+
+
+def test_partitions_count_in_the_key_of_activation_ranges(tmp_path):
+    """At W32 the weights' stage says nothing about partitions."""
+    bits = 'sweep.bits=["W32A8"]'
+    for passes in ("[]", '["skip-split"]'):
+        ctx = context(tmp_path, experiment(bits, f"methods.nearest.passes={passes}", methods=("nearest",)))
+        q, _ = quantized(ctx, cell_of(ctx, "nearest", "W32A8"))
+        expected = {f"a.{i}.scale" for i in range(2 if passes != "[]" else 1)}
+        assert {key for key in q.layers["up_blocks.0.resnets.0.conv_shortcut"].export() if "scale" in key} == expected
+
+
+def test_weights_in_full_precision_leave_only_the_step_sizes_to_learn(tmp_path):
+    made = experiment('sweep.bits=["W32A8"]', "model.network=plain", methods=("qdiffusion",))
+    record = run_cell(context(tmp_path, made), cell_of(context(tmp_path, made), "qdiffusion", "W32A8"))
+    assert (record.status, record.reason) == ("ok", "")
+    assert "reconstruct-steps" in record.cost
+    assert "reconstruct-rounding" not in record.cost
+
+
+FAILURES = {
+    "nothing to learn": ("methods.qdiffusion.activations={quantizer='affine'}", "'steps' of 'brecq' found nothing"),
+    "weighter gives up": ("methods.qdiffusion.weighter=refusing", "the toy weighter refuses\n  ask another"),
+    "pass changes nothing": ("methods.qdiffusion.partitioner={use='blocks', blocks=['No']}", "executes no block"),
+    "group without samples": ("calibration.samples=4", "too few to hold out"),
+}
+
+
+@pytest.mark.parametrize(("override", "reason"), FAILURES.values(), ids=FAILURES)
+def test_a_cell_that_cannot_be_done_is_a_row_that_says_why(cache, override, reason):
+    name = "gacq" if "samples" in override else "qdiffusion"
+    ctx = context(cache, experiment(override, "methods.qdiffusion.sampler=random"))
+    record = run_cell(ctx, cell_of(ctx, name))
+    assert record.status == "failed"
+    assert reason in record.reason
+    assert record.metrics == {}
+    assert run_cell(ctx, cell_of(ctx, "nearest")).status == "ok"
+
+
+def test_a_failed_cell_is_tried_again(tmp_path, monkeypatch):
+    ctx = context(tmp_path, experiment("methods.qdiffusion.weighter=refusing", "model.network=plain"))
+    cell = cell_of(ctx, "qdiffusion")
+    assert run_cell(ctx, cell).status == "failed"
+    weighter = cell.method.weighter.component.load()
+    monkeypatch.setattr(weighter, "weights", lambda self, batch, problem: torch.ones(len(batch)))
+    assert run_cell(ctx, cell).status == "ok"
+
+
+def test_images_that_are_not_finite_fail_the_cell(tmp_path, monkeypatch):
+    ctx = context(tmp_path, experiment("model.network=plain"))
+    ctx.model.predict = lambda net, x, t, cond: net(x, t) / 0
+    record = run_cell(ctx, ctx.experiment.cells[0])
+    assert (record.status, record.reason.splitlines()[0]) == ("failed", "generated images are not finite")
+
+
+def test_the_full_precision_cell_has_nothing_to_quantize(ctx):
+    with pytest.raises(ValueError, match="nothing to quantize"):
+        CellQuantizer(ctx, ctx.experiment.cells[0], None, None).run()

@@ -1,0 +1,144 @@
+"""The weighted loss and the random streams of a fit."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from ptqbench.component import NoOptions
+from ptqbench.engine.capture import Recording
+from ptqbench.engine.fit import FitContext
+from ptqbench.engine.inner import UnitData, UnitProblem
+from ptqbench.engine.rng import stream
+from ptqbench.errors import CellFailedError
+from ptqbench.quant.layer import StepContext
+from ptqbench.roles.reconstruction import Phase
+from ptqbench.roles.weighter import SampleWeighter
+
+N = 24
+PHASE = Phase("rounding", frozenset({"rounding"}), False, "quantized")
+
+
+class Given(SampleWeighter):
+    """Returns what it is given, or draws from its own stream."""
+
+    def __init__(self, value: Any, draws: int = 0) -> None:
+        super().__init__(NoOptions())
+        self.value, self.draws = value, draws
+
+    def begin_unit(self, unit, phase, problem, rng):
+        self.rng = rng
+
+    def weights(self, batch, problem):
+        if self.draws:
+            torch.randn(self.draws, generator=self.rng)
+            problem.draw(4, rng=self.rng)
+        return self.value(len(batch)) if callable(self.value) else self.value
+
+
+def fit(weighter: SampleWeighter) -> FitContext:
+    """A linear unit with random data."""
+    torch.manual_seed(0)
+    unit = torch.nn.Linear(5, 4)
+    inputs, targets = Recording(), Recording()
+    inputs.add(((torch.randn(N, 5),), {}), range(N), N)
+    targets.add((torch.randn(N, 4),), range(N), N)
+    empty = torch.empty(0, dtype=torch.int64)
+    data = UnitData(inputs, targets, torch.arange(N) % 5, torch.arange(N), empty, empty)
+    problem = UnitProblem(unit, {"weight": "rounding", "bias": "step"}, data, StepContext(5), torch.device("cpu"))
+    made = FitContext("u", PHASE, problem, weighter, stream(0, "mini-batches", "u"), stream(0, "weighter/x", "u"))
+    made.start({"rounding": 0.1, "step": 0.2}, 2.0)
+    return made
+
+
+@pytest.mark.parametrize("size", [1, 3, 8, 17])
+@pytest.mark.parametrize("weight", [1.0, 0.1, 3.0, 1e-30])
+def test_equal_weights_give_the_unweighted_loss_bit_for_bit(size, weight):
+    made = fit(Given(lambda n: torch.full((n,), weight)))
+    batch = made.problem.draw(size, rng=made.rng)
+    assert torch.equal(made.weighted_loss(batch), made.problem.losses(batch).mean())
+
+
+def test_weights_are_rescaled_to_mean_one():
+    weights = torch.tensor([1.0, 2.0, 5.0, 0.0])
+    made = fit(Given(weights))
+    batch = made.problem.draw(4, rng=made.rng)
+    expected = (weights / 2 * made.problem.losses(batch)).mean()
+    torch.testing.assert_close(made.weighted_loss(batch), expected)
+
+
+def test_weights_are_constants_of_the_optimisation():
+    made = fit(Given(torch.ones(4, requires_grad=True)))
+    made.weighted_loss(made.problem.draw(4, rng=made.rng)).backward()
+    assert made.weighter.value.grad is None
+    assert made.problem.params["weight"].grad is not None
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        torch.ones(3),
+        torch.ones(4, 1),
+        torch.tensor([1.0, -0.1, 1.0, 1.0]),
+        torch.tensor([1.0, float("nan"), 1.0, 1.0]),
+        torch.tensor([1.0, float("inf"), 1.0, 1.0]),
+        torch.zeros(4),
+        [1.0, 1.0, 1.0, 1.0],
+        None,
+    ],
+    ids=["too few", "two axes", "negative", "nan", "infinite", "all zero", "a list", "nothing"],
+)
+def test_bad_weights_are_refused(bad):
+    made = fit(Given(bad))
+    with pytest.raises(CellFailedError, match="the weighter returned"):
+        made.weighted_loss(made.problem.draw(4, rng=made.rng))
+
+
+def test_a_weighter_that_draws_does_not_shift_the_mini_batches():
+    def order(weighter):
+        made, seen = fit(weighter), []
+        for _ in range(4):
+            batch = made.problem.draw(6, rng=made.rng)
+            made.weighted_loss(batch)
+            seen.append((batch.index.tolist(), batch.seed))
+        return seen
+
+    assert order(Given(lambda n: torch.ones(n))) == order(Given(lambda n: torch.ones(n), draws=9))
+
+
+def test_start_sets_exponent_and_rates_by_kind():
+    made = fit(Given(None))
+    found = made.start({"rounding": 0.5, "step": 0.25}, 2.4)
+    assert made.problem.learning_rate == {"weight": 0.5, "bias": 0.25}
+    assert made.problem.power == 2.4
+    assert [p.shape for p in found["rounding"]] == [(4, 5)]
+    assert found["step"][0] is made.problem.module.bias
+
+
+def test_no_quantizer_learning_means_no_penalty():
+    assert fit(Given(None)).penalty(0.5) is None
+
+
+def test_penalties_of_all_learning_quantizers_are_added(monkeypatch):
+    from quantkit import frozen
+
+    made = fit(Given(None))
+    w = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    quantizers = [frozen(w, "adaround") for _ in range(2)]
+    made.problem.module.extra = torch.nn.ModuleList(quantizers)
+    assert made.penalty(0.5) is None
+    for quantizer in quantizers:
+        quantizer.begin_learning(w)
+    assert made.penalty(0.0) is None
+    torch.testing.assert_close(made.penalty(0.5), 2 * quantizers[0].penalty(0.5))
+
+
+def test_a_batch_has_the_length_of_its_samples():
+    made = fit(Given(None))
+    batch = made.problem.draw(5, rng=made.rng)
+    assert len(batch) == 5
+    assert isinstance(batch.args, tuple)
+    assert SimpleNamespace(**batch.kwargs) == SimpleNamespace()

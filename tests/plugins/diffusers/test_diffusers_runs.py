@@ -1,0 +1,87 @@
+"""Quantizing such models through the engine, and the recipes made for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from ptqbench.engine.cache import Cache
+from ptqbench.engine.context import RunContext
+from ptqbench.engine.executor import Settings
+from ptqbench.engine.forecast import cell_ledger, forecast
+from ptqbench.engine.run import run_experiment
+from ptqbench.recipe.load import load_experiment
+
+RECIPES = Path(__file__).parents[3] / "recipes"
+CPU = torch.device("cpu")
+SMALL = [
+    "sampling.steps=5",
+    "sampling.images=4",
+    "sampling.batch=4",
+    "calibration.trajectories=8",
+    "calibration.samples=32",
+    "calibration.batch=8",
+    "evaluation.probes=2",
+    'sweep.bits=["W4A8"]',
+    "methods.qdiffusion.sampler.points=5",
+    "methods.qdiffusion.reconstruction.iterations=2",
+    "methods.qdiffusion.reconstruction.step_iterations=2",
+    "methods.qdiffusion.reconstruction.batch=4",
+    "methods.gacq.weighter={ use = 'gacq', validation = 0.2 }",
+]
+
+
+def run(experiment, cache):
+    settings = Settings(cache, "cpu", workers=1, threads=1)
+    return run_experiment(experiment, settings, lambda *_: None, lambda _: None)
+
+
+def layer_names(module):
+    return {name for name, child in module.named_modules() if isinstance(child, nn.Conv2d | nn.Linear)}
+
+
+def test_every_layer_is_quantized(pixel, source, tmp_path):
+    path = pixel(num_class_embeds=3)
+    recipe = {
+        "recipe": {"name": "trial", "baseline": "brecq"},
+        "model": {"use": "diffusers", "path": str(path)},
+        "sampling": {"steps": 4, "images": 4},
+        "calibration": {"trajectories": 4, "samples": 8},
+        "evaluation": {"features": "digits", "metrics": ["eps-error", "psnr"], "probes": 2},
+        "methods": {
+            "brecq": {
+                "reconstruction": {"use": "brecq", "iterations": 3, "step_iterations": 3, "batch": 4},
+                "weights": {"quantizer": "adaround"},
+                "activations": {"quantizer": "lsq"},
+                "passes": ["skip-split"],
+            }
+        },
+        "sweep": {"bits": ["W4A8"]},
+    }
+    record = run(load_experiment(recipe), tmp_path / "cache")
+    full, cell = record.cells
+    assert (full.status, cell.status, cell.reason) == ("ok", "ok", "")
+    assert {row["name"] for row in cell.ledger} == layer_names(source(path).load(CPU).denoiser)
+    assert {row["weight"]["bits"] for row in cell.ledger} == {4}
+    assert any(len(row["partitions"]) == 2 for row in cell.ledger)
+    assert 0 < cell.metrics["eps-error"].value < 10
+    assert cell.weight_bytes < full.weight_bytes
+
+
+@pytest.mark.parametrize(("name", "kind"), [("cifar10_ddpm", "pixel"), ("lsun_bedrooms_ldm", "latent")])
+def test_recipes_plan_and_run_on_a_small_pipeline(request, tmp_path, name, kind):
+    path = request.getfixturevalue(kind)()
+    file = RECIPES / f"{name}.toml"
+    published = load_experiment(file)
+    assert {cell.bits for cell in published.cells} == {"W32A32", "W4A32", "W4A8", "W8A8"}
+    experiment = load_experiment(file, overrides=[f"model.path={path}", *SMALL])
+    ctx = RunContext(experiment, Cache(tmp_path / "cache"), CPU)
+    assert len(cell_ledger(ctx, experiment.cells[-1])) == len(layer_names(ctx.model.denoiser))
+    assert forecast(ctx).wall(1) > 0
+    record = run(experiment, tmp_path / "cache")
+    assert [(cell.method, cell.status, cell.reason) for cell in record.cells] == [
+        (method, "ok", "") for method in ("full-precision", "nearest", "qdiffusion", "ptq4dm", "gacq")
+    ]
