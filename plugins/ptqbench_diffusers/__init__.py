@@ -44,10 +44,5 @@ def ptqbench_models() -> list[Component]:
             "a pipeline saved by diffusers: DDPM and DDIM in pixel space, unconditional latent diffusion (LDM)",
             "ptqbench_diffusers.source:DiffusersSource",
             DiffusersOptions,
-            deviations=(
-                "steps, grid and eta are the recipe's; the pipeline's own sampler is not used",
-                "predicted clean samples are not clipped, as in the quantization papers; diffusers clips them in pixel "
-                "space when the scheduler's clip_sample is set",
-            ),
         )
     ]

@@ -1,4 +1,4 @@
-"""The meta-gradient of GACQ in closed form: no graph is kept through the look-ahead, and no third derivatives appear.
+"""The meta-gradient of GACQ in closed form: nothing is differentiated through the look-ahead, so no third derivatives.
 
 For a training mini-batch with losses l_i(theta), weights w (mean 1) and B samples, the look-ahead is
 
@@ -8,7 +8,8 @@ and the validation losses of the T timestep groups are L_t(theta*). Their gradie
 
     g_t[i] = dL_t/dw_i = -(1/B) <grad l_i(theta), eta . grad L_t(theta*)>  =: P(grad L_t)[i],
 
-are directional derivatives of the training losses: one forward-mode pass gives P(v) for all samples at once. The meta loss is
+are directional derivatives of the training losses. P(v) for all samples at once is one backward pass through the graph of
+the look-ahead gradient, which is linear in w. The meta loss is
 
     mean_t L_t  +  c * M,          M = -mean over pairs t != k of g_t . g_k,
 
@@ -25,7 +26,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import jvp
 
 Params = Mapping[str, Tensor]
 Losses = Callable[[Params], Tensor]
@@ -45,7 +45,9 @@ class MetaGradient:
 
 def meta_gradient(
     train: Losses,
-    groups: Sequence[Losses],
+    chosen: Sequence[Losses],
+    rest: Losses | None,
+    count: int,
     params: Params,
     rates: Mapping[str, float],
     weights: Tensor,
@@ -53,81 +55,71 @@ def meta_gradient(
     factor: float,
     relative: bool,
     rms: bool,
-    chosen: Sequence[int],
 ) -> MetaGradient | None:
     """The derivative of the meta loss with respect to the weights (B,); None where the look-ahead gradient vanishes.
 
-    `groups[t]` gives the validation losses of group t. `factor` weighs the matching term, `chosen` names the groups whose
-    Hessian products are computed (all of them for the exact gradient; a random subset gives an unbiased estimate).
+    Of the `count` timestep groups, `chosen` gives the validation losses of those whose part of the matching gradient is
+    computed: all of them for the exact gradient, a random subset for an unbiased estimate. `rest` gives the losses of the
+    others' samples together (groups are of equal size). `factor` weighs the matching term.
     """
     theta = {name: value.detach().requires_grad_() for name, value in params.items()}
     losses = train(theta)
-    size = len(losses)
-    ahead, eta = _look_ahead(theta, losses, weights, rates, rms=rms)
-    if ahead is None:
+    w = weights.detach().clone().requires_grad_()
+    slopes = _grad((w * losses).mean(), theta, graph=True)
+    eta = _step_sizes(slopes, rates, rms=rms)
+    if all(eta[name] == 0 or not bool(slope.any()) for name, slope in slopes.items()):
         return None
-    plain = {name: value.detach() for name, value in theta.items()}
 
     def project(vector: Params) -> Tensor:
-        return -jvp(train, (plain,), ({name: eta[name] * v for name, v in vector.items()},))[1] / size
+        along = torch.stack([(slopes[name] * (eta[name] * v)).sum() for name, v in vector.items()]).sum()
+        return -_grad(along, {"w": w}, keep=True)["w"]
 
-    star = {name: value.requires_grad_() for name, value in ahead.items()}
-    values, slopes, kept = _group_gradients(groups, star, set(chosen) if factor else set())
-    total = project(_sum(slopes))
-    count = len(groups)
-    mean_value = sum(values) / count
+    star = {name: (theta[name] - eta[name] * slope).detach().requires_grad_() for name, slope in slopes.items()}
+    own = [_Group(group, star, curved=factor > 0) for group in chosen]
+    parts = [(1.0, group) for group in own]
+    if rest is not None:
+        parts.append((float(count - len(own)), _Group(rest, star, curved=False)))
+    mean_value = sum(share * group.value for share, group in parts) / count
+    total = project(_sum([{n: share * v for n, v in group.slopes.items()} for share, group in parts]))
     if not factor:
         return MetaGradient(total / count, mean_value, 0.0, 0.0)
-    own = {t: project(slopes[t]) for t in chosen}
-    norm = sum(float(g.square().sum()) for g in own.values()) / len(own)
+    g = [project(group.slopes) for group in own]
+    norm = sum(float(v.square().sum()) for v in g) / len(g)
     scale = factor * (mean_value / norm if relative and norm > 0 else 1.0)
-    matching = -sum(float(g @ (total - g)) for g in own.values()) / (len(own) * (count - 1))
-    products = [
-        _hessian_product(kept[t], star, _combine(losses, theta, total - g, eta, size)) for t, g in own.items()
-    ]
-    weight = 2 * scale / (len(own) * (count - 1))
-    bend = project({name: weight * value for name, value in _sum(products).items()})
+    matching = -sum(float(v @ (total - v)) for v in g) / (len(g) * (count - 1))
+    bends = [group.bend(_combine(losses, theta, total - v, eta)) for group, v in zip(own, g, strict=True)]
+    weight = 2 * scale / (len(g) * (count - 1))
+    bend = project({name: weight * value for name, value in _sum(bends).items()})
     return MetaGradient(total / count + bend, mean_value, scale * matching, scale)
 
 
-def _look_ahead(
-    theta: Params, losses: Tensor, weights: Tensor, rates: Mapping[str, float], *, rms: bool
-) -> tuple[dict[str, Tensor] | None, dict[str, float]]:
-    """theta* and the step sizes eta, which count as constants."""
-    slopes = _grad((weights * losses).mean(), theta, keep=True)
-    eta = dict(rates)
-    if rms:
-        sizes = {name: float(slope.square().mean().sqrt()) for name, slope in slopes.items()}
-        eta = {name: rates[name] / size if size > 0 else 0.0 for name, size in sizes.items()}
-    if all(float(slope.abs().max()) * eta[name] == 0 for name, slope in slopes.items()):
-        return None, eta
-    return {name: (theta[name] - eta[name] * slope).detach() for name, slope in slopes.items()}, eta
+class _Group:
+    """A timestep group at theta*: its mean loss, the gradient, and (if `curved`) products with its Hessian."""
+
+    def __init__(self, losses: Losses, star: Params, *, curved: bool) -> None:
+        self.star = star
+        loss = losses(star).mean()
+        self.graph = _grad(loss, star, graph=curved)
+        self.value = float(loss.detach())
+        self.slopes = {name: slope.detach() for name, slope in self.graph.items()}
+
+    def bend(self, vector: Params) -> dict[str, Tensor]:
+        """H v, as the gradient of <grad L, v>."""
+        return _grad(torch.stack([(self.graph[name] * vector[name]).sum() for name in vector]).sum(), self.star)
 
 
-def _group_gradients(
-    groups: Sequence[Losses], star: Params, keep: set[int]
-) -> tuple[list[float], list[dict[str, Tensor]], dict[int, dict[str, Tensor]]]:
-    """Values and gradients of every group's mean loss at theta*; for the groups in `keep` also gradients with a graph."""
-    values, slopes, kept = [], [], {}
-    for t, group in enumerate(groups):
-        loss = group(star).mean()
-        graph = _grad(loss, star, graph=t in keep)
-        if t in keep:
-            kept[t] = graph
-        values.append(float(loss.detach()))
-        slopes.append({name: value.detach() for name, value in graph.items()})
-    return values, slopes, kept
+def _step_sizes(slopes: Params, rates: Mapping[str, float], *, rms: bool) -> dict[str, float]:
+    """The look-ahead's step size eta for each trainable, which counts as a constant."""
+    if not rms:
+        return dict(rates)
+    sizes = {name: float(slope.detach().square().mean().sqrt()) for name, slope in slopes.items()}
+    return {name: rates[name] / size if size > 0 else 0.0 for name, size in sizes.items()}
 
 
-def _combine(losses: Tensor, theta: Params, factors: Tensor, eta: Mapping[str, float], size: int) -> dict[str, Tensor]:
+def _combine(losses: Tensor, theta: Params, factors: Tensor, eta: Mapping[str, float]) -> dict[str, Tensor]:
     """u = (eta / B) . sum_i factors[i] grad l_i, from the graph of the training losses."""
-    slopes = _grad((factors * losses).sum(), theta, keep=True)
-    return {name: eta[name] * slope / size for name, slope in slopes.items()}
-
-
-def _hessian_product(slopes: Params, star: Params, vector: Params) -> dict[str, Tensor]:
-    """H v, as the gradient of <grad L, v>."""
-    return _grad(torch.stack([(slopes[name] * vector[name]).sum() for name in vector]).sum(), star)
+    slopes = _grad((factors * losses).mean(), theta, keep=True)
+    return {name: eta[name] * slope for name, slope in slopes.items()}
 
 
 def _grad(value: Tensor, params: Params, *, keep: bool = False, graph: bool = False) -> dict[str, Tensor]:

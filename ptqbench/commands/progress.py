@@ -31,6 +31,7 @@ class Progress:
         )
         self.running: dict[Task, TaskID] = {}
         self.started: dict[Task, float] = {}
+        self.finished: set[Task] = set()
         self.total: TaskID | None = None
 
     def __enter__(self) -> Progress:
@@ -46,6 +47,8 @@ class Progress:
 
     def report(self, task: Task, what: str, part: float) -> None:
         """Show what a task does now."""
+        if task in self.finished:
+            return  # a worker's message that was overtaken by its result
         finished = part >= 1.0 and not what
         if task not in self.started:
             self.started[task] = time.monotonic()
@@ -57,6 +60,7 @@ class Progress:
             self.bars.update(self.running[task], completed=round(100 * part), what=what)
 
     def _finish(self, task: Task) -> None:
+        self.finished.add(task)
         if task in self.running:
             self.bars.remove_task(self.running.pop(task))
         if self.total is not None:

@@ -21,6 +21,7 @@ from ptqbench.engine.cache import Cache
 from ptqbench.engine.context import RunContext
 from ptqbench.engine.tasks import Task, perform
 from ptqbench.errors import UserError
+from ptqbench.plugins import PluginManager
 from ptqbench.recipe.experiment import Experiment
 from ptqbench.recipe.load import load_experiment
 
@@ -92,7 +93,8 @@ class Local:
             for task in tasks:
                 yield task, perform(self.ctx, task, lambda what, part, task=task: self.report(task, what, part))
             return
-        waiting: dict[Future[dict[str, Any] | None], Task] = {self.pool.submit(_work, task): task for task in tasks}
+        with _interrupts_blocked():
+            waiting: dict[Future[dict[str, Any] | None], Task] = {self.pool.submit(_work, task): task for task in tasks}
         while waiting:
             finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
             for future in finished:
@@ -121,11 +123,34 @@ def _portable(experiment: Experiment) -> dict[str, Any]:
     return {**experiment.raw, "recipe": {**experiment.raw["recipe"], "plugins": files}}
 
 
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Processes started meanwhile never see Ctrl-C, also while they import; this one gets it at the end of the block."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would finish its task and then wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def _start_worker(raw: dict[str, Any], settings: Settings, messages: Any) -> None:  # noqa: ANN401
     # The parent decides what an interrupt means; workers are ended by it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(settings.threads)
-    experiment = load_experiment(raw)
+    # The parent has warned of plugins that had to be left out.
+    experiment = load_experiment(raw, manager=PluginManager(warn=lambda _: None))
     _worker["context"] = RunContext(experiment, Cache(settings.cache), torch.device(settings.device))
     _worker["messages"] = messages
 

@@ -10,7 +10,6 @@ from torch import Generator, Tensor
 
 from ptqbench.engine.inner import UnitProblem
 from ptqbench.errors import CellFailedError
-from ptqbench.roles.quantizer import Quantizer
 from ptqbench.roles.reconstruction import Phase
 from ptqbench.roles.weighter import Batch, SampleWeighter
 
@@ -53,11 +52,5 @@ class FitContext:
 
     def penalty(self, progress: float) -> Tensor | None:
         """Sum of the regularisers of all learning quantizers in the unit; None if none has one at this point."""
-        terms = [
-            term
-            for quantizer in self.problem.module.modules()
-            if isinstance(quantizer, Quantizer) and quantizer.learning
-            for term in [quantizer.penalty(progress)]
-            if term is not None
-        ]
+        terms = [term for quantizer in self.problem.learning if (term := quantizer.penalty(progress)) is not None]
         return torch.stack(terms).sum() if terms else None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Generator, Tensor, nn
@@ -54,25 +55,32 @@ class UnitProblem:
     power: float = 2.0
     learning_rate: dict[str, float] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def params(self) -> dict[str, Tensor]:
         """The current trainables, the tensors that the optimiser moves."""
         return {name: self.module.get_parameter(name) for name in self.kinds}
+
+    @cached_property
+    def learning(self) -> list[Quantizer]:
+        """The quantizers inside the unit that learn."""
+        return [m for m in self.module.modules() if isinstance(m, Quantizer) and m.learning]
 
     @property
     def train_steps(self) -> Tensor:
         return self.data.step[self.data.train]
 
-    def draw(self, size: int, *, split: str = "train", group: int | None = None, rng: Generator) -> Batch:
+    def draw(
+        self, size: int, *, split: str = "train", groups: Sequence[int] | None = None, rng: Generator
+    ) -> Batch:
         """See `InnerProblem.draw`."""
         if split not in ("train", "validation"):
             raise ValueError(f"there is no split {split!r}: train or validation")
-        if group is not None and split == "train":
+        if groups is not None and split == "train":
             raise ValueError("only the validation split has groups")
         pool = self.data.train if split == "train" else self.data.validation
         position = torch.arange(len(pool))
-        if group is not None:
-            position = position[self.data.validation_group == group]
+        if groups is not None:
+            position = position[torch.isin(self.data.validation_group, torch.tensor(list(groups)))]
         if size < len(position):
             position = position[torch.randperm(len(position), generator=rng)[:size]]
         seed = int(torch.randint(2**62, (1,), generator=rng))

@@ -83,8 +83,6 @@ def test_bytes_equal_a_count_value_by_value(ctx, name, bits):
     total = 32 * sum(p.numel() for p in ctx.model.denoiser.parameters())
     for layer, inner in ((layer, layer.inner) for layer in q.layers.values()):
         total -= 32 * inner.weight.numel()
-        width = inner.weight.shape[1] / (layer.plan.partitions and sum(layer.plan.partitions) or inner.weight.shape[1])
-        assert width == 1
         for channels in layer.plan.partitions or (inner.weight.shape[1],):
             count = inner.weight[:, :channels].numel()
             rows = inner.weight.shape[0]
@@ -114,21 +112,20 @@ def test_a_restored_state_equals_the_fresh_one_bit_for_bit(tmp_path):
 
 def test_weights_are_on_the_grid_and_rounding_was_learned(ctx):
     q, _ = quantized(ctx, cell_of(ctx, "qdiffusion"))
-    nearest, _ = quantized(ctx, cell_of(ctx, "nearest"))
     moved = 0
-    for name, layer in q.layers.items():
+    for layer in q.layers.values():
         state = layer.export()
         for i, part in enumerate(layer.partitions()):
             codes, scale, zero = (state[f"w.{i}.{key}"] for key in ("codes", "scale", "zero_point"))
             assert 0 <= int(codes.min()) <= int(codes.max()) <= 2**part.weight.spec.bits - 1
             shape = [-1] + [1] * (codes.dim() - 1)
-            baked = (codes - zero.reshape(shape)) * scale.reshape(shape)
-            assert torch.equal(layer.baked[:, part.start : part.stop], baked)
-            plain = layer.weight[:, part.start : part.stop] / scale.reshape(shape)
-            steps = codes - zero.reshape(shape) - plain
-            moved += int((steps.abs() > 0.5).sum())
-        assert name in nearest.layers
-    assert moved > 0
+            scale, zero = scale.reshape(shape), zero.reshape(shape)
+            assert torch.equal(layer.baked[:, part.start : part.stop], (codes - zero) * scale)
+            steps = layer.weight[:, part.start : part.stop] / scale + zero
+            nearest = steps.round().clamp(0, 2**part.weight.spec.bits - 1)
+            assert float((codes - steps.clamp(0, 2**part.weight.spec.bits - 1)).abs().max()) <= 1
+            moved += int((codes != nearest).sum())
+    assert moved > 50
 
 
 def test_a_cell_is_read_back_under_the_name_that_asks(ctx, records):

@@ -88,7 +88,7 @@ def test_draws_respect_split_and_group(problem):
     assert torch.equal(some.step, data.step[data.train[some.index]])
     torch.testing.assert_close(some.target[0], data.targets.take(data.train[some.index], CPU)[0])
     for group in range(5):
-        held = problem.draw(100, split="validation", group=group, rng=stream(0, "b"))
+        held = problem.draw(100, split="validation", groups=[group], rng=stream(0, "b"))
         assert len(held) == 2
         assert (data.validation_group[held.index] == group).all()
         assert torch.equal(held.step, data.step[data.validation[held.index]])
@@ -96,7 +96,7 @@ def test_draws_respect_split_and_group(problem):
 
 def test_draws_that_make_no_sense_are_refused(problem):
     with pytest.raises(ValueError, match="only the validation split has groups"):
-        problem.draw(4, group=0, rng=stream(0, "b"))
+        problem.draw(4, groups=[0], rng=stream(0, "b"))
     with pytest.raises(ValueError, match="no split"):
         problem.draw(4, split="test", rng=stream(0, "b"))
 

@@ -41,7 +41,8 @@ def save_pixel(folder: Path, kind: str = "ddpm", scheduler: dict[str, Any] | Non
     if kind == "ddim":
         DDIMPipeline(net, DDIMScheduler(**chosen)).save_pretrained(folder)
     else:
-        DDPMPipeline(net, DDPMScheduler(**{k: v for k, v in chosen.items() if k != "steps_offset"})).save_pretrained(folder)
+        known = {key: value for key, value in chosen.items() if key != "steps_offset"}
+        DDPMPipeline(net, DDPMScheduler(**known)).save_pretrained(folder)
     return folder
 
 

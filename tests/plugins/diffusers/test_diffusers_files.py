@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from types import SimpleNamespace
 
 import huggingface_hub
 import numpy as np
@@ -240,20 +241,15 @@ def test_options_are_checked():
 
 @pytest.fixture
 def fake_hub(monkeypatch):
-    """Replaces the hub: set `answers` to a function of local_only; `calls` lists what was asked."""
+    """Replaces the hub: `answer` is a function of local_only that a test sets, `calls` lists what was asked."""
+    fake = SimpleNamespace(calls=[], answer=None)
 
-    class Hub:
-        calls: list[bool] = []  # noqa: RUF012
-        answer = None
+    def snapshot_download(hub_id, *, local_files_only, **_):
+        fake.calls.append(local_files_only)
+        return fake.answer(local_files_only)
 
-        def snapshot_download(self, hub_id, *, local_files_only, **_):
-            self.calls.append(local_files_only)
-            return self.answer(local_files_only)
-
-    fake = Hub()
-    fake.calls = []
     hub._snapshot.cache_clear()
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fake.snapshot_download)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     yield fake
     hub._snapshot.cache_clear()
 

@@ -1,0 +1,87 @@
+"""Killed and interrupted runs: the same command continues and gives the uninterrupted run's numbers."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from e2ekit import call, members, metrics, results, run_args, started, wait_for, write_recipe
+from enginekit import files
+
+
+def unchanged(before: dict[str, int], after: dict[str, int]) -> bool:
+    """Whether everything finished was kept; only notes of what a stage took may be added to."""
+    kept = {name: time for name, time in before.items() if not name.endswith("cost.json") and not _temporary(name)}
+    return bool(kept) and all(after[name] == time for name, time in kept.items())
+
+
+def _temporary(name: str) -> bool:
+    return name.rpartition("/")[2].startswith(".")
+
+
+def same_numbers(folder, finished) -> bool:
+    found, expected = metrics(results(folder)), metrics(results(finished.folder))
+    return all(found[name] == expected[name] for name in found)
+
+
+def test_a_run_killed_in_a_unit_and_then_in_sampling_continues(tmp_path, finished):
+    recipe, cache = write_recipe(tmp_path), tmp_path / "cache"
+    args = run_args(recipe, tmp_path)
+
+    first = call(*args, TOY_STOP=f"unit:kill:{tmp_path}/in-unit")
+    assert first.returncode == -signal.SIGKILL, first.stderr
+    assert (tmp_path / "in-unit").exists()
+    in_unit = files(cache)
+    units = [name for name in in_unit if name.startswith("reconstruct-rounding") and name.endswith(".json")]
+    assert [name.rpartition("/")[2] for name in units] == ["unit-000.json"]
+    assert not any(name.endswith("result.safetensors") for name in in_unit if name.startswith("reconstruct"))
+
+    second = call(*args, TOY_STOP=f"sampling:kill:{tmp_path}/in-sampling")
+    assert second.returncode == -signal.SIGKILL, second.stderr
+    assert (tmp_path / "in-sampling").exists()
+    in_sampling = files(cache)
+    assert unchanged(in_unit, in_sampling)
+    images = [name for name in in_sampling if name.startswith("images") and name.endswith("result.safetensors")]
+    assert len(images) == 3  # full precision has two parts; the cell was in its second
+    assert not (tmp_path / "out").exists()
+
+    third = call(*args)
+    assert third.returncode == 0, third.stderr
+    assert unchanged(in_sampling, files(cache))
+    assert same_numbers(tmp_path, finished)
+
+
+def test_an_interrupt_ends_all_processes_and_the_same_command_continues(tmp_path, finished):
+    recipe, cache = write_recipe(tmp_path), tmp_path / "cache"
+    process = started(*run_args(recipe, tmp_path, workers=2), TOY_STOP=f"unit:wait:{tmp_path}/reached")
+    assert wait_for(lambda: (tmp_path / "reached").exists() or process.poll() is not None)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert out == ""
+    assert "interrupted; the same command continues from here" in err
+    assert "Traceback" not in err
+    assert wait_for(lambda: not members(process.pid), 10)
+
+    before = files(cache)
+    done = call(*run_args(recipe, tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert unchanged(before, files(cache))
+    assert same_numbers(tmp_path, finished)
+
+
+def test_workers_do_not_outlive_a_killed_parent_nor_print_at_an_early_interrupt(tmp_path):
+    recipe = write_recipe(tmp_path)
+    args = run_args(recipe, tmp_path, workers=2)
+    process = started(*args)
+    assert wait_for(lambda: len(members(process.pid)) >= 4 or process.poll() is not None)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+
+    process = started(*args, TOY_STOP=f"unit:wait:{tmp_path}/reached")
+    assert wait_for(lambda: (tmp_path / "reached").exists() or process.poll() is not None)
+    process.kill()
+    process.communicate(timeout=30)
+    assert wait_for(lambda: not members(process.pid), 10)

@@ -1,0 +1,149 @@
+"""The program as a user runs it: subprocesses on the toy model, interrupted at fixed points."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from enginekit import TOY
+
+TOML = """
+[recipe]
+name = "toy"
+baseline = "late"
+plugins = [{plugins}]
+[model]
+use = "toy"
+network = "plain"
+[sampling]
+steps = 5
+images = 8
+seed = 3
+batch = 4
+[calibration]
+trajectories = 8
+samples = 40
+batch = 16
+[evaluation]
+features = "toy"
+metrics = ["eps-error", "psnr", "fd"]
+probes = 4
+[methods.nearest]
+[methods.late]
+sampler = {{ use = "stride", points = 5 }}
+weighter = "{weighter}"
+reconstruction = {{ use = "brecq", iterations = 6, rounding_rate = 0.05, step_iterations = 3, batch = 8 }}
+weights = {{ quantizer = "adaround", range = "mse" }}
+activations = {{ quantizer = "lsq", range = "ema" }}
+passes = ["first-last-8bit", "skip-split"]
+[methods.gacq]
+extends = "late"
+weighter = {{ use = "gacq", every = 2, validation = 0.25 }}
+{more}
+[sweep]
+bits = ["W4A8"]
+"""
+
+REFUSING = '[methods.refusing]\nextends = "late"\nweighter = "refusing"\n'
+
+LATE = '''"""A third party's plugin: late timesteps count more."""
+
+from ptqbench import Component, hookimpl
+from ptqbench.roles.weighter import SampleWeighter
+
+
+class Late(SampleWeighter):
+    def weights(self, batch, problem):
+        return 1.0 + batch.step.float()
+
+
+@hookimpl
+def ptqbench_weighters():
+    return [Component("late", "late timesteps count more", Late)]
+'''
+
+
+def write_recipe(folder: Path, *plugins: Path | str, weighter: str = "ones", more: str = "") -> Path:
+    """A recipe file on the toy model; `plugins` stand beside the toy plugin."""
+    listed = ", ".join(json.dumps(str(p)) for p in (TOY, *plugins))
+    path = folder / "toy.toml"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(TOML.format(plugins=listed, weighter=weighter, more=more))
+    return path
+
+
+def command(*args: str | Path) -> list[str]:
+    """`python -m ptqbench ...`."""
+    return [sys.executable, "-m", "ptqbench", *map(str, args)]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of a subprocess, without the caller's settings."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PTQBENCH", "TOY"))}
+    return {**kept, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **more}
+
+
+def call(*args: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run the program to its end."""
+    return subprocess.run(
+        command(*args), capture_output=True, text=True, env=environment(**env), timeout=240, start_new_session=True
+    )
+
+
+def run_args(recipe: Path, folder: Path, *more: str, workers: int = 1) -> list[str | Path]:
+    """Arguments of `run` with a cache and an output folder below `folder`, one thread a process."""
+    where = ["--cache", folder / "cache", "--out", folder / "out"]
+    return ["run", recipe, *where, "--device", "cpu", "--workers", str(workers), "--threads", "1", *more]
+
+
+def started(*args: str | Path, **env: str) -> subprocess.Popen[str]:
+    """Start the program in a process group of its own."""
+    return subprocess.Popen(
+        command(*args),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(**env),
+        start_new_session=True,
+    )
+
+
+def wait_for(condition: Any, seconds: float = 120) -> bool:
+    """Whether something becomes true in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def members(group: int) -> list[int]:
+    """Living processes of a process group."""
+    return [pid for pid, pgrp, state in _processes() if pgrp == group and state not in "ZX"]
+
+
+def _processes() -> Iterator[tuple[int, int, str]]:
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        yield int(stat.parent.name), int(fields[2]), fields[0]
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """The run's record."""
+    data: dict[str, Any] = json.loads((folder / "out" / "results.json").read_text())
+    return data
+
+
+def metrics(record: dict[str, Any]) -> dict[str, Any]:
+    """Metrics by cell."""
+    return {cell["id"]: cell["metrics"] for cell in record["cells"]}
