@@ -80,7 +80,7 @@ class LazyGroup(click.Group):
         prog_name: str | None = None,
         complete_var: str | None = None,
         standalone_mode: bool = True,
-        **extra: Any,  # noqa: ANN401
+        **extra: Any,
     ) -> NoReturn:
         """Run the command line and exit: errors of the user in one message, bugs with a traceback."""
         self._from_plugins = None

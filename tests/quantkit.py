@@ -7,13 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from ptqbench_adaround import AdaRoundOptions
-from ptqbench_adaround.quantizer import AdaRound
-from ptqbench_lsq import LsqOptions
-from ptqbench_lsq.quantizer import LearnedStep
-from ptqbench_ranges import EmaOptions, MinMaxOptions, MseOptions
-from ptqbench_ranges.extrema import MinMax, MovingAverage
-from ptqbench_ranges.search import Search
 from torch import Tensor, nn
 
 from ptqbench.component import NoOptions
@@ -23,6 +16,13 @@ from ptqbench.quant.probe import probe_denoiser
 from ptqbench.quant.uniform import UniformQuantizer
 from ptqbench.roles.quantizer import Quantizer
 from ptqbench.roles.range import RangeEstimator
+from ptqbench_adaround import AdaRoundOptions
+from ptqbench_adaround.quantizer import AdaRound
+from ptqbench_lsq import LsqOptions
+from ptqbench_lsq.quantizer import LearnedStep
+from ptqbench_ranges import EmaOptions, MinMaxOptions, MseOptions
+from ptqbench_ranges.extrema import MinMax, MovingAverage
+from ptqbench_ranges.search import Search
 
 PER_TENSOR, OUT_CHANNEL = Layout(None), Layout(0)
 FOUR_BITS, EIGHT_BITS = QuantSpec(4), QuantSpec(8)

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from ptqbench_adaround.rounding import beta_at, rounding_regulariser
 from quantkit import OUT_CHANNEL, estimator, quantizer
 from safetensors.torch import load_file
 from torch import Tensor
@@ -21,6 +20,7 @@ from ptqbench.engine.inner import per_sample_loss
 from ptqbench.engine.schedule import quadratic_timesteps, uniform_timesteps
 from ptqbench.errors import UserError
 from ptqbench.quant.grid import Levels, QuantSpec, fake_quantize
+from ptqbench_adaround.rounding import beta_at, rounding_regulariser
 
 DATA = Path(__file__).parent / "data"
 CASES: list[dict[str, Any]] = json.loads((DATA / "parity.json").read_text())["cases"]

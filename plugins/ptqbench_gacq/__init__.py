@@ -19,7 +19,7 @@ class GacqOptions(Options):
     validation: float = Field(0.05, gt=0, lt=0.9, description="share of the calibration samples held out for validation")
     groups: int = Field(5, ge=2, description="timestep groups; each gets equally many validation samples")
     score_rate: float = Field(0.1, gt=0, description="Adam's learning rate for the scores")
-    every: int = Field(8, ge=1, description="learn from every k-th mini-batch (1: from each)")
+    every: int = Field(10, ge=1, description="learn from every k-th mini-batch (1: from each)")
     matching: float = Field(1.0, ge=0, description="factor of the gradient-matching term; 0 switches it off")
     matching_scale: Literal["relative", "plain"] = Field(
         "relative",
@@ -49,7 +49,7 @@ def ptqbench_weighters() -> list[Component]:
             deviations=(
                 "the matching term is rescaled to the validation error (matching_scale = \"plain\" switches this off)",
                 "the look-ahead step is as long as one optimiser step (lookahead = \"plain\" switches this off)",
-                "scores learn from every 8th mini-batch, and the matching term from one random group at a time",
+                "scores learn from every 10th mini-batch, and the matching term from one random group at a time",
                 "the softmax runs over the mini-batch and is rescaled to mean 1, so the learning rate keeps its meaning",
             ),
             traits=frozenset({"learned"}),

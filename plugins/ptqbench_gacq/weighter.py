@@ -12,7 +12,6 @@ from ptqbench.roles.weighter import Batch, InnerProblem, Requirements, SampleWei
 from ptqbench_gacq import GacqOptions
 from ptqbench_gacq.meta import Losses, meta_gradient
 
-
 META_STEP_COST = 4.5
 """A score update takes about as long as this many optimiser steps (measured on the residual blocks of the digits model)."""
 

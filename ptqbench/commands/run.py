@@ -6,6 +6,7 @@ import shutil
 import sys
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +16,9 @@ from ptqbench.plugins import PluginManager
 from ptqbench.recipe.experiment import Experiment
 from ptqbench.recipe.load import load_experiment
 from ptqbench.results.record import RunRecord
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @click.command("run", short_help="Run a comparison.")
@@ -65,7 +69,7 @@ def default_folder(experiment: Experiment) -> Path:
     return Path("runs") / experiment.name / f"{datetime.now():%Y%m%d-%H%M%S}-{experiment.digest[:8]}"
 
 
-def write(folder: Path, record: RunRecord, experiment: Experiment, rows: list[tuple[str, object]]) -> None:
+def write(folder: Path, record: RunRecord, experiment: Experiment, rows: list[tuple[str, Tensor]]) -> None:
     """Everything that a run leaves behind."""
     from ptqbench.results.gallery import save_gallery
 

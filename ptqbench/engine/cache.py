@@ -65,7 +65,7 @@ class Entry:
         with atomic(self.path / name) as temporary:
             temporary.write_text(json.dumps(data), encoding="utf-8")
 
-    def load_json(self, name: str) -> Any:  # noqa: ANN401
+    def load_json(self, name: str) -> Any:
         """Raises `UserError` if the file is damaged or gone."""
         with self._reading(name):
             return json.loads((self.path / name).read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ptqbench.errors import CellFailedError
 
-Run = Callable[[range], None]
+Run = Callable[[range], object]
 """Evaluates a denoiser on a range of calibration samples."""
 
 
@@ -133,7 +133,8 @@ def _one_pass(
         for handle in handles:
             handle.remove()
     if waiting:
-        raise CellFailedError(f"never called during a forward pass: {', '.join(sorted(waiting))}", "leave them out of the units")
+        names = ", ".join(sorted(waiting))
+        raise CellFailedError(f"never called during a forward pass: {names}", "leave them out of the units")
 
 
 def groups_within(sizes: Mapping[str, int], budget: int) -> list[list[str]]:

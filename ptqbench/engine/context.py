@@ -104,5 +104,6 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {name!r} is not usable: {str(error).splitlines()[0]}", "use --device cpu, or see doctor") from error
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device {name!r} is not usable: {reason}", "use --device cpu, or see `ptqbench doctor`") from error
     return device

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ class Local:
         """Finish all tasks, in any order."""
         if self.pool is None:
             for task in tasks:
-                yield task, perform(self.ctx, task, lambda what, part, task=task: self.report(task, what, part))
+                yield task, perform(self.ctx, task, partial(self.report, task))
             return
         with _interrupts_blocked():
             waiting: dict[Future[dict[str, Any] | None], Task] = {self.pool.submit(_work, task): task for task in tasks}
@@ -144,7 +145,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _start_worker(raw: dict[str, Any], settings: Settings, messages: Any) -> None:  # noqa: ANN401
+def _start_worker(raw: dict[str, Any], settings: Settings, messages: Any) -> None:
     # The parent decides what an interrupt means; workers are ended by it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

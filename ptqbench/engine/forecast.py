@@ -93,8 +93,7 @@ def _phase_evaluations(ctx: RunContext, method: Method, reconstruction: Reconstr
 
 def _memory(ctx: RunContext) -> float:
     parameters = sum(p.numel() * p.element_size() for p in ctx.model.denoiser.parameters())
-    activations = CAPTURE_BUDGET * 1.5
-    return PROCESS_MIB + (4 * parameters + activations) / 2**20
+    return PROCESS_MIB + (4 * parameters + 1.5 * CAPTURE_BUDGET) / 2**20
 
 
 def _disk(ctx: RunContext, seeds: int) -> float:

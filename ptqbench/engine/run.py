@@ -104,7 +104,7 @@ def protocol(ctx: RunContext) -> dict[str, Any]:
 def describe_method(method: Method) -> dict[str, Any]:
     """A method's components and options, readable."""
 
-    def chosen(bound: Bound | None) -> Any:  # noqa: ANN401
+    def chosen(bound: Bound | None) -> Any:
         return None if bound is None else {"use": bound.name, **bound.options.model_dump(mode="json")}
 
     return {

@@ -13,9 +13,10 @@ class Evidence:
     """Images and predictions of one cell beside those of the full-precision model on the same noise.
 
     `images` and `full_precision` are uint8 (N, C, H, W), row i generated from the same noise in both. `features(which)`
-    gives float64 (n, D) for "cell", "fp" (this recipe's full-precision images) or "data" (the model's real images; None where
-    the model source has none); `feature_name` names the extractor. `noise_error` (P, S) float64 is the mean squared difference of the
-    noise predictions to full precision for each held-out trajectory and sampling step, and `timesteps` (S,) the steps' labels.
+    gives float64 (n, D) for "cell", "fp" (this recipe's full-precision images) or "data" (the model's real images; None
+    where the model source has none); `feature_name` names the extractor. `noise_error` (P, S) float64 is the mean squared
+    difference of the noise predictions to full precision for each held-out trajectory and sampling step, and `timesteps`
+    (S,) the steps' labels.
     """
 
     images: Tensor

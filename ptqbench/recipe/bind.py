@@ -18,7 +18,7 @@ from ptqbench.recipe.problems import Problems
 from ptqbench.recipe.words import problems_of
 
 
-def validate(model: type[BaseModel], data: object, where: KeyPath, problems: Problems) -> Any:  # noqa: ANN401
+def validate(model: type[BaseModel], data: object, where: KeyPath, problems: Problems) -> Any:
     """`data` as an instance of `model`, or None with the reasons reported.
 
     It goes through JSON because pydantic's strict mode takes an array for a tuple and a string for an enum there only.

@@ -102,7 +102,7 @@ def _site(section: WeightSite | ActivationSite, chosen: Mapping[tuple[str, ...],
     )
 
 
-def _at(table: object, path: Sequence[str | int]) -> Any:  # noqa: ANN401
+def _at(table: object, path: Sequence[str | int]) -> Any:
     for key in path:
         if not isinstance(table, dict) or key not in table:
             return None

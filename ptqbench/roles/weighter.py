@@ -62,9 +62,11 @@ class InnerProblem(Protocol):
         """(N,) the sampling step of every training sample."""
         ...
 
-    def draw(self, size: int, *, split: str = "train", group: int | None = None, rng: torch.Generator) -> Batch:
-        """`size` samples without replacement (all, if there are fewer) from "train" or "validation", or from one step
-        group of "validation"."""
+    def draw(self, size: int, *, split: str = "train", groups: Sequence[int] | None = None, rng: torch.Generator) -> Batch:
+        """`size` samples without replacement (all, if there are fewer) from "train" or "validation".
+
+        `groups` restricts "validation" to some of its step groups, which all have equally many samples.
+        """
         ...
 
     def losses(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -82,7 +84,7 @@ class SampleWeighter(ABC):
     def __init__(self, options: Options) -> None:
         self.options = options
 
-    def begin_unit(self, unit: str, phase: str, problem: InnerProblem, rng: torch.Generator) -> None:
+    def begin_unit(self, unit: str, phase: str, problem: InnerProblem, rng: torch.Generator) -> None:  # noqa: B027
         """A unit's reconstruction starts. `rng` is this weighter's own random stream for this unit."""
 
     @abstractmethod

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from e2ekit import REFUSING, call, metrics, results, run_args, write_recipe
+from e2ekit import LATE, REFUSING, call, metrics, results, run_args, write_recipe
 from enginekit import files
 from fakes import entry_point_distribution
 from PIL import Image
-
-from e2ekit import LATE  # isort: skip
 
 CELLS = ["full-precision", "nearest/W4A8/seed0", "late/W4A8/seed0", "gacq/W4A8/seed0", "third/W4A8/seed0"]
 
@@ -69,10 +67,11 @@ def test_the_same_command_again_reads_the_cache_alone(finished):
 def parallel(tmp_path_factory):
     """The same comparison on two processes, with the weighter from an installed distribution and a cell that fails."""
     folder = tmp_path_factory.mktemp("parallel")
-    installed = entry_point_distribution(folder / "site", "ptqbench-late", {"late": "late_plugin"}, {"late_plugin.py": LATE})
+    sources = {"late_plugin.py": LATE}
+    site = entry_point_distribution(folder / "site", "ptqbench-late", {"late": "late_plugin"}, sources)
     third = '[methods.third]\nextends = "late"\nweighter = "late"\n'
     recipe = write_recipe(folder, more=third + REFUSING)
-    done = call(*run_args(recipe, folder, workers=2), PYTHONPATH=str(installed))
+    done = call(*run_args(recipe, folder, workers=2), PYTHONPATH=str(site))
     return folder, done
 
 

@@ -143,10 +143,9 @@ def compute_and_count(root: Path) -> None:
 
 def test_two_processes_that_want_one_result_compute_it_once(tmp_path):
     spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=compute_and_count, args=(tmp_path,), name=str(i)) for i in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0, 0]
+    other = spawn.Process(target=compute_and_count, args=(tmp_path,), name="other")
+    other.start()
+    compute_and_count(tmp_path)
+    other.join(60)
+    assert other.exitcode == 0
     assert (tmp_path / "counter").read_text() == "computed\n"

@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from ptqbench_adaround import AdaRoundOptions
-from ptqbench_adaround.rounding import GAMMA, ZETA, alpha_of, beta_at, rectified_sigmoid
 from pydantic import ValidationError
 from quantkit import OUT_CHANNEL, PER_TENSOR, frozen
 from torch import Tensor
@@ -15,6 +13,8 @@ from torch.func import functional_call
 
 from ptqbench.errors import CellFailedError
 from ptqbench.quant.grid import Layout, QuantSpec
+from ptqbench_adaround import AdaRoundOptions
+from ptqbench_adaround.rounding import GAMMA, ZETA, alpha_of, beta_at, rectified_sigmoid
 
 LAYOUTS = pytest.mark.parametrize("layout", [PER_TENSOR, OUT_CHANNEL])
 

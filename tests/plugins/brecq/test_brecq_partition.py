@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ptqbench_brecq import BlocksOptions
-from ptqbench_brecq.partition import Blocks, Layers
 from quantkit import skip_net, within
 from torch import Tensor, nn
 
@@ -13,6 +11,8 @@ from ptqbench.component import NoOptions
 from ptqbench.errors import CellFailedError
 from ptqbench.quant.plan import Probe, UnitPlan, check_units
 from ptqbench.quant.probe import probe_denoiser
+from ptqbench_brecq import BlocksOptions
+from ptqbench_brecq.partition import Blocks, Layers
 
 ProbedUNet = tuple[nn.Module, Tensor, Probe]
 PARTITIONERS = {"blocks": Blocks(BlocksOptions()), "layers": Layers(NoOptions())}

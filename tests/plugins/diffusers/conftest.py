@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, LDMPipeline, UNet2DModel, VQModel
+
 from ptqbench_diffusers import DiffusersOptions
 from ptqbench_diffusers.source import DiffusersSource
 

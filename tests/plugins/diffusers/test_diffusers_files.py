@@ -12,11 +12,11 @@ import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
-from ptqbench_diffusers import DiffusersOptions, digest, hub
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from ptqbench.errors import UserError
+from ptqbench_diffusers import DiffusersOptions, digest, hub
 
 CPU = torch.device("cpu")
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"

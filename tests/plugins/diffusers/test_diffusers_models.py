@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
-from diffusers import DDIMPipeline, DDIMScheduler, DDPMScheduler, LDMPipeline, UNet2DModel
+from diffusers import AutoencoderKL, DDIMPipeline, DDIMScheduler, DDPMScheduler, LDMPipeline, UNet2DModel
 from diffusers.pipelines.ddim import pipeline_ddim
 from diffusers.schedulers import scheduling_ddim
-from ptqbench_diffusers.noise import read_noise
 from safetensors.torch import load_file, save_file
 
 from ptqbench.engine.rng import NoiseSource
 from ptqbench.engine.sample import Predictor, sample
 from ptqbench.engine.schedule import Schedule
+from ptqbench_diffusers.noise import read_noise
 
 CPU = torch.device("cpu")
 STEPS, IDS, SEED = 10, [0, 1, 2], 5
@@ -85,6 +86,18 @@ def test_latents_may_have_another_scale(latent, source, edit):
     x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     half, one = (source(path, latent_scale=scale).load(CPU).decode for scale in (0.5, 1.0))
     assert torch.equal(half(x), one(x / 0.5))
+
+
+def test_a_kl_autoencoder_will_do(latent, source):
+    path = latent()
+    levels = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    kl = AutoencoderKL(latent_channels=3, block_out_channels=(8, 8), norm_num_groups=4, scaling_factor=0.25, **levels)
+    shutil.rmtree(path / "vqvae")
+    kl.eval().save_pretrained(path / "vqvae")
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        theirs = kl.decode(x / 0.25).sample.clamp(-1, 1)
+    assert torch.allclose(source(path).load(CPU).decode(x), theirs, atol=1e-5)
 
 
 def test_latents_are_decoded_the_same_in_any_batch(latent, source):

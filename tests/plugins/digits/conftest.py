@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from ptqbench.roles.model import DiffusionModel
 from ptqbench_digits import DigitsOptions, bundle
 from ptqbench_digits.features import DigitsFeatures
 from ptqbench_digits.source import DigitsSource
-
-from ptqbench.roles.model import DiffusionModel
 
 
 @pytest.fixture(autouse=True)

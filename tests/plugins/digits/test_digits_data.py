@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from ptqbench_digits import data
 from sklearn.datasets import load_digits
+
+from ptqbench_digits import data
 
 
 def test_images_have_shape_range_and_no_shared_memory() -> None:

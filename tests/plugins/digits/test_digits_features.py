@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from ptqbench.errors import UserError
 from ptqbench_digits import DigitsOptions, bundle
 from ptqbench_digits.classifier import build_classifier, held_out_accuracy
 from ptqbench_digits.data import digit_images, digit_labels
 from ptqbench_digits.features import CHUNK, DigitsFeatures
-
-from ptqbench.errors import UserError
 
 CPU = torch.device("cpu")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+
 from ptqbench_digits import DigitsOptions, ptqbench_commands, ptqbench_features, ptqbench_models
 from ptqbench_digits.assess import frechet_distance
 from ptqbench_digits.commands import digits

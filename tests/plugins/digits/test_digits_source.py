@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from ptqbench.errors import UserError
+from ptqbench.roles.model import DiffusionModel
 from ptqbench_digits import DigitsOptions, bundle
 from ptqbench_digits.data import digit_images
 from ptqbench_digits.diffusion import card_loss
 from ptqbench_digits.source import DigitsSource
-
-from ptqbench.errors import UserError
-from ptqbench.roles.model import DiffusionModel
 
 CPU = torch.device("cpu")
 

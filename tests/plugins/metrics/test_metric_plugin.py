@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from ptqbench_metrics import ptqbench_metrics
 from torch import Tensor
 
 from ptqbench import Options
@@ -18,6 +17,7 @@ from ptqbench.errors import CellFailedError
 from ptqbench.evaluate.distances import frechet_distance, kernel_distance
 from ptqbench.evaluate.evidence import Evidence
 from ptqbench.roles.metric import Metric, MetricValue
+from ptqbench_metrics import ptqbench_metrics
 
 COMPONENTS: dict[str, Component] = {component.name: component for component in ptqbench_metrics()}
 

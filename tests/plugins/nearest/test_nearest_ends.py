@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from ptqbench_nearest import EndsOptions
-from ptqbench_nearest.ends import FirstLastPass
 from quantkit import plan_for, skip_net
 from torch import Tensor, nn
 
 from ptqbench.errors import CellFailedError
 from ptqbench.quant.plan import Plan, Probe
+from ptqbench_nearest import EndsOptions
+from ptqbench_nearest.ends import FirstLastPass
 
 
 def bits(plan: Plan) -> dict[str, tuple[int | None, int | None]]:

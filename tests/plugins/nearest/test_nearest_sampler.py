@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ptqbench_nearest.sampler import RandomSampler
 
 from ptqbench.component import NoOptions
 from ptqbench.errors import UserError
 from ptqbench.roles.sampler import Selection, TrajectoryGrid
+from ptqbench_nearest.sampler import RandomSampler
 
 GRID = TrajectoryGrid(torch.arange(950, -1, -50), trajectories=30)
 

@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
-from ptqbench_ptq4dm import NormalOptions
-from ptqbench_ptq4dm.sampler import NormalSampler
 
 from ptqbench.errors import UserError
 from ptqbench.roles.sampler import Selection, TrajectoryGrid
+from ptqbench_ptq4dm import NormalOptions
+from ptqbench_ptq4dm.sampler import NormalSampler
 
 
 def select(n: int, trajectories: int, steps: int = 50, seed: int = 0, **options: float | bool) -> Selection:

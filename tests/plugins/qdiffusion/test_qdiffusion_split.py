@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from ptqbench_qdiffusion import SplitOptions
-from ptqbench_qdiffusion.split import SkipSplit
 from quantkit import Factory, plan_for, skip_net
 from torch import Tensor, nn
 
 from ptqbench.errors import CellFailedError
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.quant.plan import Probe
+from ptqbench_qdiffusion import SplitOptions
+from ptqbench_qdiffusion.split import SkipSplit
 
 ProbedUNet = tuple[nn.Module, Tensor, Probe]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ptqbench_qdiffusion import StrideOptions
-from ptqbench_qdiffusion.sampler import StrideSampler
 
 from ptqbench.errors import UserError
 from ptqbench.roles.sampler import Selection, TrajectoryGrid
+from ptqbench_qdiffusion import StrideOptions
+from ptqbench_qdiffusion.sampler import StrideSampler
 
 
 def select(

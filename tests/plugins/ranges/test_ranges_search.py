@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from ptqbench_ranges import MseOptions, search
-from ptqbench_ranges.search import Search
 from quantkit import estimator
 from torch import Tensor
 
 from ptqbench.quant.grid import Levels
+from ptqbench_ranges import MseOptions, search
+from ptqbench_ranges.search import Search
 
 
 def brute_force(row: np.ndarray, levels: Levels, candidates: int, power: float) -> tuple[float, float]:

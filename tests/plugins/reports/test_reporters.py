@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 from comparison_samples import one_seed, two_seeds
-from ptqbench_reports import ptqbench_reporters
 from rich.cells import cell_len
 
 from ptqbench.results.record import RunRecord
 from ptqbench.roles.reporter import Reporter
+from ptqbench_reports import ptqbench_reporters
 
 GOLDEN = Path(__file__).parent / "golden"
 COMPONENTS = {component.name: component for component in ptqbench_reporters()}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-from ptqbench_uniform.weighter import UniformWeighter
 
 from ptqbench.component import NoOptions
 from ptqbench.roles.weighter import Batch, InnerProblem
+from ptqbench_uniform.weighter import UniformWeighter
 
 
 def test_weights_are_exactly_one() -> None:
