@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -102,16 +104,19 @@ def run_args(recipe: Path, folder: Path, *more: str, workers: int = 1) -> list[s
     return ["run", recipe, *where, "--device", "cpu", "--workers", str(workers), "--threads", "1", *more]
 
 
-def started(*args: str | Path, **env: str) -> subprocess.Popen[str]:
-    """Start the program in a process group of its own."""
-    return subprocess.Popen(
-        command(*args),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(**env),
-        start_new_session=True,
+@contextlib.contextmanager
+def started(*args: str | Path, **env: str) -> Iterator[subprocess.Popen[str]]:
+    """The running program in a process group of its own, which ends with the block whatever happens."""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        command(*args), stdout=pipe, stderr=pipe, text=True, env=environment(**env), start_new_session=True
     )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def wait_for(condition: Any, seconds: float = 120) -> bool:

@@ -55,18 +55,19 @@ def _seeds(rows: Sequence[Row]) -> str:
 
 
 def _budget(rows: Sequence[Row]) -> str:
-    """Equal budgets in one sentence, or who had how much."""
+    """Equal budgets in one sentence, or who had how much; rows that need no calibration data are named apart."""
     totals: dict[int, list[str]] = {}
     for row in rows:
         if not row.full_precision:
             for size in dict.fromkeys(map(_samples, row.cells)):
                 totals.setdefault(size, []).append(row.label)
+    without = f" Needs no calibration data: {', '.join(totals.pop(0))}." if 0 in totals else ""
     if not totals:
-        return ""
+        return without.strip()
     if len(totals) == 1:
-        return f"Calibration budget: equal, {next(iter(totals))} samples per row (training + validation)."
+        return f"Calibration budget: equal, {next(iter(totals))} samples per row (training + validation).{without}"
     parts = "; ".join(f"{size}: {', '.join(labels)}" for size, labels in sorted(totals.items(), reverse=True))
-    return f"Calibration budgets are NOT equal (training + validation samples): {parts}."
+    return f"Calibration budgets are NOT equal (training + validation samples): {parts}.{without}"
 
 
 def _samples(cell: CellRecord) -> int:

@@ -13,7 +13,7 @@ from ptqbench.results.rows import Row, calibration_seconds, metric_names, rows_o
 
 NOTHING = "\N{EN DASH}"
 BASELINE = "*"
-NOT_COMPARABLE = "published figures, another model: not comparable with the table above"
+NOT_COMPARABLE = "published figures, not measured here: not comparable with the table above"
 
 
 @dataclass(frozen=True)

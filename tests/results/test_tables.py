@@ -179,3 +179,11 @@ def test_metrics_that_only_some_rows_have_keep_their_place() -> None:
     record = one_seed()
     record.cells[-2].metrics["extra"] = Number(1.0, 0.9, 1.1, 512)
     assert metric_names(rows_of(record)) == [*metric_names(rows_of(one_seed())), "extra"]
+
+
+def test_a_method_without_calibration_data_does_not_make_the_others_unequal() -> None:
+    record = one_seed()
+    record.cells[1].budget.training = record.cells[1].budget.validation = 0
+    notes = " ".join(tables.comparison(record).notes)
+    assert "NOT equal" not in notes
+    assert f"Needs no calibration data: {record.cells[1].method}" in notes

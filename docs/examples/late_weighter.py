@@ -1,0 +1,33 @@
+"""A whole method in one file: a weighter that lets late (less noisy) sampling steps count more.
+
+Name it in a recipe with `plugins = ["late_weighter.py"]` and `weighter = { use = "late", factor = 4.0 }`.
+"""
+
+from pydantic import Field
+
+from ptqbench import Component, Options, hookimpl
+from ptqbench.roles.weighter import SampleWeighter
+
+
+class LateOptions(Options):
+    """What a recipe may set; types, bounds and descriptions are checked and shown by `ptqbench describe late`."""
+
+    factor: float = Field(4.0, gt=0, description="weight of the last quarter of the sampling steps")
+
+
+class LateWeighter(SampleWeighter):
+    """Weight `factor` for the last quarter of the sampling steps, 1 before."""
+
+    options: LateOptions
+
+    def begin_unit(self, unit, phase, problem, rng):
+        self.first_late = problem.train_steps.max() * 3 // 4
+
+    def weights(self, batch, problem):
+        late = batch.step >= self.first_late
+        return 1.0 + (self.options.factor - 1.0) * late.float()
+
+
+@hookimpl
+def ptqbench_weighters():
+    return [Component("late", "late sampling steps count more", LateWeighter, LateOptions)]
