@@ -99,9 +99,9 @@ def call(*args: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def run_args(recipe: Path, folder: Path, *more: str, workers: int = 1) -> list[str | Path]:
-    """Arguments of `run` with a cache and an output folder below `folder`, one thread a process."""
+    """Arguments of `run` with a cache and an output folder below `folder`."""
     where = ["--cache", folder / "cache", "--out", folder / "out"]
-    return ["run", recipe, *where, "--device", "cpu", "--workers", str(workers), "--threads", "1", *more]
+    return ["run", recipe, *where, "--device", "cpu", "--workers", str(workers), *more]
 
 
 @contextlib.contextmanager

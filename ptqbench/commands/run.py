@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @cache_option
 @click.option("--device", default="auto", show_default=True, help='"cpu", "cuda", "mps" ..., or "auto".')
 @click.option("--workers", type=click.IntRange(1), help="Processes.  [default: one per core on a CPU, one on an accelerator]")
-@click.option("--threads", type=click.IntRange(1), help="Threads of each process.  [default: cores / workers]")
+@click.option("--threads", type=click.IntRange(1), help="Threads of each process.  [default: 1 on a CPU: numbers depend on it]")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of tables.")
 def command(
     recipe: Path,

@@ -50,8 +50,8 @@ def _cores() -> int:
 
 
 def default_threads(device: torch.device, workers: int) -> int:
-    """Threads per process. Several workers get one each: small networks gain more from a second process."""
-    return max(1, _cores() // workers)
+    """Threads per process. One on a CPU, whatever the number of workers: sums depend on how threads divide them."""
+    return 1 if device.type == "cpu" else max(1, _cores() // workers)
 
 
 class Local:

@@ -17,7 +17,9 @@ SCHEMA = 1
 class Number:
     """A measured number: value, 95 % interval, the count it rests on, and short named lists for reports.
 
-    `better` is "lower" or "higher".
+    `better` is "lower" or "higher". `protocol` is a short hash of everything that must be equal for two numbers to stand
+    side by side. `replicates` are the values with one block of image ids left out at a time, the same blocks in every
+    cell on the same noise: differences of two cells' replicates give the paired jackknife of their difference.
     """
 
     value: float
@@ -25,6 +27,8 @@ class Number:
     high: float
     n: int
     better: str = "lower"
+    protocol: str = ""
+    replicates: list[float] = field(default_factory=list)
     detail: dict[str, list[float]] = field(default_factory=dict)
 
 
@@ -50,7 +54,8 @@ class Budget:
 @dataclass
 class CellRecord:
     """One cell. `status` is "ok" or "failed" (then `reason` says why). Bytes count codes, scales, zero points and the
-    tensors that stay in full precision; `ledger` lists each layer's grids."""
+    tensors that stay in full precision; `ledger` lists each layer's grids and bytes, `ledger_hash` names it, and
+    `bits_summary` has its totals ("average weight bits", "average activation bits", "bops", "bytes")."""
 
     id: str
     method: str
@@ -63,7 +68,9 @@ class CellRecord:
     budget: Budget = field(default_factory=Budget)
     weight_bytes: int = 0
     full_precision_bytes: int = 0
+    bits_summary: dict[str, float] = field(default_factory=dict)
     ledger: list[dict[str, Any]] = field(default_factory=list)
+    ledger_hash: str = ""
     cost: dict[str, StageCost] = field(default_factory=dict)
 
     @classmethod
@@ -78,7 +85,8 @@ class CellRecord:
 
 @dataclass
 class RunRecord:
-    """A whole comparison. `components` describes each method's choice of components; `protocol` what was held equal."""
+    """A whole comparison. `methods` describes each method's choice of components; `protocol` what was held equal;
+    `noise_floor` is the full-precision model on another block of noise, measured like a cell."""
 
     name: str
     title: str
@@ -89,6 +97,7 @@ class RunRecord:
     environment: dict[str, Any]
     protocol: dict[str, Any]
     cells: list[CellRecord]
+    noise_floor: dict[str, Number] = field(default_factory=dict)
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
     published: list[dict[str, Any]] = field(default_factory=list)
     recipe: dict[str, Any] = field(default_factory=dict)
@@ -107,7 +116,8 @@ class RunRecord:
                     f"{where} has schema {data['schema']}, this version reads {SCHEMA}", "use the version that wrote it"
                 )
             cells = [CellRecord.from_dict(c) for c in data.pop("cells")]
-            return cls(cells=cells, **data)
+            floor = {name: Number(**value) for name, value in data.pop("noise_floor", {}).items()}
+            return cls(cells=cells, noise_floor=floor, **data)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{where} is not a ptqbench result: {error}", "give a folder that `ptqbench run` wrote"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 class MetricValue:
     """A number as a table shows it: value, interval (95 %) and the count n that it rests on.
 
-    `detail` holds short named lists for reports (for example the error at each timestep).
+    `replicates` are the values with one block of ids left out at a time (`ptqbench.evaluate.intervals.partition`), in the
+    order of the blocks. `detail` holds short named lists for reports (for example the error at each timestep).
     """
 
     value: float
     low: float
     high: float
     n: int
+    replicates: Sequence[float] = ()
     detail: Mapping[str, list[float]] = field(default_factory=dict)
 
 

@@ -83,9 +83,7 @@ def test_a_small_share_holds_out_one_sample_of_each_group():
 
 def test_methods_with_equal_samplers_share_one_set(ctx):
     costs = Costs()
-    sets = {
-        name: calibration_set(ctx, costs, cell_of(ctx, name).method, 0) for name in ("qdiffusion", "gacq", "ptq4dm")
-    }
+    sets = {name: calibration_set(ctx, costs, cell_of(ctx, name).method, 0) for name in ("qdiffusion", "gacq", "ptq4dm")}
     (mine, key), (same, same_key), (other, other_key) = sets["qdiffusion"], sets["gacq"], sets["ptq4dm"]
     assert key == same_key != other_key
     assert torch.equal(mine.x, same.x)

@@ -184,6 +184,6 @@ def test_metrics_that_only_some_rows_have_keep_their_place() -> None:
 def test_a_method_without_calibration_data_does_not_make_the_others_unequal() -> None:
     record = one_seed()
     record.cells[1].budget.training = record.cells[1].budget.validation = 0
-    notes = " ".join(tables.comparison(record).notes)
+    notes = " ".join(comparison(record).notes)
     assert "NOT equal" not in notes
     assert f"Needs no calibration data: {record.cells[1].method}" in notes
