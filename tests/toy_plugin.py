@@ -193,6 +193,13 @@ class Refusing(SampleWeighter):
         raise CellFailedError("the toy weighter refuses", "ask another")
 
 
+class Broken(Ones):
+    """Has a bug."""
+
+    def weights(self, batch, problem):
+        return 1 / 0
+
+
 @hookimpl
 def ptqbench_models():
     return [Component("toy", "a tiny random model", ToySource, ToyOptions)]
@@ -209,4 +216,5 @@ def ptqbench_weighters():
         Component("ones", "weights of one", Ones),
         Component("validated-ones", "weights of one, and a validation split", ValidatedOnes),
         Component("refusing", "fails", Refusing),
+        Component("broken", "has a bug", Broken),
     ]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import traceback
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ptqbench.component import Bound
-from ptqbench.engine.accounting import packed_bytes
+from ptqbench.engine.accounting import BitLedger, bit_ledger
 from ptqbench.engine.cache import Costs, Entry, cached_tensors, content_key
 from ptqbench.engine.context import RunContext
 from ptqbench.engine.quantize import CellQuantizer, Tell
@@ -64,7 +66,7 @@ def cell_key(ctx: RunContext, cell: Cell) -> str:
 
 
 class CellRun:
-    """Runs one cell and returns its record; a `UserError` on the way makes it a failed record, with nothing lost."""
+    """Runs one cell and returns its record; an error on the way makes it a failed record, with nothing lost."""
 
     def __init__(self, ctx: RunContext, cell: Cell, tell: Tell) -> None:
         self.ctx, self.cell, self.tell = ctx, cell, tell
@@ -80,6 +82,12 @@ class CellRun:
                 record = self._compute(entry)
             except UserError as error:
                 return self._record(status="failed", reason=str(error))
+            except Exception as error:
+                # A bug, most likely of a plugin: the other cells must not pay for it, and its author needs the traceback.
+                traceback.print_exc()
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                reason = f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
+                return self._record(status="failed", reason=reason)
             entry.save_json("record.json", dataclasses.asdict(record))
             return record
 
@@ -98,13 +106,12 @@ class CellRun:
     def _compute(self, entry: Entry) -> CellRecord:
         ctx = self.ctx
         if self.cell.method is None:
-            state, predictor, quantizer = FULL, ctx.predictor(), None
-            sizes = packed_bytes(ctx.model.denoiser, None)
+            state, predictor, quantizer, ledger = FULL, ctx.predictor(), None, None
         else:
             quantizer = CellQuantizer(ctx, self.cell, self.costs, self.tell)
             q, state = quantizer.run()
             predictor = ctx.predictor(q.module, q.context)
-            sizes = packed_bytes(ctx.model.denoiser, q)
+            ledger = bit_ledger(ctx.model.denoiser, ctx.probe, quantizer.plan, q)
         pieces = image_shards(ctx)
         images = []
         for i, ids in enumerate(pieces):
@@ -115,10 +122,21 @@ class CellRun:
             status="ok",
             metrics=self._measure(torch.cat(images), predictor, state),
             budget=self._budget(quantizer),
-            weight_bytes=sizes.quantized,
-            full_precision_bytes=sizes.full_precision,
-            ledger=quantizer.plan.ledger(ctx.probe) if quantizer else [],
+            **self._weights(ledger),
         )
+
+    def _weights(self, ledger: BitLedger | None) -> dict[str, Any]:
+        """Bytes and the bit ledger as fields of the record."""
+        full = sum(4 * p.numel() for p in self.ctx.model.denoiser.parameters())
+        if ledger is None:
+            return {"weight_bytes": full, "full_precision_bytes": full}
+        return {
+            "weight_bytes": ledger.bytes,
+            "full_precision_bytes": full,
+            "bits_summary": ledger.summary,
+            "ledger": ledger.rows,
+            "ledger_hash": ledger.hash,
+        }
 
     def _budget(self, quantizer: CellQuantizer | None) -> Budget:
         if quantizer is None or "calibration" not in quantizer.__dict__:

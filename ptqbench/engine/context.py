@@ -63,7 +63,8 @@ class RunContext:
             self.source.fingerprint(),
             core_fingerprint(),
             torch.__version__,
-            self.device.type,
+            # On a CPU the number of threads decides the order of sums, and so the last bits.
+            [self.device.type, torch.get_num_threads() if self.device.type == "cpu" else 0],
             [sampling.grid, sampling.steps, sampling.eta],
         ]
 

@@ -59,6 +59,12 @@ def make_plan(ctx: RunContext, method: Method) -> Plan:
     plan = Plan.uniform(ctx.probe, _spec(method.weights), _spec(method.activations))
     for bound in method.passes:
         plan = bound.create().apply(plan, ctx.probe)
+    forgotten = [p.name for p in plan.layers if p.weight is None and not method.weights.off and not p.why]
+    if forgotten:
+        raise CellFailedError(
+            f"a plan pass left layers in full precision without saying why: {', '.join(forgotten)}",
+            "note the reason with LayerPlan.change(why, weight=None)",
+        )
     return plan
 
 
@@ -70,10 +76,9 @@ def make_units(ctx: RunContext, method: Method, partitioner: Bound) -> list[Unit
 
 
 def has_work(phase: Phase, method: Method) -> bool:
-    """Whether the method's bits leave anything to learn: no rounding at W32, no activation steps at A32."""
-    if "rounding" in phase.learns and not method.weights.off:
-        return True
-    return "step" in phase.learns and not (phase.activations and method.activations.off)
+    """Whether a phase has anything to learn: a site that is quantized (not at 32 bits) by a quantizer with trainables."""
+    sites = {"rounding": method.weights, "step": method.activations}
+    return any(not site.off and site.quantizer.learned for kind, site in sites.items() if kind in phase.learns)
 
 
 @dataclass

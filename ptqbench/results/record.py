@@ -27,9 +27,9 @@ class Number:
     high: float
     n: int
     better: str = "lower"
+    detail: dict[str, list[float]] = field(default_factory=dict)
     protocol: str = ""
     replicates: list[float] = field(default_factory=list)
-    detail: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass

@@ -25,8 +25,8 @@ class MetricValue:
     low: float
     high: float
     n: int
-    replicates: Sequence[float] = ()
     detail: Mapping[str, list[float]] = field(default_factory=dict)
+    replicates: Sequence[float] = ()
 
 
 class Metric(ABC):

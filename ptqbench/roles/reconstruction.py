@@ -29,15 +29,6 @@ class Phase:
     inputs: Literal["quantized", "full-precision"]
 
 
-@dataclass(frozen=True)
-class UnitReport:
-    """How a unit went: mean per-sample losses of the training split before and after (hardened), and steps taken."""
-
-    loss_before: float
-    loss_after: float
-    iterations: int
-
-
 class Reconstruction(ABC):
     """Built as `Class(options)`, one instance per cell.
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 import torch
 from enginekit import cell_of, context, experiment, files, quantized, run_cell, values
 
-from ptqbench.engine.accounting import packed_bytes
+from ptqbench.engine.accounting import bit_ledger
 from ptqbench.engine.cell import cell_key
-from ptqbench.engine.quantize import CellQuantizer
+from ptqbench.engine.quantize import CellQuantizer, make_plan
+from ptqbench.errors import CellFailedError
 from ptqbench.roles.features import FeatureExtractor
 
 METHODS = ("nearest", "qdiffusion", "ptq4dm", "gacq")
@@ -89,7 +91,41 @@ def test_bytes_equal_a_count_value_by_value(ctx, name, bits):
             total += _padded(layer.plan.weight.bits * count) + 32 * rows + _padded(layer.plan.weight.bits * rows)
             if layer.plan.activation is not None:
                 total += 32 + _padded(layer.plan.activation.bits)
-    assert packed_bytes(ctx.model.denoiser, q).quantized * 8 == total
+    ledger = bit_ledger(ctx.model.denoiser, ctx.probe, q.plan, q)
+    assert ledger.bytes * 8 == total
+    assert ledger.bytes == ledger.other_bytes + sum(r["weight_bytes"] + r["activation_bytes"] for r in ledger.rows)
+
+
+def test_changing_the_bits_of_one_layer_changes_the_ledgers_hash(ctx):
+    q, _ = quantized(ctx, cell_of(ctx, "nearest", "W4A8"))
+    before = bit_ledger(ctx.model.denoiser, ctx.probe, q.plan, q)
+    first = q.plan.layers[0]
+    changed = q.plan.with_layers([first.change("a test", weight=dataclasses.replace(first.weight, bits=5))])
+    after = bit_ledger(ctx.model.denoiser, ctx.probe, changed, q)
+    assert before.hash == bit_ledger(ctx.model.denoiser, ctx.probe, q.plan, q).hash
+    assert before.hash != after.hash
+
+
+def test_averages_and_bit_operations_of_the_ledger(ctx):
+    q, _ = quantized(ctx, cell_of(ctx, "nearest", "W4A8"))
+    summary = bit_ledger(ctx.model.denoiser, ctx.probe, q.plan, q).summary
+    assert (summary["average weight bits"], summary["average activation bits"]) == (4, 8)
+    assert summary["bops"] == 32 * sum(layer.macs for layer in ctx.probe.layers)
+
+
+def test_a_layer_that_nobody_quantized_fails_the_cell_unless_the_plan_says_why(ctx, monkeypatch):
+    def without(why):
+        def apply(self, plan, probe):
+            return plan.with_layers([dataclasses.replace(plan.layers[2], weight=None, why=why)])
+
+        return apply
+
+    ends = cell_of(ctx, "qdiffusion").method.passes[0].component.load()
+    monkeypatch.setattr(ends, "apply", without(()))
+    with pytest.raises(CellFailedError, match="without saying why"):
+        make_plan(ctx, cell_of(ctx, "qdiffusion").method)
+    monkeypatch.setattr(ends, "apply", without(("the paper keeps it",)))
+    assert make_plan(ctx, cell_of(ctx, "qdiffusion").method).layers[2].weight is None
 
 
 def _padded(bits: int) -> int:
@@ -166,7 +202,7 @@ def test_weights_in_full_precision_leave_only_the_step_sizes_to_learn(tmp_path):
 
 
 FAILURES = {
-    "nothing to learn": ("methods.qdiffusion.activations={quantizer='affine'}", "'steps' of 'brecq' found nothing"),
+    "a bug in a plugin": ("methods.qdiffusion.weighter=broken", "ZeroDivisionError"),
     "weighter gives up": ("methods.qdiffusion.weighter=refusing", "the toy weighter refuses\n  ask another"),
     "pass changes nothing": ("methods.qdiffusion.partitioner={use='blocks', blocks=['No']}", "executes no block"),
     "group without samples": ("calibration.samples=4", "too few to hold out"),
@@ -182,6 +218,13 @@ def test_a_cell_that_cannot_be_done_is_a_row_that_says_why(cache, override, reas
     assert reason in record.reason
     assert record.metrics == {}
     assert run_cell(ctx, cell_of(ctx, "nearest")).status == "ok"
+
+
+def test_ranges_that_are_not_learned_leave_the_second_phase_out(tmp_path):
+    made = experiment("methods.qdiffusion.activations={quantizer='affine'}", "model.network=plain", methods=("qdiffusion",))
+    record = run_cell(context(tmp_path, made), cell_of(context(tmp_path, made), "qdiffusion", "W4A8"))
+    assert (record.status, record.reason) == ("ok", "")
+    assert "reconstruct-steps" not in record.cost
 
 
 def test_a_failed_cell_is_tried_again(tmp_path, monkeypatch):
