@@ -151,7 +151,7 @@ def stop_once(place: str) -> None:
 
 
 class ToyFeatures(FeatureExtractor):
-    """A fixed random projection of the pixels to four numbers."""
+    """A fixed random projection of the pixels to four numbers, and these as probabilities."""
 
     def fingerprint(self) -> str:
         return "toy"
@@ -159,8 +159,12 @@ class ToyFeatures(FeatureExtractor):
     def prepare(self, device: torch.device) -> None:
         self.matrix = torch.randn(64, 4, generator=torch.Generator().manual_seed(2)) / 8
 
-    def extract(self, images: Tensor) -> Tensor:
-        return images.flatten(1).float() / 255 @ self.matrix
+    def outputs(self) -> dict[str, int]:
+        return {"pool": 4, "probabilities": 4}
+
+    def extract(self, images: Tensor) -> dict[str, Tensor]:
+        pool = images.flatten(1).float() / 255 @ self.matrix
+        return {"pool": pool, "probabilities": pool.softmax(dim=1)}
 
 
 class Ones(SampleWeighter):

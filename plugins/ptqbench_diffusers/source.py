@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ptqbench.digest import fingerprint
 from ptqbench.roles.model import DiffusionModel, ModelSource
 from ptqbench_diffusers import DiffusersOptions
-from ptqbench_diffusers.digest import fingerprint
 from ptqbench_diffusers.hub import find_pipeline
 from ptqbench_diffusers.labels import conditions_of
 from ptqbench_diffusers.layout import PipelineFolder

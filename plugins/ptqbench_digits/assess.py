@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ptqbench.evaluate.distances import frechet_distance
+from ptqbench.roles.features import POOL, PROBABILITIES
 from ptqbench_digits import DigitsOptions, bundle
 from ptqbench_digits.classifier import build_classifier, held_out_accuracy
 from ptqbench_digits.data import to_bytes
@@ -31,37 +33,21 @@ def figures(folder: str, steps: int, count: int) -> dict[str, Any]:
     features.prepare(_CPU)
     samples = to_bytes(ddim(model.denoiser, model.alphas_cumprod, count, steps, SAMPLE_SEED))
     real = source.reference_images()
-    probabilities = features.probabilities(samples)
-    real_features = features.extract(real)
+    ours, theirs = features.extract(samples), features.extract(real)
+    probabilities = ours[PROBABILITIES]
     return {
         "loss": card_loss(model.denoiser, model.alphas_cumprod),
         "held_out_accuracy": _accuracy(folder),
         "ddim_steps": steps,
         "samples": count,
         "samples_confidence": float(probabilities.amax(dim=1).mean()),
-        "data_confidence": float(features.probabilities(real).amax(dim=1).mean()),
+        "data_confidence": float(theirs[PROBABILITIES].amax(dim=1).mean()),
         "samples_per_digit": probabilities.argmax(dim=1).bincount(minlength=10).tolist(),
-        "distance_samples_data": frechet_distance(features.extract(samples), real_features),
-        "distance_data_halves": _halves(real_features),
+        "distance_samples_data": frechet_distance(ours[POOL], theirs[POOL]),
+        "distance_data_halves": _halves(theirs[POOL]),
         "nearest_image_rms": _nearest(samples, real),
         "nearest_other_image_rms": _nearest(real, real),
     }
-
-
-def frechet_distance(first: Tensor, second: Tensor) -> float:
-    """Frechet distance between Gaussians fitted to features (N, D) and (M, D); the unit is a squared feature."""
-    a, b = first.double(), second.double()
-    root = _root(a.T.cov())
-    cross = torch.linalg.eigvalsh(root @ b.T.cov() @ root).clamp_min(0.0).sqrt().sum()
-    shift = (a.mean(dim=0) - b.mean(dim=0)).square().sum()
-    return float(shift + a.T.cov().trace() + b.T.cov().trace() - 2.0 * cross)
-
-
-def _root(matrix: Tensor) -> Tensor:
-    """The square root of a symmetric positive semidefinite matrix."""
-    values, vectors = torch.linalg.eigh(matrix)
-    root: Tensor = (vectors * values.clamp_min(0.0).sqrt()) @ vectors.T
-    return root
 
 
 def _halves(features: Tensor) -> float:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ptqbench.errors import UserError
-from ptqbench.roles.features import FeatureExtractor
+from ptqbench.roles.features import POOL, PROBABILITIES, FeatureExtractor
 from ptqbench_digits import DigitsOptions, bundle
 from ptqbench_digits.classifier import DigitsClassifier, build_classifier
-from ptqbench_digits.data import CLASSES, SIZE, to_float
+from ptqbench_digits.data import SIZE, to_float
 
 CHUNK = 256
 """Images per forward pass, whatever the caller's batches are."""
+_HINT = "use a file that `ptqbench digits train` wrote, unchanged"
 
 
 class DigitsFeatures(FeatureExtractor):
-    """The 64 penultimate activations of the digits classifier. A distance on them is never "FID"."""
+    """The 64 penultimate activations of the digits classifier, and its 10 probabilities. A distance on them is never "FID"."""
 
     def __init__(self, options: DigitsOptions) -> None:
         super().__init__(options)
@@ -32,38 +34,50 @@ class DigitsFeatures(FeatureExtractor):
 
     def prepare(self, device: torch.device) -> None:
         """Load the classifier onto `device`. Raises `UserError` if files are missing or altered."""
-        config = bundle.read_config(self._folder, bundle.CLASSIFIER)
+        config = self._config()
         try:
-            network = build_classifier(config["network"])
+            network = build_classifier(config)
         except (TypeError, ValueError) as error:
             raise UserError(
                 f"{self._folder / 'classifier.json'} does not describe a digits classifier: {error}",
-                "use a file that `ptqbench digits train` wrote, unchanged",
+                _HINT,
             ) from error
         bundle.load_weights(network, self._folder, bundle.CLASSIFIER)
         self._network, self._device = network.to(device), device
 
-    def extract(self, images: Tensor) -> Tensor:
-        """Features (N, 64) float32, on the CPU, of images (N, 1, 16, 16) uint8. Raises `UserError` for other images."""
-        return self._run(images, self._ready().features, self._ready().head.in_features)
+    def outputs(self) -> Mapping[str, int]:
+        """Widths of the activations and of the probabilities, read from the configuration.
 
-    def probabilities(self, images: Tensor) -> Tensor:
-        """Class probabilities (N, 10) float32, on the CPU, of images (N, 1, 16, 16) uint8; errors as in `extract`."""
-        network = self._ready()
-        return self._run(images, lambda x: network(x).softmax(dim=1), CLASSES)
-
-    def _ready(self) -> DigitsClassifier:
-        if self._network is None:
-            raise RuntimeError("call prepare(device) before extracting features")
-        return self._network
+        Raises `UserError` if it is missing or describes no digits classifier.
+        """
+        network = self._config()
+        return {POOL: network["features"], PROBABILITIES: network["classes"]}
 
     @torch.no_grad()
-    def _run(self, images: Tensor, function: Callable[[Tensor], Tensor], width: int) -> Tensor:
+    def extract(self, images: Tensor) -> Mapping[str, Tensor]:
+        """ "pool" (N, 64) and "probabilities" (N, 10), float32 on the CPU, of images (N, 1, 16, 16) uint8.
+
+        Raises `UserError` for other images.
+        """
+        if self._network is None:
+            raise RuntimeError("call prepare(device) before extracting features")
         _check(images)
-        if len(images) == 0:
-            return torch.empty(0, width)
-        parts = [function(to_float(chunk.to(self._device))).cpu() for chunk in images.split(CHUNK)]
-        return torch.cat(parts)
+        pool, probabilities = [], []
+        for chunk in images.split(CHUNK) if len(images) else ():
+            features = self._network.features(to_float(chunk.to(self._device)))
+            pool.append(features.cpu())
+            probabilities.append(self._network.head(features).softmax(dim=1).cpu())
+        widths = self.outputs()
+        return {
+            POOL: torch.cat([torch.empty(0, widths[POOL]), *pool]),
+            PROBABILITIES: torch.cat([torch.empty(0, widths[PROBABILITIES]), *probabilities]),
+        }
+
+    def _config(self) -> dict[str, Any]:
+        found: dict[str, Any] = bundle.read_config(self._folder, bundle.CLASSIFIER)["network"]
+        if not all(isinstance(found.get(key), int) for key in ("features", "classes")):
+            raise UserError(f"{self._folder / 'classifier.json'} does not describe a digits classifier", _HINT)
+        return found
 
 
 def _check(images: Tensor) -> None:

@@ -1,43 +1,37 @@
-"""Metrics that need no more than the run itself: noise-prediction error, paired image error, set distances on features.
+"""Metrics: noise-prediction error, images beside full precision's on equal noise, and sets of images through features.
 
 Only light imports here, so that listing plugins never imports torch.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING
 
-from pydantic import Field
+from ptqbench import Component, hookimpl
+from ptqbench_metrics.options import FrechetOptions, KernelOptions, ManifoldOptions, ScoreOptions
 
-from ptqbench import Component, Options, hookimpl
+if TYPE_CHECKING:
+    import click
 
-
-class FrechetOptions(Options):
-    """Options of the Frechet distance."""
-
-    reference: Literal["data", "fp", "both"] = Field(
-        "both",
-        description="distance to the model's real images, to the full-precision images on the same noise, or to both "
-        '("both" is "fp" alone for a model that brings no real images)',
-    )
-
-
-class KernelOptions(Options):
-    """Options of the kernel distance."""
-
-    reference: Literal["data", "fp", "both"] = Field(
-        "data",
-        description="distance to the model's real images, to the full-precision images on the same noise, or to both "
-        '("both" is "fp" alone for a model that brings no real images)',
-    )
-    subset: int = Field(
-        0, ge=0, description="images per subset, averaged over disjoint subsets; 0 compares the whole set at once"
-    )
+_EIGENVALUES = "the trace of the root comes from eigenvalues"
+_TORCH = "published numbers use TensorFlow's network and resizing; pytorch-fid's differ from those by a little"
 
 
 @hookimpl
 def ptqbench_metrics() -> list[Component]:
-    """eps-error, image-error, psnr, fd, kid."""
+    """eps-error, image-error, psnr, ssim, fd, fid, sfid, kid, precision-recall, inception-score."""
+    return [*_paired(), *_distances(), *_others()]
+
+
+@hookimpl
+def ptqbench_commands() -> list[click.Command]:
+    """The group `ptqbench bench`."""
+    from ptqbench_metrics.commands import bench
+
+    return [bench]
+
+
+def _paired() -> list[Component]:
     return [
         Component(
             "eps-error",
@@ -56,12 +50,40 @@ def ptqbench_metrics() -> list[Component]:
             deviations=("a pair that differs by less than half an 8-bit step counts as 54.15 dB, not as infinite",),
         ),
         Component(
+            "ssim",
+            "structural similarity to the full-precision images on equal noise (Gaussian window of 11, sigma 1.5)",
+            "ptqbench_metrics.ssim:Ssim",
+            paper="doi:10.1109/TIP.2003.819861",
+            deviations=("colour images: the mean of the channels' similarities, not that of luminance",),
+        ),
+    ]
+
+
+def _distances() -> list[Component]:
+    return [
+        Component(
             "fd",
-            "Frechet distance on the recipe's features; never called FID, which means Inception features",
+            "Frechet distance on the recipe's features; its name always carries the extractor",
             "ptqbench_metrics.sets:FrechetDistance",
             FrechetOptions,
             paper="arXiv:1706.08500",
-            deviations=("features are the recipe's, not Inception's", "the trace of the root comes from eigenvalues"),
+            deviations=("features are the recipe's, not Inception's", _EIGENVALUES),
+        ),
+        Component(
+            "fid",
+            "FID: the Frechet distance on Inception's features with the published weights; on others it is called fd",
+            "ptqbench_metrics.sets:InceptionDistance",
+            FrechetOptions,
+            paper="arXiv:1706.08500",
+            deviations=(_EIGENVALUES, _TORCH),
+        ),
+        Component(
+            "sfid",
+            "sFID: the Frechet distance on spatial features, as the guided-diffusion evaluator defines them",
+            "ptqbench_metrics.sets:SpatialDistance",
+            FrechetOptions,
+            paper="arXiv:2103.03841",
+            deviations=(_EIGENVALUES, _TORCH),
         ),
         Component(
             "kid",
@@ -70,9 +92,29 @@ def ptqbench_metrics() -> list[Component]:
             KernelOptions,
             paper="arXiv:1801.01401",
             deviations=(
-                "features are the recipe's, not Inception's",
                 "the whole set at once by default; subsets are disjoint, so that their spread gives an interval",
                 "against full precision on equal noise, pairs (i, i) do not count: they are not independent",
             ),
+        ),
+    ]
+
+
+def _others() -> list[Component]:
+    return [
+        Component(
+            "precision-recall",
+            "share of generated images near real ones, and of real images near generated ones, by nearest neighbours",
+            "ptqbench_metrics.manifolds:PrecisionRecall",
+            ManifoldOptions,
+            paper="arXiv:1904.06991",
+            deviations=("features are the recipe's, not VGG-16's", "distances are in float64, not in half precision"),
+        ),
+        Component(
+            "inception-score",
+            "how sure of a class each image is, and how evenly the classes are met; images are shuffled before splitting",
+            "ptqbench_metrics.score:InceptionScore",
+            ScoreOptions,
+            paper="arXiv:1606.03498",
+            deviations=("splits are of equal size (give or take one) after a fixed shuffle", _TORCH),
         ),
     ]

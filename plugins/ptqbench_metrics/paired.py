@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from ptqbench.errors import CellFailedError
 from ptqbench.evaluate.evidence import Evidence
-from ptqbench.evaluate.intervals import Interval, mean_interval
+from ptqbench.roles.features import FeatureInfo
 from ptqbench.roles.metric import Metric, MetricValue
+from ptqbench_metrics.naming import mean_value
 
 MSE_FLOOR = (0.5 / 255) ** 2
 """Squared error of half an 8-bit step on the 0..1 scale: below it, 8-bit images cannot tell a difference."""
@@ -18,14 +19,8 @@ MSE_FLOOR = (0.5 / 255) ** 2
 
 def image_errors(evidence: Evidence) -> NDArray[np.float64]:
     """Mean squared error of each image (N,) against full precision, pixels scaled to 0..1."""
-    ours, theirs = evidence.images, evidence.full_precision
-    if ours.shape != theirs.shape:
-        raise CellFailedError(
-            f"images {tuple(ours.shape)} do not pair with full-precision images {tuple(theirs.shape)}",
-            "remove the cached images of this cell and run it again",
-        )
-    squares = [(a.double() - b.double()).square().mean() for a, b in zip(ours, theirs, strict=True)]
-    return np.array([float(s) for s in squares]) / 255.0**2
+    parts = [(ours.double() - theirs.double()).square().flatten(1).mean(dim=1) for ours, theirs in evidence.pairs()]
+    return np.concatenate([part.numpy() for part in parts]) / 255.0**2
 
 
 class NoiseError(Metric):
@@ -37,7 +32,7 @@ class NoiseError(Metric):
 
     relative = True
 
-    def names(self, feature_name: str) -> list[str]:
+    def names(self, extractor: FeatureInfo) -> list[str]:
         """One name: the reference is full precision by definition."""
         return ["eps-error"]
 
@@ -48,7 +43,7 @@ class NoiseError(Metric):
         error = evidence.noise_error.double().cpu().numpy()
         _require_finite(error, evidence.timesteps.tolist())
         detail = {"t": [float(t) for t in evidence.timesteps.tolist()], "error": error.mean(axis=0).tolist()}
-        return {"eps-error": _value(mean_interval(error.mean(axis=1)), error.shape[0], detail)}
+        return {"eps-error": mean_value(error.mean(axis=1), detail)}
 
 
 class ImageError(Metric):
@@ -56,7 +51,7 @@ class ImageError(Metric):
 
     relative = True
 
-    def names(self, feature_name: str) -> list[str]:
+    def names(self, extractor: FeatureInfo) -> list[str]:
         """One name."""
         return ["mse@fp"]
 
@@ -65,7 +60,7 @@ class ImageError(Metric):
         if evidence.is_full_precision:
             return {}
         errors = image_errors(evidence)
-        return {"mse@fp": _value(mean_interval(errors), errors.size)}
+        return {"mse@fp": mean_value(errors)}
 
 
 class Psnr(Metric):
@@ -74,7 +69,7 @@ class Psnr(Metric):
     better = "higher"
     relative = True
 
-    def names(self, feature_name: str) -> list[str]:
+    def names(self, extractor: FeatureInfo) -> list[str]:
         """One name."""
         return ["psnr@fp"]
 
@@ -83,7 +78,7 @@ class Psnr(Metric):
         if evidence.is_full_precision:
             return {}
         decibel = -10.0 * np.log10(np.maximum(image_errors(evidence), MSE_FLOOR))
-        return {"psnr@fp": _value(mean_interval(decibel), decibel.size)}
+        return {"psnr@fp": mean_value(decibel)}
 
 
 def _require_finite(error: NDArray[np.float64], timesteps: list[int]) -> None:
@@ -94,7 +89,3 @@ def _require_finite(error: NDArray[np.float64], timesteps: list[int]) -> None:
             f"first at t = {timesteps[bad[0]]}",
             "look at the ranges of this method's activations and at the rate of its reconstruction",
         )
-
-
-def _value(interval: Interval, n: int, detail: Mapping[str, list[float]] | None = None) -> MetricValue:
-    return MetricValue(interval.value, interval.low, interval.high, n, detail or {})

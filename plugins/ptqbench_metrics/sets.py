@@ -1,4 +1,4 @@
-"""Metrics that compare a cell's set of images with a reference set, through features."""
+"""Distances between a cell's set of images and a reference set, through features."""
 
 from __future__ import annotations
 
@@ -6,90 +6,98 @@ from abc import abstractmethod
 from collections.abc import Mapping
 
 import numpy as np
-from torch import Tensor
 
 from ptqbench.errors import CellFailedError
 from ptqbench.evaluate import distances
 from ptqbench.evaluate.evidence import Evidence
+from ptqbench.evaluate.features import FeatureSet
 from ptqbench.evaluate.intervals import Interval, jackknife_interval, mean_interval, partition
+from ptqbench.roles.features import POOL, SPATIAL, FeatureInfo
 from ptqbench.roles.metric import Metric, MetricValue
-from ptqbench_metrics import FrechetOptions, KernelOptions
+from ptqbench_metrics.naming import applicable, clipped, column, features_of, references, value_of
+from ptqbench_metrics.options import FrechetOptions, KernelOptions
+
+Measured = tuple[Interval, list[float]]
+"""A distance with its interval, and with each block of images left out (empty if not by blocks)."""
 
 
 class SetDistance(Metric):
-    """A distance between sets of features, named "<label>-<features>@<reference>".
+    """A distance between sets of one output's features, named as `naming.column` says.
 
     @data: the real images are a fixed reference, and the interval is about drawing other generated images. @fp: row i
     of both sets comes from the same noise, and the interval is about drawing other noise.
     """
 
     label = ""
+    published = ""
     options: FrechetOptions | KernelOptions
 
-    def names(self, feature_name: str) -> list[str]:
+    def names(self, extractor: FeatureInfo) -> list[str]:
         """One name for each reference that the options ask for."""
-        return [self._name(feature_name, which) for which in self._references()]
+        return [self._name(extractor, which) for which in references(self.options.reference)]
 
     def compute(self, evidence: Evidence) -> Mapping[str, MetricValue]:
         """Raises `CellFailedError` for too few images, features that are not finite, or a reference that is missing."""
-        ours = self._features(evidence, "cell")
+        (output,) = self.reads
         found = {}
-        for which in self._references():
-            if which == "fp" and evidence.is_full_precision:
-                continue
-            if which == "data" and self.options.reference == "both" and evidence.features("data") is None:
-                continue
-            x = self.measure(ours, self._features(evidence, which), paired=which == "fp")
-            found[self._name(evidence.feature_name, which)] = MetricValue(x.value, x.low, x.high, len(ours))
+        for which in applicable(evidence, self.options.reference, output):
+            name = self._name(evidence.extractor, which)
+            ours, theirs = (features_of(evidence, x, output, name, self.published or self.label) for x in ("cell", which))
+            interval, left_out = self.measure(ours, theirs, paired=which == "fp")
+            found[name] = value_of(interval, len(ours), replicates=left_out)
         return found
 
     @abstractmethod
-    def measure(self, features: Tensor, reference: Tensor, *, paired: bool) -> Interval:
-        """The distance of features (N, D) to (M, D) with its interval; `paired` when rows share their noise."""
+    def measure(self, features: FeatureSet, reference: FeatureSet, *, paired: bool) -> Measured:
+        """The distance of features (N, D) to (M, D); `paired` when rows share their noise."""
 
-    def _references(self) -> list[str]:
-        return ["data", "fp"] if self.options.reference == "both" else [self.options.reference]
-
-    def _name(self, feature_name: str, which: str) -> str:
-        return f"{self.label}-{feature_name}@{which}"
-
-    def _features(self, evidence: Evidence, which: str) -> Tensor:
-        features = evidence.features(which)
-        if features is None:
-            raise CellFailedError(
-                f"{self._name(evidence.feature_name, which)} needs real images, and this model brings none",
-                f'write metrics = [{{ use = "{self.label}", reference = "fp" }}, ...] in the recipe\'s [evaluation]',
-            )
-        return features
+    def _name(self, extractor: FeatureInfo, which: str) -> str:
+        return column(self.label, self.published, extractor, which)
 
 
 class FrechetDistance(SetDistance):
     """Frechet distance between Gaussians fitted to the features; interval by a delete-a-block jackknife."""
 
     label = "fd"
+    reads = (POOL,)
 
-    def measure(self, features: Tensor, reference: Tensor, *, paired: bool) -> Interval:
+    def measure(self, features: FeatureSet, reference: FeatureSet, *, paired: bool) -> Measured:
         """The distance is never negative, and so the lower end is cut at 0."""
         value = distances.frechet_distance(features, reference)
         left_out = distances.frechet_without_blocks(features, reference, partition(len(features)), paired=paired)
-        interval = jackknife_interval(value, left_out)
-        return Interval(interval.value, max(0.0, interval.low), interval.high)
+        return clipped(jackknife_interval(value, left_out), 0.0, np.inf), left_out
+
+
+class InceptionDistance(FrechetDistance):
+    """FID: the Frechet distance under the name that Inception's published features alone may carry."""
+
+    published = "fid"
+
+
+class SpatialDistance(FrechetDistance):
+    """sFID: the Frechet distance on features that keep positions."""
+
+    label = "sfd"
+    published = "sfid"
+    reads = (SPATIAL,)
 
 
 class KernelDistance(SetDistance):
     """Unbiased squared MMD under the kernel (x.y / D + 1)^3; interval by jackknife, or over disjoint subsets."""
 
     label = "kid"
+    published = "kid"
+    reads = (POOL,)
     options: KernelOptions
 
-    def measure(self, features: Tensor, reference: Tensor, *, paired: bool) -> Interval:
+    def measure(self, features: FeatureSet, reference: FeatureSet, *, paired: bool) -> Measured:
         """May be negative: the estimate is unbiased."""
         if self.options.subset:
-            return self._over_subsets(features, reference, paired)
+            return self._over_subsets(features, reference, paired), []
         value, left_out = distances.kernel_distance_blocks(features, reference, partition(len(features)), paired=paired)
-        return jackknife_interval(value, left_out)
+        return jackknife_interval(value, left_out), left_out
 
-    def _over_subsets(self, features: Tensor, reference: Tensor, paired: bool) -> Interval:
+    def _over_subsets(self, features: FeatureSet, reference: FeatureSet, paired: bool) -> Interval:
         size = self.options.subset
         count = len(features) // size
         if size < 2 or count < 2:
@@ -98,6 +106,7 @@ class KernelDistance(SetDistance):
                 "set a smaller subset, subset = 0 for the whole set, or a larger sampling.images",
             )
         labels = partition(len(features), count)
+        x, y = features.rows(), reference.rows()
         parts = [np.flatnonzero(labels == block) for block in range(count)]
-        pairs = [(features[part], reference[part] if paired else reference) for part in parts]
-        return mean_interval([distances.kernel_distance(x, y, paired=paired) for x, y in pairs])
+        pairs = [(x[part], y[part] if paired else y) for part in parts]
+        return mean_interval([distances.kernel_distance(a, b, paired=paired) for a, b in pairs])

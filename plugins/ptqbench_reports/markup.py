@@ -8,7 +8,8 @@ from abc import abstractmethod
 from tabulate import tabulate
 
 from ptqbench.results.record import RunRecord
-from ptqbench.results.tables import Cell, Column, Table, comparison, published
+from ptqbench.results.report import tables_of
+from ptqbench.results.tables import Cell, Column, Table
 from ptqbench.roles.reporter import Reporter
 
 LATEX = {
@@ -21,6 +22,7 @@ LATEX = {
     "\N{DAGGER}": r"$\dagger$",
     "\N{DOWNWARDS ARROW}": r"$\downarrow$",
     "\N{UPWARDS ARROW}": r"$\uparrow$",
+    "\N{ALMOST EQUAL TO}": r"$\approx$",
     **{char: "\\" + char for char in "&%$#_{}"},
 }
 
@@ -31,8 +33,8 @@ class MarkupReporter(Reporter):
     layout = ""
 
     def render(self, run: RunRecord, *, width: int | None = None) -> str:
-        """The comparison, then the published figures; `width` does not matter."""
-        return "\n".join(map(self.table, [comparison(run), *published(run)]))
+        """The comparison, the differences to the baseline, the published figures; `width` does not matter."""
+        return "\n".join(map(self.table, tables_of(run)))
 
     @abstractmethod
     def table(self, table: Table) -> str:

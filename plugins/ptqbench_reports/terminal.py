@@ -6,14 +6,15 @@ import os
 import shutil
 import sys
 
-from ptqbench.results import console, tables
+from ptqbench.results import console
 from ptqbench.results.record import RunRecord
+from ptqbench.results.report import tables_of
 from ptqbench.roles.reporter import Reporter
 from ptqbench_reports import TerminalOptions
 
 
 class TerminalReporter(Reporter):
-    """The comparison, then the published figures, folded to the terminal's width."""
+    """The comparison, the differences to the baseline, the published figures, folded to the terminal's width."""
 
     suffix = ".txt"
     options: TerminalOptions
@@ -21,7 +22,7 @@ class TerminalReporter(Reporter):
     def render(self, run: RunRecord, *, width: int | None = None) -> str:
         """Text of at most `width` columns (the terminal's own when None), with colours where they are shown."""
         wide = width or shutil.get_terminal_size((100, 24)).columns
-        return console.render([tables.comparison(run), *tables.published(run)], wide, color=self._colored())
+        return console.render(tables_of(run), wide, color=self._colored())
 
     def _colored(self) -> bool:
         if self.options.color != "auto":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,10 +22,15 @@ from ptqbench.results.record import RunRecord
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ptqbench.engine.executor import Settings
+
 
 @click.command("run", short_help="Run a comparison.")
 @experiment_argument
 @override_option
+@click.option(
+    "--only", multiple=True, metavar="CELL", help='Only this cell, or "gacq/W4A8" for all its seeds; may be repeated.'
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Where results go.  [default: runs/<recipe>/<time>-<hash>]")
 @cache_option
 @click.option("--device", default="auto", show_default=True, help='"cpu", "cuda", "mps" ..., or "auto".')
@@ -33,6 +40,7 @@ if TYPE_CHECKING:
 def command(
     recipe: Path,
     overrides: tuple[str, ...],
+    only: tuple[str, ...],
     out: Path | None,
     cache: Path,
     device: str,
@@ -45,23 +53,44 @@ def command(
     Finished stages are kept in the cache: after an interruption the same command continues where it stopped.
     """
     manager = PluginManager()
-    experiment = load_experiment(recipe, overrides=overrides, manager=manager)
-    from ptqbench.commands.progress import Progress
-    from ptqbench.engine.context import pick_device
-    from ptqbench.engine.executor import Settings, default_threads, default_workers
-    from ptqbench.engine.run import previews, run_experiment
+    # As part of the recipe's data the choice reaches worker processes, the digest and the record.
+    selection = (f"sweep.only={json.dumps(only)}",) if only else ()
+    experiment = load_experiment(recipe, overrides=(*overrides, *selection), manager=manager)
+    from ptqbench.engine.run import previews
 
-    chosen = pick_device(device)
-    workers = workers or default_workers(chosen)
-    settings = Settings(cache, str(chosen), workers, threads or default_threads(chosen, workers))
-    with Progress() as progress:
-        record = run_experiment(experiment, settings, progress.report, progress.announce)
+    record, settings = execute(experiment, cache, device, workers, threads)
+    record.invocation = invocation(recipe, overrides, device, threads)
     folder = out or default_folder(experiment)
     write(folder, record, experiment, previews(experiment, settings))
     click.echo(f"written to {folder}: results.json, tables, samples.png", err=True)
     click.echo(record.to_json() if as_json else _terminal(manager, record), nl=False)
     if any(cell.status != "ok" for cell in record.cells):
         sys.exit(EXIT_CELL_FAILED)
+
+
+def execute(
+    experiment: Experiment, cache: Path, device: str, workers: int | None, threads: int | None
+) -> tuple[RunRecord, Settings]:
+    """Run with progress on stderr; what is not given is chosen to fit the device."""
+    from ptqbench.commands.progress import Progress
+    from ptqbench.engine.context import pick_device
+    from ptqbench.engine.executor import Settings, default_threads, default_workers
+    from ptqbench.engine.run import run_experiment
+
+    chosen = pick_device(device)
+    workers = workers or default_workers(chosen)
+    settings = Settings(cache, str(chosen), workers, threads or default_threads(chosen, workers))
+    with Progress() as progress:
+        return run_experiment(experiment, settings, progress.report, progress.announce), settings
+
+
+def invocation(recipe: Path, overrides: Sequence[str], device: str, threads: int | None) -> list[str]:
+    """The words that repeat a run; a recipe outside the working folder by its name, for records are published."""
+    here, there = Path.cwd(), recipe.resolve()
+    words = [there.relative_to(here).as_posix() if there.is_relative_to(here) else recipe.name]
+    words += [word for override in overrides for word in ("--set", override)]
+    words += ["--device", device] if device != "auto" else []
+    return words + (["--threads", str(threads)] if threads else [])
 
 
 def default_folder(experiment: Experiment) -> Path:

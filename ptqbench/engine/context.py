@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 import ptqbench
-from ptqbench.engine.cache import Cache
+from ptqbench.digest import fingerprint
+from ptqbench.engine.cache import Cache, content_key
 from ptqbench.engine.sample import Predictor
 from ptqbench.engine.schedule import Schedule
 from ptqbench.errors import UserError
+from ptqbench.evaluate.pictures import reference_files
 from ptqbench.quant.layer import StepContext
 from ptqbench.quant.plan import Probe
 from ptqbench.quant.probe import probe_denoiser
@@ -26,9 +28,12 @@ from ptqbench.roles.model import DiffusionModel, ModelSource
 CAPTURE_BUDGET = 256 * 2**20
 """Bytes of full-precision unit outputs that one process keeps at a time."""
 
+REFERENCE_SETTING = "evaluation.reference"
+
 _NUMERIC_FOLDERS = ("quant", "engine", "evaluate", "roles")
 
 
+@cache
 def core_fingerprint() -> str:
     """Hash of the core's own numerics, so that a changed engine never serves results of the old one."""
     root = Path(ptqbench.__file__).parent
@@ -55,12 +60,36 @@ class RunContext:
         return self.source.load(self.device)
 
     @cached_property
+    def source_fingerprint(self) -> str:
+        """Hash of the model's weights and configuration."""
+        return self.source.fingerprint()
+
+    @cached_property
+    def reference_digest(self) -> str | None:
+        """SHA-256 (hex) over the files of `evaluation.reference`, or None without it.
+
+        It is remembered in the cache while names, sizes and times of change stay the same. Raises `UserError` if files are
+        missing.
+        """
+        path = self.experiment.evaluation.reference
+        if path is None:
+            return None
+        files = reference_files(path, REFERENCE_SETTING)
+        states = [(name, file.stat()) for name, file in files.items()]
+        listing = [[name, state.st_size, state.st_mtime_ns] for name, state in states]
+        with self.cache.locked("reference", content_key(str(path.resolve()), listing)) as entry:
+            if not entry.has("content.json"):
+                entry.save_json("content.json", {"sha256": fingerprint(files)})
+            found: str = entry.load_json("content.json")["sha256"]
+            return found
+
+    @cached_property
     def base_key(self) -> list[Any]:
         """What every stage depends on: model, engine, torch, kind of device, sampling schedule."""
         sampling = self.experiment.sampling
         return [
             self.experiment.model.key,
-            self.source.fingerprint(),
+            self.source_fingerprint,
             core_fingerprint(),
             torch.__version__,
             # On a CPU the number of threads decides the order of sums, and so the last bits.
@@ -69,10 +98,20 @@ class RunContext:
         ]
 
     @cached_property
+    def extractor(self) -> FeatureExtractor:
+        """The feature extractor, without its weights."""
+        return self.experiment.evaluation.features.create()
+
+    @cached_property
+    def loaded_extractor(self) -> FeatureExtractor:
+        """The feature extractor with its weights on the device."""
+        self.extractor.prepare(self.device)
+        return self.extractor
+
+    @cached_property
     def features_fingerprint(self) -> str:
         """Hash of the feature extractor's weights."""
-        extractor: FeatureExtractor = self.experiment.evaluation.features.create()
-        return extractor.fingerprint()
+        return self.extractor.fingerprint()
 
     @cached_property
     def schedule(self) -> Schedule:

@@ -119,9 +119,13 @@ _worker: dict[str, Any] = {}
 
 
 def _portable(experiment: Experiment) -> dict[str, Any]:
-    """The recipe as plain data that means the same in another process: single-file plugins by absolute path."""
+    """The recipe as plain data that means the same in another process: files that it names by absolute path."""
     files = [str(path.resolve()) for path in experiment.plugin_files]
-    return {**experiment.raw, "recipe": {**experiment.raw["recipe"], "plugins": files}}
+    raw = {**experiment.raw, "recipe": {**experiment.raw["recipe"], "plugins": files}}
+    reference = experiment.evaluation.reference
+    if reference is not None:
+        raw["evaluation"] = {**experiment.raw["evaluation"], "reference": str(reference.resolve())}
+    return raw
 
 
 @contextlib.contextmanager

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ptqbench.engine.cell import image_shards
 from ptqbench.engine.context import CAPTURE_BUDGET, RunContext
+from ptqbench.engine.images import image_shards
 from ptqbench.engine.quantize import has_work, make_plan, make_units
 from ptqbench.recipe.experiment import Cell, Method
 from ptqbench.roles.reconstruction import Phase, Reconstruction

@@ -18,6 +18,7 @@ from ptqbench.engine.cache import Cache
 from ptqbench.engine.cell import CellRun, cell_key
 from ptqbench.engine.context import RunContext
 from ptqbench.engine.executor import Local, Report, Settings
+from ptqbench.engine.features import check_metrics
 from ptqbench.engine.tasks import Task, cell_tasks, pending, reference_tasks
 from ptqbench.recipe.experiment import Experiment, Method
 from ptqbench.results.record import CellRecord, RunRecord
@@ -33,6 +34,7 @@ def run_experiment(
     `announce` is told the tasks before they start, `report` how they go. A cell that fails becomes a failed record.
     """
     ctx = RunContext(experiment, Cache(settings.cache), torch.device(settings.device))
+    check_metrics(ctx)
     tasks = cell_tasks(ctx)
     if not pending(ctx):
         # Nothing to compute: reading the records needs neither workers nor the model.
@@ -90,6 +92,8 @@ def protocol(ctx: RunContext) -> dict[str, Any]:
         "model": e.model.name,
         "weights": ctx.source.fingerprint(),
         "features": e.evaluation.features.name,
+        "features sha256": ctx.features_fingerprint,
+        "real images sha256": ctx.reference_digest or "",
         "grid": e.sampling.grid,
         "steps": e.sampling.steps,
         "eta": e.sampling.eta,

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ptqbench.engine.cache import Costs
-from ptqbench.engine.cell import FULL, CellRun, cell_key, generate, image_shards
+from ptqbench.engine.cell import CellRun, cell_key
 from ptqbench.engine.context import RunContext
+from ptqbench.engine.features import REFERENCE_TASKS, image_features, reference_features, wanted_outputs
+from ptqbench.engine.images import FULL, generate, image_shards
 from ptqbench.engine.quantize import Tell
 from ptqbench.engine.reference import probe_states, trajectory_shard, trajectory_shards
 from ptqbench.results.record import CellRecord
@@ -18,7 +20,7 @@ from ptqbench.results.record import CellRecord
 class Task:
     """Something a worker can do with nothing but the experiment: `index` and `seed` say which shard or cell."""
 
-    kind: Literal["trajectories", "images", "probe", "cell"]
+    kind: Literal["trajectories", "images", "features", "probe", "cell"]
     index: int = 0
     seed: int = 0
     label: str = ""
@@ -33,7 +35,13 @@ def reference_tasks(ctx: RunContext) -> list[Task]:
         for i in range(len(trajectory_shards(ctx)))
     ]
     tasks += [Task("images", i, label="full-precision images") for i in range(len(image_shards(ctx)))]
+    if wanted_outputs(ctx):
+        tasks += [Task("features", i, label="features of real images") for i in range(_reference_tasks(ctx))]
     return [*tasks, Task("probe", label="held-out trajectories")]
+
+
+def _reference_tasks(ctx: RunContext) -> int:
+    return 1 if ctx.experiment.evaluation.reference is None else REFERENCE_TASKS
 
 
 def cell_tasks(ctx: RunContext) -> list[Task]:
@@ -52,7 +60,12 @@ def perform(ctx: RunContext, task: Task, tell: Tell) -> dict[str, Any] | None:
     if task.kind == "trajectories":
         trajectory_shard(ctx, costs, task.seed, trajectory_shards(ctx)[task.index])
     elif task.kind == "images":
-        generate(ctx, costs, FULL, ctx.predictor, image_shards(ctx)[task.index])
+        ids = image_shards(ctx)[task.index]
+        generate(ctx, costs, FULL, ctx.predictor, ids)
+        if wanted_outputs(ctx):
+            image_features(ctx, costs, FULL, ctx.predictor, ids)
+    elif task.kind == "features":
+        reference_features(ctx, task.index, _reference_tasks(ctx))
     elif task.kind == "probe":
         probe_states(ctx, costs)
     else:

@@ -9,6 +9,7 @@ are then what was drawn at random, so a left-out block leaves both sets, and the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,50 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ptqbench.errors import CellFailedError
+from ptqbench.evaluate.features import FeatureSet, same_width
+from ptqbench.evaluate.moments import Gaussian, Moments, checked, require_rows
 
 CHUNK = 1024
 """Rows of a kernel matrix that exist at one time."""
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Count, mean (D,) and scatter (D, D) of a set: scatter is the sum over rows of (x - mean)(x - mean)^T, float64.
-
-    Sets are joined and taken apart exactly, so large sets can be read in pieces.
-    """
-
-    count: int
-    mean: Tensor
-    scatter: Tensor
-
-    @classmethod
-    def of(cls, features: Tensor) -> Moments:
-        """Moments of features (N, D). Raises `CellFailedError` for an empty set or a value that is not finite."""
-        x = _checked(features, least=1)
-        mean = x.mean(dim=0)
-        return cls(len(x), mean, (x - mean).T @ (x - mean))
-
-    def plus(self, other: Moments) -> Moments:
-        """The moments of both sets together."""
-        count = self.count + other.count
-        shift = other.mean - self.mean
-        scatter = self.scatter + other.scatter + torch.outer(shift, shift) * (self.count * other.count / count)
-        return Moments(count, self.mean + shift * (other.count / count), scatter)
-
-    def minus(self, part: Moments) -> Moments:
-        """The moments of what remains when `part`, a proper subset, is taken away."""
-        count = self.count - part.count
-        if count < 1:
-            raise ValueError(f"nothing remains of {self.count} rows without {part.count}")
-        mean = self.mean + (self.mean - part.mean) * (part.count / count)
-        shift = part.mean - mean
-        scatter = self.scatter - part.scatter - torch.outer(shift, shift) * (count * part.count / self.count)
-        return Moments(count, mean, scatter)
-
-    def covariance(self) -> Tensor:
-        """Unbiased covariance (D, D)."""
-        return self.scatter / (self.count - 1)
 
 
 def required_images(dimensions: int) -> int:
@@ -74,38 +36,51 @@ def frechet_from_moments(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tenso
     cov1^(1/2) cov2 cov1^(1/2), which is symmetric: no complex arithmetic and no matrix root that may fail to converge.
     Eigenvalues below 0 are rounding errors and count as 0, and so does a distance below 0.
     """
-    root = _square_root(cov1)
-    middle = root @ cov2 @ root
-    cross = torch.linalg.eigvalsh((middle + middle.T) / 2).clamp_min(0.0).sqrt().sum()
-    shift = (mean1 - mean2).square().sum()
-    return max(0.0, float(shift + cov1.trace() + cov2.trace() - 2.0 * cross))
+    return _frechet(Gaussian(mean1, cov1), _square_root(cov1), Gaussian(mean2, cov2))
 
 
-def frechet_distance(features: Tensor, reference: Tensor) -> float:
+def frechet_distance(features: Tensor | FeatureSet, reference: Tensor | FeatureSet) -> float:
     """Frechet distance between Gaussians fitted to features (N, D) and (M, D).
 
     Raises `CellFailedError` when either set has fewer than D + 1 rows, or values that are not finite.
     """
-    a, b = (Moments.of(_checked(x, least=required_images(x.shape[1]))) for x in _same_width(features, reference))
-    return frechet_from_moments(a.mean, a.covariance(), b.mean, b.covariance())
+    ours, theirs = same_width(features, reference)
+    a, b = (x.gaussian(required_images(x.width)) for x in (ours, theirs))
+    # The reference goes first, as it does with blocks left out: equal sets give equal numbers.
+    return _frechet(b, _square_root(b.covariance), a)
 
 
 def frechet_without_blocks(
-    features: Tensor, reference: Tensor, blocks: NDArray[np.int64], *, paired: bool = False
+    features: Tensor | FeatureSet, reference: Tensor | FeatureSet, blocks: NDArray[np.int64], *, paired: bool = False
 ) -> list[float]:
     """The Frechet distance with each block of images left out; `blocks` (N,) labels rows of `features` from 0."""
-    ours, theirs = (Moments.of(_checked(x, least=3)) for x in _same_width(features, reference))
-    distances = []
-    for block in range(int(blocks.max()) + 1):
-        chosen = torch.from_numpy(blocks == block)
-        a = ours.minus(Moments.of(features[chosen]))
-        b = theirs.minus(Moments.of(reference[chosen])) if paired else theirs
-        # The reference goes first: its root is the one that does not depend on the cell.
-        distances.append(frechet_from_moments(b.mean, b.covariance(), a.mean, a.covariance()))
-    return distances
+    ours, theirs = same_width(features, reference)
+    require_rows(len(ours), ours.width, least=3)
+    if paired:
+        return [
+            _frechet(b, _square_root(b.covariance), a)
+            for a, b in zip(_without_each(ours, blocks), _without_each(theirs, blocks), strict=True)
+        ]
+    fixed = theirs.gaussian(least=3)
+    root = _square_root(fixed.covariance)
+    return [_frechet(fixed, root, a) for a in _without_each(ours, blocks)]
 
 
-def kernel_distance(features: Tensor, reference: Tensor, *, paired: bool = False) -> float:
+def _without_each(features: FeatureSet, blocks: NDArray[np.int64]) -> Iterator[Gaussian]:
+    """The set's Gaussian without block 0, without block 1, ..."""
+    for rows in features.blocks(blocks):
+        yield features.moments.minus(Moments.of(rows)).gaussian()
+
+
+def _frechet(a: Gaussian, root: Tensor, b: Gaussian) -> float:
+    """The distance of two Gaussians; `root` is the square root of the first one's covariance."""
+    middle = root @ b.covariance @ root
+    cross = torch.linalg.eigvalsh((middle + middle.T) / 2).clamp_min(0.0).sqrt().sum()
+    shift = (a.mean - b.mean).square().sum()
+    return max(0.0, float(shift + a.covariance.trace() + b.covariance.trace() - 2.0 * cross))
+
+
+def kernel_distance(features: Tensor | FeatureSet, reference: Tensor | FeatureSet, *, paired: bool = False) -> float:
     """Unbiased squared maximum mean discrepancy of features (N, D) and (M, D) under the kernel (x.y / D + 1)^3.
 
     Unbiased means that it may come out below 0. Raises `CellFailedError` for fewer than 2 rows.
@@ -115,16 +90,16 @@ def kernel_distance(features: Tensor, reference: Tensor, *, paired: bool = False
 
 
 def kernel_distance_blocks(
-    features: Tensor, reference: Tensor, blocks: NDArray[np.int64], *, paired: bool = False
+    features: Tensor | FeatureSet, reference: Tensor | FeatureSet, blocks: NDArray[np.int64], *, paired: bool = False
 ) -> tuple[float, list[float]]:
     """The kernel distance, and the distance with each block of images left out (empty when there is one block).
 
     `blocks` (N,) labels rows of `features` from 0. The kernel is summed once, block by block; what is left out is then
-    only subtracted. Memory grows with N + M, not with their product.
+    only subtracted. Memory grows with N + M, not with their product: all feature vectors are there, no image is.
     """
     count = int(blocks.max()) + 1
     # Two rows make the one pair that a mean needs; with a block left out, three.
-    x, y = (_checked(z, least=2 if count == 1 else 3) for z in _same_width(features, reference))
+    x, y = (checked(z.rows(), least=2 if count == 1 else 3) for z in same_width(features, reference))
     if paired and len(x) != len(y):
         raise ValueError(f"{len(x)} images cannot be paired with {len(y)}")
     mine = _one_hot(blocks, count)
@@ -184,20 +159,3 @@ def _square_root(matrix: Tensor) -> Tensor:
     """The square root of a symmetric positive semidefinite matrix."""
     values, vectors = torch.linalg.eigh(matrix)
     return torch.mm(vectors * values.clamp_min(0.0).sqrt(), vectors.T)
-
-
-def _same_width(features: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-    if features.ndim != 2 or reference.ndim != 2 or features.shape[1] != reference.shape[1]:
-        raise ValueError(f"features {tuple(features.shape)} and reference {tuple(reference.shape)} are not comparable")
-    return features, reference
-
-
-def _checked(features: Tensor, least: int) -> Tensor:
-    if len(features) < least:
-        raise CellFailedError(
-            f"{len(features)} images are too few: this distance on {features.shape[1]} features needs at least {least}",
-            f"generate more images (sampling.images = {least} or more), or give a larger reference set",
-        )
-    if not bool(torch.isfinite(features).all()):
-        raise CellFailedError("features are not finite", "look at this cell's images and at the extractor")
-    return features.to(device="cpu", dtype=torch.float64)

@@ -117,11 +117,15 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is measured: features, metrics, and on how many held-out trajectories noise predictions are compared."""
+    """What is measured: features, metrics, and on how many held-out trajectories noise predictions are compared.
+
+    `reference` is the folder or file of real images that takes the place of those that the model brings.
+    """
 
     features: Bound
     metrics: tuple[Bound, ...]
     probes: int
+    reference: Path | None = None
 
 
 @dataclass(frozen=True)

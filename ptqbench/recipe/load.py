@@ -38,6 +38,7 @@ from ptqbench.recipe.schema import (
     Section,
     SweepSection,
 )
+from ptqbench.recipe.select import select
 
 DEFAULT_PROBES = 64
 
@@ -80,7 +81,12 @@ def plugin_files(raw: Mapping[str, Any], path: Path | None) -> Iterator[Path]:
     files = recipe.get("plugins") if isinstance(recipe, dict) else None
     for file in files if isinstance(files, list) else ():
         if isinstance(file, str):
-            yield (path.parent if path is not None else Path.cwd()) / Path(file).expanduser()
+            yield beside(path, file)
+
+
+def beside(recipe: Path | None, name: str) -> Path:
+    """A path that a recipe names; relative ones start at the recipe's folder."""
+    return (recipe.parent if recipe is not None else Path.cwd()) / Path(name).expanduser()
 
 
 class _Loader:
@@ -169,7 +175,9 @@ class _Loader:
         metrics = self.binder.bind_all("metric", table.get("metrics"), ("evaluation", "metrics"))
         if section is None or sampling is None or features is None:
             return None
-        return Evaluation(features, metrics, section.probes or min(DEFAULT_PROBES, sampling.images))
+        probes = section.probes or min(DEFAULT_PROBES, sampling.images)
+        reference = None if section.reference is None else beside(self.path, section.reference)
+        return Evaluation(features, metrics, probes, reference)
 
     def _reporters(self) -> tuple[Bound, ...]:
         section = self._section("report", ReportSection, needed=False)
@@ -184,7 +192,8 @@ class _Loader:
         sweep = sweep or SweepSection()
         checks.check_repeats(sweep.bits, ("sweep", "bits"), "label", self.problems)
         checks.check_repeats(sweep.seeds, ("sweep", "seeds"), "seed", self.problems)
-        return expand(methods, sweep.bits, sweep.seeds, sampling.steps if sampling else None, self.problems)
+        cells = expand(methods, sweep.bits, sweep.seeds, sampling.steps if sampling else None, self.problems)
+        return select(cells, sweep.only, self.problems) if cells else cells
 
     def _published(self) -> tuple[PublishedTable, ...]:
         tables = self.raw.get("published", [])

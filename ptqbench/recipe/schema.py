@@ -105,6 +105,11 @@ class EvaluationSection(Section):
     features: Reference = Field(description="the feature extractor")
     metrics: Annotated[tuple[Reference, ...], Field(min_length=1)] = Field(description="the metrics, at least one")
     probes: Count | None = Field(None, description="held-out trajectories for noise predictions; 64 if left out")
+    reference: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="real images for numbers @data, instead of those that the model brings: a folder of png and jpg files, "
+        "or an .npz file with arr_0 or with mu and sigma; relative to the recipe",
+    )
 
 
 class Site(Section):
@@ -148,6 +153,7 @@ class SweepSection(Section):
 
     bits: Annotated[tuple[BitsLabel, ...], Field(min_length=1)] | None = Field(None, description='such as ["W4A8"]')
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = Field((0,), description="calibration seeds")
+    only: tuple[str, ...] = Field((), description="ids of cells, or how they begin; all cells if left out")
 
 
 class ReportSection(Section):

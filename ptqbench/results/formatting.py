@@ -29,6 +29,15 @@ def measured(value: float, low: float, high: float, spread: float | None = None)
     return text.replace("-", MINUS)
 
 
+def difference(value: float, low: float, high: float) -> str:
+    """A difference and its interval, which lies symmetric about it, with its sign: "+0.31 ± 0.08"."""
+    places = decimals((high - low) / 2)
+    if high <= low:
+        return "0" if value == 0 else f"{'+' if value > 0 else MINUS}{significant(abs(value))}"
+    sign = "+" if value >= 0 else MINUS
+    return f"{sign}{abs(value):.{places}f} {PLUS_MINUS} {(high - low) / 2:.{places}f}"
+
+
 def decimals(half: float) -> int:
     """Decimal places that show a half-width with two significant digits."""
     if not math.isfinite(half) or half <= 0:

@@ -84,9 +84,43 @@ class CellRecord:
 
 
 @dataclass
+class Comparison:
+    """A method beside the baseline in one metric, at equal bits and variant: `difference` is method minus baseline.
+
+    `verdict` is "better", "worse", "no difference seen" or "not comparable"; the last has a `reason` and no figures.
+    `low` and `high` bound the 95 % interval, `p_adjusted` is corrected for the other comparisons in this metric, and
+    `detectable` is the difference that would have been seen with a chance of 80 %. `seeds` counts the calibration seeds
+    of both; with `this_calibration_only` nothing is said about other calibrations. `inside_floor`: no larger than the
+    difference of the full-precision model between two blocks of noise.
+    """
+
+    method: str
+    bits: str
+    variant: str
+    metric: str
+    baseline: str
+    verdict: str
+    reason: str = ""
+    better: str = "lower"
+    value: float | None = None
+    baseline_value: float | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    p_adjusted: float | None = None
+    detectable: float | None = None
+    seeds: int = 0
+    this_calibration_only: bool = False
+    inside_floor: bool = False
+
+
+@dataclass
 class RunRecord:
     """A whole comparison. `methods` describes each method's choice of components; `protocol` what was held equal;
-    `noise_floor` is the full-precision model on another block of noise, measured like a cell."""
+    `noise_floor` is the full-precision model on another block of noise, measured like a cell; `comparisons` are the
+    differences to the baseline (`ptqbench.results.compare`), `invocation` the words after `ptqbench run` that decide what
+    was computed."""
 
     name: str
     title: str
@@ -98,9 +132,11 @@ class RunRecord:
     protocol: dict[str, Any]
     cells: list[CellRecord]
     noise_floor: dict[str, Number] = field(default_factory=dict)
+    comparisons: list[Comparison] = field(default_factory=list)
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
     published: list[dict[str, Any]] = field(default_factory=list)
     recipe: dict[str, Any] = field(default_factory=dict)
+    invocation: list[str] = field(default_factory=list)
     schema: int = SCHEMA
 
     def to_json(self) -> str:
@@ -117,7 +153,8 @@ class RunRecord:
                 )
             cells = [CellRecord.from_dict(c) for c in data.pop("cells")]
             floor = {name: Number(**value) for name, value in data.pop("noise_floor", {}).items()}
-            return cls(cells=cells, noise_floor=floor, **data)
+            comparisons = [Comparison(**c) for c in data.pop("comparisons", [])]
+            return cls(cells=cells, noise_floor=floor, comparisons=comparisons, **data)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{where} is not a ptqbench result: {error}", "give a folder that `ptqbench run` wrote"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ptqbench.recipe.experiment import FULL_PRECISION
+from ptqbench.results import protocols
 from ptqbench.results.record import CellRecord, Number, RunRecord
 
 EVALUATION_STAGES = frozenset({"images", "noise-error", "probe", "features", "metrics"})
@@ -35,7 +36,10 @@ class Summary:
 
 @dataclass(frozen=True)
 class Row:
-    """Method x bits x variant. `cells` succeeded, `failed` did not; `best` names the metrics that this row leads."""
+    """Method x bits x variant. `cells` succeeded, `failed` did not; `best` names the metrics that this row leads.
+
+    `refused` has the metrics whose number must not stand beside the others', with the reason; `metrics` lacks them.
+    """
 
     method: str
     bits: str
@@ -44,6 +48,12 @@ class Row:
     failed: tuple[CellRecord, ...]
     metrics: dict[str, Summary]
     best: set[str] = field(default_factory=set)
+    refused: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What names the row."""
+        return self.method, self.bits, self.variant
 
     @property
     def full_precision(self) -> bool:
@@ -67,6 +77,7 @@ def rows_of(run: RunRecord) -> list[Row]:
     bits = list(dict.fromkeys(cell.bits for cell in run.cells if cell.method != FULL_PRECISION))
     rows = [_row(cells) for cells in grouped.values()]
     rows.sort(key=lambda row: -1 if row.full_precision else bits.index(row.bits))
+    _refuse(rows, run.baseline)
     for setting in bits:
         _mark_best([row for row in rows if row.bits == setting and not row.full_precision])
     return rows
@@ -74,9 +85,9 @@ def rows_of(run: RunRecord) -> list[Row]:
 
 def metric_names(rows: Sequence[Row]) -> list[str]:
     """All metrics of a table in column order: the order of the row that has most of them, then what others add."""
-    longest = max(rows, key=lambda row: len(row.metrics), default=None)
-    names = dict.fromkeys(longest.metrics if longest else ())
-    return list(names | dict.fromkeys(name for row in rows for name in row.metrics))
+    longest = max(rows, key=lambda row: (len(row.metrics) + len(row.refused), len(row.metrics)), default=None)
+    first = [longest] if longest else []
+    return list(dict.fromkeys(name for row in (*first, *rows) for name in (*row.metrics, *row.refused)))
 
 
 def calibration_seconds(cell: CellRecord) -> float:
@@ -101,6 +112,16 @@ def _summary(numbers: list[Number]) -> Summary:
         better=numbers[0].better,
         seeds=tuple(x.value for x in numbers),
     )
+
+
+def _refuse(rows: Sequence[Row], baseline: str) -> None:
+    """Take out of each column what was measured under another protocol than the baseline's."""
+    first = next((index for index, row in enumerate(rows) if row.method == baseline and row.cells), None)
+    cells = {index: row.cells for index, row in enumerate(rows)}
+    for name in metric_names(rows):
+        for index, reason in protocols.refused(name, cells, first).items():
+            rows[index].refused[name] = reason
+            del rows[index].metrics[name]
 
 
 def _mark_best(rows: list[Row]) -> None:

@@ -85,9 +85,9 @@ def comparison(run: RunRecord) -> Table:
     """The measured comparison of a run."""
     rows = rows_of(run)
     names = metric_names(rows)
-    metrics = [_metric_column(name, rows) for name in names]
+    metrics = [metric_column(name, rows) for name in names]
     columns = [Column("method", "method", text=True), Column("bits", "bits", text=True), *metrics, *_COST]
-    body = [[*_keys(row, run.baseline), *(_metric_cell(row, c) for c in metrics), *_cost_cells(row)] for row in rows]
+    body = [[*key_cells(row, run.baseline), *(_metric_cell(row, c) for c in metrics), *_cost_cells(row)] for row in rows]
     return Table(run.title or run.name, columns, body, comparison_notes(run, rows))
 
 
@@ -105,24 +105,27 @@ _COST = [
 ]
 
 
-def _keys(row: Row, baseline: str) -> list[Cell]:
+def key_cells(row: Row, baseline: str) -> list[Cell]:
+    """The cells that name a row; a star marks the baseline."""
     name = " ".join(part for part in (row.method, row.variant) if part)
     return [Cell(name + (f" {BASELINE}" if row.method == baseline else ""), plain=name), Cell(row.bits)]
 
 
-def _metric_column(name: str, rows: Sequence[Row]) -> Column:
+def metric_column(name: str, rows: Sequence[Row]) -> Column:
+    """A metric's column; its unit suits the values of these rows."""
     found = [row.metrics[name] for row in rows if name in row.metrics]
     counts = {x.n for x in found}
     exponent = formatting.power_of_thousand([x.value for x in found])
     unit = f"in 1e{exponent}" if exponent else ""
     count = f"n={counts.pop()}" if len(counts) == 1 else ""
-    return Column(name, name, found[0].better, ", ".join(filter(None, (unit, count))), exponent)
+    better = found[0].better if found else ""
+    return Column(name, name, better, ", ".join(filter(None, (unit, count))), exponent)
 
 
 def _metric_cell(row: Row, column: Column) -> Cell:
     summary = row.metrics.get(column.key)
     if summary is None:
-        return Cell("failed") if not row.cells else Cell()
+        return Cell("failed") if not row.cells else Cell(note=row.refused.get(column.key, ""))
     unit = 10.0**-column.exponent
     spread = None if summary.spread is None else summary.spread * unit
     text = formatting.measured(summary.value * unit, summary.low * unit, summary.high * unit, spread)

@@ -3,27 +3,65 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ptqbench.component import Options
 
+POOL = "pool"
+"""The standard output, which every extractor has."""
+SPATIAL = "spatial"
+"""Features that keep positions; Inception's are those of sFID."""
+PROBABILITIES = "probabilities"
+"""Class probabilities, rows that sum to 1."""
+
+
+@dataclass(frozen=True)
+class FeatureInfo:
+    """What is known about an extractor before it computes: its name, and the width of each output by name.
+
+    `inception` says that these are the published Inception features, so that numbers on them may carry the names FID,
+    sFID, KID and IS alone; all others carry the extractor's name.
+    """
+
+    name: str
+    outputs: Mapping[str, int]
+    inception: bool = False
+
 
 class FeatureExtractor(ABC):
-    """Maps 8-bit images to feature vectors. Built as `Class(options)`."""
+    """Maps 8-bit images to named features. Built as `Class(options)`.
+
+    Range, and resizing where the network needs it, are the extractor's business and nobody else's: images arrive as they
+    were generated or read.
+    """
 
     def __init__(self, options: Options) -> None:
         self.options = options
+
+    @property
+    def inception(self) -> bool:
+        """True for the 2015 Inception network under the weights that published FIDs rest on, and for nothing else."""
+        return False
 
     @abstractmethod
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the extractor's weights and configuration."""
 
     @abstractmethod
+    def outputs(self) -> Mapping[str, int]:
+        """Width of each output by name, known without weights; "pool" is always among them."""
+
+    @abstractmethod
     def prepare(self, device: torch.device) -> None:
         """Load weights onto `device`; called once before `extract`."""
 
     @abstractmethod
-    def extract(self, images: Tensor) -> Tensor:
-        """Features (N, D) float32 of images (N, C, H, W) uint8. Must not depend on how images are batched."""
+    def extract(self, images: Tensor) -> Mapping[str, Tensor]:
+        """The features of images (N, C, H, W) uint8, each (N, width) float32, under the names of `outputs()`.
+
+        Must not depend on how images are batched. Raises `UserError` for images of a size that does not fit.
+        """

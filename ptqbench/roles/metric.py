@@ -11,6 +11,7 @@ from ptqbench.component import Options
 
 if TYPE_CHECKING:
     from ptqbench.evaluate.evidence import Evidence
+    from ptqbench.roles.features import FeatureInfo
 
 
 @dataclass(frozen=True)
@@ -33,20 +34,23 @@ class Metric(ABC):
     """Built as `Class(options)`.
 
     `better` says which direction is good. `relative` is true for a metric against the full-precision model, which the
-    full-precision row therefore does not have.
+    full-precision row therefore does not have. `reads` names the extractor's outputs that `compute` asks for, for example
+    ("pool",); an extractor without them is refused before anything is computed.
     """
 
     better: Literal["lower", "higher"] = "lower"
     relative = False
+    reads: tuple[str, ...] = ()
 
     def __init__(self, options: Options) -> None:
         self.options = options
 
     @abstractmethod
-    def names(self, feature_name: str) -> list[str]:
+    def names(self, extractor: FeatureInfo) -> list[str]:
         """Names of the numbers that `compute` may return, in column order.
 
-        Each says its reference, and one on features the extractor `feature_name`: "psnr@fp", "fd-digits@data".
+        Each says its reference, and one on features the extractor: "psnr@fp", "fd-digits@data". Only with the published
+        Inception features (`FeatureInfo.inception`) may a name such as "fid@data" stand without it.
         """
 
     @abstractmethod

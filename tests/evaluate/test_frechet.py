@@ -12,13 +12,13 @@ from scipy import linalg
 
 from ptqbench.errors import CellFailedError
 from ptqbench.evaluate.distances import (
-    Moments,
     frechet_distance,
     frechet_from_moments,
     frechet_without_blocks,
     required_images,
 )
 from ptqbench.evaluate.intervals import partition
+from ptqbench.evaluate.moments import Moments
 
 
 def draw(n: int, d: int, seed: int, scale: float = 1.0, shift: float = 0.0) -> torch.Tensor:

@@ -15,8 +15,9 @@ from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
+from ptqbench import digest
 from ptqbench.errors import UserError
-from ptqbench_diffusers import DiffusersOptions, digest, hub
+from ptqbench_diffusers import DiffusersOptions, hub
 
 CPU = torch.device("cpu")
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"

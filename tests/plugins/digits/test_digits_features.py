@@ -18,26 +18,35 @@ CPU = torch.device("cpu")
 
 def test_features_are_deterministic(digits_features: DigitsFeatures) -> None:
     images = digit_images()[: CHUNK + 40]
-    first = digits_features.extract(images)
+    first = digits_features.extract(images)["pool"]
     assert first.shape == (CHUNK + 40, 64)
     assert first.dtype == torch.float32
-    assert torch.equal(first, digits_features.extract(images))
+    assert torch.equal(first, digits_features.extract(images)["pool"])
 
 
 def test_features_do_not_depend_on_batches(digits_features: DigitsFeatures) -> None:
     images = digit_images()[: CHUNK + 40]
-    together = digits_features.extract(images)
-    apart = torch.cat([digits_features.extract(part) for part in images.split(33)])
-    assert torch.allclose(together, apart, rtol=1e-4, atol=1e-4)
-    assert torch.allclose(together.flip(0), digits_features.extract(images.flip(0)), rtol=1e-4, atol=1e-4)
+    together, flipped = digits_features.extract(images), digits_features.extract(images.flip(0))
+    parts = [digits_features.extract(part) for part in images.split(33)]
+    for name in digits_features.outputs():
+        apart = torch.cat([part[name] for part in parts])
+        assert torch.allclose(together[name], apart, rtol=1e-4, atol=1e-4)
+        assert torch.allclose(together[name].flip(0), flipped[name], rtol=1e-4, atol=1e-4)
 
 
 def test_no_images_give_no_features(digits_features: DigitsFeatures) -> None:
-    assert digits_features.extract(digit_images()[:0]).shape == (0, 64)
+    found = digits_features.extract(digit_images()[:0])
+    assert {name: tuple(x.shape) for name, x in found.items()} == {"pool": (0, 64), "probabilities": (0, 10)}
+
+
+def test_outputs_are_known_without_weights(digits_features: DigitsFeatures) -> None:
+    assert DigitsFeatures(DigitsOptions()).outputs() == {"pool": 64, "probabilities": 10}
+    assert {name: x.shape[1] for name, x in digits_features.extract(digit_images()[:3]).items()} == digits_features.outputs()
+    assert not digits_features.inception
 
 
 def test_probabilities_name_the_digit(digits_features: DigitsFeatures) -> None:
-    probabilities = digits_features.probabilities(digit_images()[:300])
+    probabilities = digits_features.extract(digit_images()[:300])["probabilities"]
     assert probabilities.shape == (300, 10)
     assert torch.allclose(probabilities.sum(dim=1), torch.ones(300), atol=1e-5)
     assert (probabilities.argmax(dim=1) == digit_labels()[:300]).double().mean() > 0.97

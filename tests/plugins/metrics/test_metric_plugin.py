@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,16 +15,24 @@ from torch import Tensor
 from ptqbench import Options
 from ptqbench.component import Component
 from ptqbench.errors import CellFailedError
+from ptqbench.evaluate.chunks import Chunks
 from ptqbench.evaluate.distances import frechet_distance, kernel_distance
 from ptqbench.evaluate.evidence import Evidence
+from ptqbench.evaluate.features import FeatureSet
+from ptqbench.roles.features import FeatureInfo
 from ptqbench.roles.metric import Metric, MetricValue
 from ptqbench_metrics import ptqbench_metrics
 
+DIGITS = FeatureInfo("digits", {"pool": 6, "spatial": 6, "probabilities": 6})
+INCEPTION = FeatureInfo("inception", {"pool": 2048, "spatial": 2023, "probabilities": 1008}, inception=True)
+
 COMPONENTS: dict[str, Component] = {component.name: component for component in ptqbench_metrics()}
+HIGHER = ("psnr", "ssim", "precision-recall", "inception-score")
+PAIRED = ("image-error", "psnr", "ssim", "eps-error")
 
 
 def images(n: int, seed: int) -> Tensor:
-    return torch.randint(0, 256, (n, 1, 4, 4), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    return torch.randint(0, 256, (n, 1, 12, 12), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
 
 
 def features_of(x: Tensor) -> Tensor:
@@ -34,12 +43,19 @@ def evidence(n: int = 60, *, real: bool = True, is_fp: bool = False, **changes: 
     fp = images(n, 0)
     ours = fp if is_fp else images(n, 1)
     sets = {"cell": features_of(ours), "fp": features_of(fp), "data": features_of(images(80, 2)) if real else None}
+
+    def feature_sets(which: str, output: str) -> FeatureSet | None:
+        rows = sets[which]
+        if rows is None:
+            return None
+        return FeatureSet(Chunks.of(rows.softmax(dim=1) if output == "probabilities" else rows, 7), rows.shape[1])
+
     error = torch.rand(8, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     facts: dict[str, Any] = {
-        "images": ours,
-        "full_precision": fp,
-        "features": sets.__getitem__,
-        "feature_name": "digits",
+        "images": Chunks.of(ours, 9),
+        "full_precision": Chunks.of(fp, 9),
+        "feature_sets": feature_sets,
+        "extractor": DIGITS,
         "noise_error": torch.zeros_like(error) if is_fp else error,
         "timesteps": torch.tensor([950, 500, 0]),
         "is_full_precision": is_fp,
@@ -57,8 +73,10 @@ def compute(name: str, given: Evidence, **options: Any) -> dict[str, MetricValue
     """The numbers, after the checks that hold for every metric."""
     metric = build(name, **options)
     found = dict(metric.compute(given))
-    assert set(found) <= set(metric.names(given.feature_name))
+    assert set(found) <= set(metric.names(given.extractor))
     assert all(x.low <= x.value <= x.high and x.n > 1 for x in found.values())
+    # Leaving out a block of twenty moves no number far.
+    assert all(min(x.replicates) <= x.value <= max(x.replicates) for x in found.values() if name in PAIRED)
     return found
 
 
@@ -67,8 +85,9 @@ def test_every_component_can_be_built_and_says_what_it_is() -> None:
         assert issubclass(component.options, Options)
         metric = component.create()
         assert isinstance(metric, Metric)
-        assert metric.names("digits")
-        assert metric.better == ("higher" if component.name == "psnr" else "lower")
+        assert metric.names(DIGITS)
+        assert metric.better == ("higher" if component.name in HIGHER else "lower")
+        assert all(len(set(metric.names(info))) == len(metric.names(info)) for info in (DIGITS, INCEPTION))
 
 
 def test_noise_error_averages_trajectories_and_keeps_timesteps() -> None:
@@ -92,7 +111,7 @@ def test_noise_error_that_is_not_finite_names_the_timestep() -> None:
 def pair(*differences: int) -> Evidence:
     """Black full-precision images, and images that are this much brighter in every pixel."""
     ours = torch.stack([torch.full((3, 2, 2), d, dtype=torch.uint8) for d in differences])
-    return evidence(images=ours, full_precision=torch.zeros_like(ours))
+    return evidence(images=Chunks.of(ours), full_precision=Chunks.of(torch.zeros_like(ours)))
 
 
 def test_image_error_by_hand() -> None:
@@ -112,7 +131,9 @@ def test_psnr_by_hand() -> None:
 
 def test_images_that_do_not_pair_are_refused() -> None:
     with pytest.raises(CellFailedError, match="do not pair"):
-        compute("psnr", evidence(full_precision=images(59, 0)))
+        compute("psnr", evidence(full_precision=Chunks.of(images(59, 0), 9)))
+    with pytest.raises(CellFailedError, match="do not pair"):
+        compute("psnr", evidence(full_precision=Chunks.of(images(60, 0)[:, :, :2], 9)))
 
 
 @pytest.mark.parametrize(("name", "value"), [("fd", frechet_distance), ("kid", kernel_distance)])
@@ -120,7 +141,7 @@ def test_set_distances_name_features_and_reference(name: str, value: Any) -> Non
     given = evidence()
     found = compute(name, given, reference="both")
     assert list(found) == [f"{name}-digits@data", f"{name}-digits@fp"]
-    ours, data, fp = (given.features(which) for which in ("cell", "data", "fp"))
+    ours, data, fp = (given.features(which).rows() for which in ("cell", "data", "fp"))
     assert found[f"{name}-digits@data"].value == pytest.approx(value(ours, data))
     expected = value(ours, fp, paired=True) if name == "kid" else value(ours, fp)
     assert found[f"{name}-digits@fp"].value == pytest.approx(expected)
@@ -128,15 +149,38 @@ def test_set_distances_name_features_and_reference(name: str, value: Any) -> Non
     assert not any("fid" in key.lower() for key in found)
 
 
-def test_defaults_give_three_set_columns() -> None:
-    assert build("fd").names("inception") == ["fd-inception@data", "fd-inception@fp"]
-    assert build("kid").names("inception") == ["kid-inception@data"]
+NAMES = {
+    "fd": (["fd-digits@data", "fd-digits@fp"], ["fd-inception@data", "fd-inception@fp"]),
+    "fid": (["fd-digits@data", "fd-digits@fp"], ["fid@data", "fid@fp"]),
+    "sfid": (["sfd-digits@data", "sfd-digits@fp"], ["sfid@data", "sfid@fp"]),
+    "kid": (["kid-digits@data"], ["kid@data"]),
+    "precision-recall": (["precision-digits@data", "recall-digits@data"], ["precision@data", "recall@data"]),
+    "inception-score": (["is-digits"], ["is"]),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_the_published_inception_features_give_the_published_names(name: str) -> None:
+    assert (build(name).names(DIGITS), build(name).names(INCEPTION)) == NAMES[name]
+    other = replace(INCEPTION, inception=False)
+    assert all("-inception" in column for column in build(name).names(other))
+    assert set(compute(name, evidence(300, extractor=other))) <= set(build(name).names(other))
+
+
+def test_fid_is_the_frechet_distance_and_sfid_that_of_spatial_features() -> None:
+    given = evidence(extractor=INCEPTION)
+    assert compute("fid", given)["fid@data"] == compute("fd", given)["fd-inception@data"]
+    asked = []
+    watched = evidence(feature_sets=lambda which, output: asked.append(output) or given.feature_sets(which, output))
+    compute("sfid", watched)
+    assert set(asked) == {"spatial"}
 
 
 def test_the_full_precision_row_is_measured_against_data_only() -> None:
     given = evidence(is_fp=True)
     found = {key for name in COMPONENTS for key in compute(name, given)}
-    assert found == {"fd-digits@data", "kid-digits@data"}
+    against_data = {f"{name}-digits@data" for name in ("fd", "sfd", "kid", "precision", "recall")}
+    assert found == {*against_data, "is-digits"}
 
 
 @pytest.mark.parametrize("name", ["fd", "kid"])
@@ -146,12 +190,13 @@ def test_missing_real_images(name: str) -> None:
     with pytest.raises(CellFailedError, match=f"{name}-digits@data needs real images") as caught:
         compute(name, given, reference="data")
     assert 'reference = "fp"' in caught.value.hint
+    assert "evaluation.reference" in caught.value.hint
 
 
 def test_equal_images_are_at_no_distance_from_full_precision() -> None:
     fp = images(60, 0)
-    given = evidence(images=fp, features=lambda which: features_of(fp))
-    for name in ("fd", "kid"):
+    given = evidence(images=Chunks.of(fp), feature_sets=lambda which, output: FeatureSet.of(features_of(fp)))
+    for name in ("fd", "kid", "sfid"):
         (number,) = compute(name, given, reference="fp").values()
         assert number.value == pytest.approx(0.0, abs=1e-9)
         assert number.high == pytest.approx(0.0, abs=1e-8)

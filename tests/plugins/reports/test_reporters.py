@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from comparison_samples import one_seed, two_seeds
+from paired_samples import compared
 from rich.cells import cell_len
 
 from ptqbench.results.record import RunRecord
@@ -23,7 +24,7 @@ from ptqbench_reports import ptqbench_reporters
 
 GOLDEN = Path(__file__).parent / "golden"
 COMPONENTS = {component.name: component for component in ptqbench_reporters()}
-RUNS = {"one_seed": one_seed, "two_seeds": two_seeds}
+RUNS = {"one_seed": one_seed, "two_seeds": two_seeds, "compared": compared}
 
 
 def reporter(name: str, **options: str) -> Reporter:
@@ -49,7 +50,7 @@ def test_golden(name: str, form: str, width: int | None) -> None:
     assert text == path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("record", [one_seed, two_seeds])
+@pytest.mark.parametrize("record", [one_seed, two_seeds, compared])
 @pytest.mark.parametrize("width", range(60, 201, 7))
 def test_no_width_is_exceeded_and_no_number_is_cut(record: Callable[[], RunRecord], width: int) -> None:
     text = reporter("terminal", color="never").render(record(), width=width)
@@ -88,6 +89,20 @@ def test_csv_is_read_back_unrounded() -> None:
     assert rows[-1]["status"] == "failed"
     assert rows[-1]["eps-error"] == ""
     assert "not finite" in rows[-1]["reason"]
+
+
+def test_csv_has_the_differences_in_its_last_columns() -> None:
+    record = compared()
+    rows = list(csv.DictReader(io.StringIO(reporter("csv").render(record))))
+    gacq = next(row for row in rows if (row["method"], row["bits"]) == ("gacq", "W4A8"))
+    entry = next(c for c in record.comparisons if (c.method, c.bits, c.metric) == ("gacq", "W4A8", "fd-digits@data"))
+    name = "fd-digits@data"
+    figures = [float(gacq[f"{name} {part}"]) for part in ("difference", "difference low", "difference high", "p adjusted")]
+    assert figures == [entry.difference, entry.low, entry.high, entry.p_adjusted]
+    assert gacq[f"{name} verdict"] == entry.verdict == "better"
+    assert [row[f"{name} verdict"] for row in rows if row["method"] == "qdiffusion"] == ["", ""]
+    refused = next(row for row in rows if (row["method"], row["bits"]) == ("minmax", "W4A8"))
+    assert (refused["psnr@fp verdict"], refused["psnr@fp difference"]) == ("not comparable", "")
 
 
 @pytest.mark.parametrize("form", ["markdown", "latex"])

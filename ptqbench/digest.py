@@ -12,20 +12,27 @@ from ptqbench.errors import UserError
 CHUNK = 1 << 22
 
 
+def file_sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file, read again only when its size or time of change differs.
+
+    Raises `UserError` if it cannot be read.
+    """
+    try:
+        resolved = path.resolve()
+        status = resolved.stat()
+        return _sha256(resolved, status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}", "check the file and its permissions") from error
+
+
 def fingerprint(files: Mapping[str, Path]) -> str:
     """SHA-256 (hex) over the contents of files and the names that they are given here, not over where they lie.
 
-    A file is read again only when its size or time of change differs. Raises `UserError` if one cannot be read.
+    Raises `UserError` if one cannot be read.
     """
     digest = hashlib.sha256()
     for name in sorted(files):
-        path = files[name].resolve()
-        try:
-            status = path.stat()
-            content = _sha256(path, status.st_size, status.st_mtime_ns)
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror}", "check the file and its permissions") from error
-        digest.update(f"{name}\0{content}\n".encode())
+        digest.update(f"{name}\0{file_sha256(files[name])}\n".encode())
     return digest.hexdigest()
 
 

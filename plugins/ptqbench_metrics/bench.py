@@ -1,0 +1,89 @@
+"""Streaming random images through an extractor: how long it takes and how much memory it needs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ptqbench.component import NoOptions
+from ptqbench.engine.cache import peak_memory_mib, reset_peak_memory
+from ptqbench.engine.rng import stream
+from ptqbench.evaluate.chunks import Chunks
+from ptqbench.evaluate.moments import Moments
+from ptqbench.roles.features import POOL, FeatureExtractor
+
+SHAPE = (3, 32, 32)
+PART = 256
+QUARTERS = 4
+
+
+class RandomProjection(FeatureExtractor):
+    """A fixed random projection of the pixels to `width` numbers, and a nonlinearity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(NoOptions())
+        self.width, self._matrix = width, torch.empty(0)
+
+    def fingerprint(self) -> str:
+        """The width says everything."""
+        return f"random projection to {self.width}"
+
+    def outputs(self) -> Mapping[str, int]:
+        """ "pool" alone."""
+        return {POOL: self.width}
+
+    def prepare(self, device: torch.device) -> None:
+        """Draw the projection."""
+        pixels = SHAPE[0] * SHAPE[1] * SHAPE[2]
+        self._matrix = torch.randn(pixels, self.width, generator=stream(0, "bench/projection")) / pixels**0.5
+
+    def extract(self, images: Tensor) -> Mapping[str, Tensor]:
+        """Features (N, width) float32 of images (N, 3, 32, 32) uint8."""
+        return {POOL: (images.flatten(1).float() / 127.5 - 1.0).mm(self._matrix).relu()}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Images read so far, seconds since the first, and the highest resident memory in MiB."""
+
+    images: int
+    seconds: float
+    peak_mib: float
+
+
+def random_images(count: int) -> Chunks:
+    """Images (count, 3, 32, 32) uint8, each part drawn when its turn comes."""
+    counts = [min(PART, count - start) for start in range(0, count, PART)]
+
+    def draw(part: int) -> Tensor:
+        return torch.randint(0, 256, (counts[part], *SHAPE), generator=stream(0, "bench/images", part), dtype=torch.uint8)
+
+    return Chunks(counts, draw)
+
+
+def moments(extractor: FeatureExtractor, images: Chunks) -> Moments:
+    """Count, mean and scatter of the features of all images, read one part at a time."""
+    return Moments.over(extractor.extract(part)[POOL].double() for part in images)
+
+
+def progress(count: int, width: int) -> Iterator[Progress]:
+    """Stream `count` images through a projection to `width` features; where one stands after each quarter of them."""
+    extractor = RandomProjection(width)
+    extractor.prepare(torch.device("cpu"))
+    images = random_images(count)
+    reset_peak_memory()
+    start, found, first = time.perf_counter(), None, 0
+    for quarter in range(1, QUARTERS + 1):
+        last = len(images.counts) * quarter // QUARTERS
+        if last == first:
+            continue
+        offset = first
+        part = Chunks(images.counts[first:last], lambda i, offset=offset: images.part(offset + i))  # type: ignore[misc]
+        more = moments(extractor, part)
+        found = more if found is None else found.plus(more)
+        first = last
+        yield Progress(found.count, time.perf_counter() - start, peak_memory_mib())

@@ -1,0 +1,66 @@
+"""Precision and recall of a cell's images, through features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from scipy.stats import binomtest
+from torch import Tensor
+
+from ptqbench.evaluate.evidence import Evidence
+from ptqbench.evaluate.intervals import LEVEL, Interval, partition
+from ptqbench.evaluate.manifolds import ball_radii, inside
+from ptqbench.roles.features import POOL, FeatureInfo
+from ptqbench.roles.metric import Metric, MetricValue
+from ptqbench_metrics.naming import applicable, column, features_of, references, value_of
+from ptqbench_metrics.options import ManifoldOptions
+
+USE = "precision-recall"
+
+
+class PrecisionRecall(Metric):
+    """Precision: the share of generated images inside the reference's manifold. Recall: the other way round.
+
+    Each number's n is the count of images that could be inside, and its interval is Wilson's for that many independent
+    images before a fixed manifold.
+    """
+
+    better = "higher"
+    reads = (POOL,)
+    options: ManifoldOptions
+
+    def names(self, extractor: FeatureInfo) -> list[str]:
+        """Precision and recall for each reference that the options ask for."""
+        return [name for which in references(self.options.reference) for name in _names(extractor, which)]
+
+    def compute(self, evidence: Evidence) -> Mapping[str, MetricValue]:
+        """Raises `CellFailedError` for sets without k nearest neighbours, or a reference without images."""
+        found = {}
+        for which in applicable(evidence, self.options.reference, POOL):
+            precision, recall = _names(evidence.extractor, which)
+            ours, theirs = (features_of(evidence, x, POOL, precision, USE).rows() for x in ("cell", which))
+            k = self.options.neighbours
+            hits = inside(ours, theirs, ball_radii(theirs, k))
+            # Full precision's manifold would lose the block as well, real images' does not.
+            found[precision] = _share(hits, _without_each(hits) if which == "data" else [])
+            found[recall] = _share(inside(theirs, ours, ball_radii(ours, k)), [])
+        return found
+
+
+def _names(extractor: FeatureInfo, which: str) -> tuple[str, str]:
+    return column("precision", "precision", extractor, which), column("recall", "recall", extractor, which)
+
+
+def _without_each(hits: Tensor) -> list[float]:
+    labels = torch.from_numpy(partition(len(hits)))
+    return [float(hits[labels != block].double().mean()) for block in range(int(labels.max()) + 1)]
+
+
+def _share(hits: Tensor, replicates: list[float]) -> MetricValue:
+    test = binomtest(int(hits.sum()), len(hits))
+    ends = test.proportion_ci(LEVEL, method="wilson")
+    # At 0 and at 1 the ends may miss the value by a rounding error.
+    value = float(test.statistic)
+    interval = Interval(value, min(value, float(ends.low)), max(value, float(ends.high)))
+    return value_of(interval, len(hits), replicates=replicates)

@@ -1,0 +1,42 @@
+"""Options of the metrics."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ptqbench import Options
+
+_WHICH = (
+    "compare with real images, with the full-precision images on the same noise, or with both "
+    '("both" is "fp" alone where there are no real images)'
+)
+
+
+class FrechetOptions(Options):
+    """Options of Frechet distances."""
+
+    reference: Literal["data", "fp", "both"] = Field("both", description=_WHICH)
+
+
+class KernelOptions(Options):
+    """Options of the kernel distance."""
+
+    reference: Literal["data", "fp", "both"] = Field("data", description=_WHICH)
+    subset: int = Field(
+        0, ge=0, description="images per subset, averaged over disjoint subsets; 0 compares the whole set at once"
+    )
+
+
+class ManifoldOptions(Options):
+    """Options of precision and recall."""
+
+    reference: Literal["data", "fp", "both"] = Field("data", description=_WHICH)
+    neighbours: int = Field(3, ge=1, description="a ball reaches to this nearest neighbour")
+
+
+class ScoreOptions(Options):
+    """Options of the Inception score."""
+
+    splits: int = Field(10, ge=2, description="parts that the shuffled images are dealt into; the score is their mean")

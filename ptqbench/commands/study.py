@@ -1,0 +1,97 @@
+"""`ptqbench study aa|ab`: what the statistics can and cannot see, on simulated comparisons whose truth is known."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ptqbench.commands.output import json_option, print_json
+from ptqbench.results import console
+
+if TYPE_CHECKING:
+    from ptqbench.results.tables import Table
+    from ptqbench.studies.setting import Setting
+
+seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the simulation.")
+seeds_option = click.option(
+    "--seeds", type=click.IntRange(1), default=2, show_default=True, help="Calibration seeds of each method."
+)
+
+
+@click.group("study")
+def command() -> None:
+    """Show what the statistics can and cannot see, on simulated comparisons whose truth is known."""
+
+
+@command.command("aa")
+@click.option("--trials", type=click.IntRange(1), default=400, show_default=True, help="Comparisons to simulate.")
+@click.option("--methods", type=click.IntRange(1), default=3, show_default=True, help="Copies beside the baseline.")
+@click.option("--images", type=click.IntRange(20), default=256, show_default=True, help="Images of each cell.")
+@seeds_option
+@seed_option
+@json_option
+def aa(trials: int, methods: int, images: int, seeds: int, seed: int, as_json: bool) -> None:
+    """How often are identical methods, under other noise and calibration seeds, declared different?"""
+    from ptqbench.studies.aa import study
+    from ptqbench.studies.setting import Setting
+    from ptqbench.studies.tables import MOST, false_alarm_table
+
+    setting = Setting(images=images, seeds=seeds)
+    with _ready(trials) as tick:
+        found = study(setting, methods, trials, seed, tick)
+    held = all(x.declared <= MOST for x in found)
+    _print(found, setting, false_alarm_table(found, setting), as_json, {"methods": methods, "seed": seed, "held": held})
+
+
+@command.command("ab")
+@click.option("--trials", type=click.IntRange(1), default=100, show_default=True, help="Comparisons for each size.")
+@click.option(
+    "--images",
+    type=click.IntRange(20),
+    multiple=True,
+    default=(128, 512, 2048),
+    show_default=True,
+    help="Images of each cell; may be repeated.",
+)
+@seeds_option
+@seed_option
+@json_option
+def ab(trials: int, images: tuple[int, ...], seeds: int, seed: int, as_json: bool) -> None:
+    """How small an injected loss of quality is seen, by the paired and by an unpaired test?"""
+    from ptqbench.studies.ab import study
+    from ptqbench.studies.setting import Setting
+    from ptqbench.studies.tables import sensitivity_table
+
+    setting = Setting(seeds=seeds)
+    with _ready(trials * len(images)) as tick:
+        found = study(setting, images, trials, seed, tick)
+    _print(found, setting, sensitivity_table(found, setting), as_json, {"trials": trials, "seed": seed})
+
+
+@contextmanager
+def _ready(steps: int) -> Iterator[Callable[[], None]]:
+    """One thread, so that results do not depend on the machine's cores; a progress bar where someone watches."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with click.progressbar(length=steps, label="simulating", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+            yield lambda: bar.update(1)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _print(found: Sequence[Any], setting: Setting, table: Table, as_json: bool, extra: dict[str, Any]) -> None:
+    if as_json:
+        sizes = {k: v for k, v in dataclasses.asdict(setting).items() if k != "images" or "methods" in extra}
+        print_json({**extra, "setting": sizes, "results": [dataclasses.asdict(x) for x in found]})
+    else:
+        width = shutil.get_terminal_size((100, 24)).columns
+        click.echo(console.render([table], width, color=sys.stdout.isatty()), nl=False)

@@ -1,0 +1,69 @@
+"""Findings as columns of text, which all reports for readers share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from ptqbench.gate.verdicts import Finding, Report, Tier, Verdict
+from ptqbench.results import formatting
+
+NOTHING = "\N{EN DASH}"
+HEADINGS = ("verdict", "cell", "what", "baseline", "now", "difference", "band", "remark")
+ARROWS = {"lower": " \N{DOWNWARDS ARROW}", "higher": " \N{UPWARDS ARROW}"}
+
+
+def figure(value: float | None) -> str:
+    """A figure for a column."""
+    return NOTHING if value is None else formatting.significant(value).replace("-", formatting.MINUS)
+
+
+def change(finding: Finding) -> str:
+    """The difference with its interval: "+0.31 ± 0.08"."""
+    d = finding.difference
+    return NOTHING if d is None else formatting.difference(d.value, d.low, d.high)
+
+
+def subject(finding: Finding) -> str:
+    """What was compared, with an arrow towards the better side."""
+    return finding.subject + ARROWS.get(finding.better, "")
+
+
+def columns(finding: Finding) -> tuple[str, ...]:
+    """Entries under `HEADINGS`."""
+    band = NOTHING if finding.band is None else f"{formatting.PLUS_MINUS}{figure(finding.band)}"
+    word = f"({finding.verdict})" if finding.informational else str(finding.verdict)
+    remark = " ".join(finding.text.split())
+    return word, finding.cell, subject(finding), figure(finding.then), figure(finding.now), change(finding), band, remark
+
+
+def sentence(finding: Finding) -> str:
+    """Everything about a finding in one line, for reports without columns."""
+    parts = [f"{finding.verdict}: {finding.cell} {subject(finding)}"]
+    if finding.then is not None:
+        parts.append(f"baseline {figure(finding.then)}, now {figure(finding.now)}")
+    if finding.difference is not None:
+        parts.append(f"difference {change(finding)} ({finding.difference.how}, band {figure(finding.band)})")
+    return "; ".join([*parts, *filter(None, [" ".join(finding.text.split())])])
+
+
+def unchanged(report: Report) -> str:
+    """All that is the same, in one line: "same: 3 exact, 8 measured (6 equal to the last stored digit)"."""
+    same = [f for f in report.findings if f.verdict is Verdict.SAME]
+    if not same:
+        return ""
+    words = {Tier.EXACT: "exact", Tier.STAT: "measured", Tier.COST: "cost"}
+    parts = []
+    for tier, group in groupby(sorted(same, key=lambda f: list(Tier).index(f.tier)), key=lambda f: f.tier):
+        found = list(group)
+        equal = sum(f.text == "equal" for f in found)
+        parts.append(f"{len(found)} {words[tier]}" + (f" ({equal} equal to the last stored digit)" if equal else ""))
+    return f"same: {', '.join(parts)}"
+
+
+def remarks(report: Report) -> Iterator[str]:
+    """Lines below the table: what is the same, what was not confirmed, and the report's notes."""
+    if line := unchanged(report):
+        yield line
+    yield from (sentence(f) for f in report.findings if f.text.startswith("not confirmed"))
+    yield from report.notes

@@ -1,0 +1,161 @@
+"""From the cells of a run to differences with verdicts: every method beside the baseline, metric by metric."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ptqbench.evaluate.paired import Arm, Difference, Pool, holm, paired_difference, pool_arms
+from ptqbench.recipe.experiment import FULL_PRECISION
+from ptqbench.results.protocols import identity, mismatch
+from ptqbench.results.record import CellRecord, Comparison, Number, RunRecord
+from ptqbench.results.rows import Row, rows_of
+
+BETTER, WORSE, UNSEEN, REFUSED = "better", "worse", "no difference seen", "not comparable"
+"""The verdicts."""
+
+SIGNIFICANT = 0.05
+
+BITS_TOLERANCE = 0.01
+"""Average bits that differ by more than this share are another bit setting, whatever its name."""
+
+
+def attach_comparisons(record: RunRecord) -> RunRecord:
+    """The record with its `comparisons` computed from its cells."""
+    return replace(record, comparisons=comparisons(record))
+
+
+def comparisons(record: RunRecord) -> list[Comparison]:
+    """Every method beside the baseline at the same bits and variant, in reading order; never full precision.
+
+    Empty for a record whose numbers have no replicates at all: it was written before there were any.
+    """
+    if not any(number.replicates for cell in record.cells for number in cell.metrics.values()):
+        return []
+    rows = [row for row in rows_of(record) if not row.full_precision]
+    found: list[Comparison] = []
+    for base in (row for row in rows if row.method == record.baseline and row.cells):
+        others = [row for row in rows if (row.bits, row.variant) == (base.bits, base.variant) and row is not base]
+        for name in _names(base.cells):
+            found += _against(base, others, name)
+    order = {row.key: index for index, row in enumerate(rows)}
+    found.sort(key=lambda c: order[c.method, c.bits, c.variant])
+    return [_inside_floor(c, record) for c in with_verdicts(found)]
+
+
+def arm_of(cells: Sequence[CellRecord], metric: str) -> Arm:
+    """The values and replicates of a metric by calibration seed."""
+    numbers = {cell.seed: cell.metrics[metric] for cell in cells if metric in cell.metrics}
+    return Arm(
+        {seed: number.value for seed, number in numbers.items()},
+        {seed: np.asarray(number.replicates, dtype=np.float64) for seed, number in numbers.items()},
+    )
+
+
+def refusal(ours: Sequence[CellRecord], theirs: Sequence[CellRecord], metric: str) -> str:
+    """Why two methods' numbers must not be subtracted; empty when they may."""
+    mine, other = (_numbers(cells, metric) for cells in (ours, theirs))
+    if reason := mismatch(identity(list(mine.values())), identity(list(other.values()))):
+        return reason
+    if not mine.keys() & other.keys():
+        return "no calibration seed in common: run both with the same sweep.seeds"
+    counts = {len(number.replicates) for number in (*mine.values(), *other.values())}
+    if min(counts) < 2:
+        return "the metric gives no values with blocks of images left out, so the difference has no interval"
+    if len(counts) > 1:
+        return "measured on unequal numbers of image blocks: use one sampling.images for both"
+    return _unequal_bits(ours, theirs)
+
+
+def judged(comparison: Comparison, difference: Difference) -> Comparison:
+    """The comparison with its figures; the verdict comes later, when all p values are known."""
+    return replace(
+        comparison,
+        difference=difference.value,
+        low=difference.low,
+        high=difference.high,
+        p=difference.p,
+        detectable=difference.detectable,
+        seeds=difference.seeds,
+        this_calibration_only=difference.this_calibration_only,
+    )
+
+
+def with_verdicts(found: Sequence[Comparison]) -> list[Comparison]:
+    """The comparisons with adjusted p values and verdicts. Holm's family is one metric: all methods, bits and variants."""
+    adjusted: dict[int, float] = {}
+    for metric in dict.fromkeys(c.metric for c in found):
+        family = [(i, c.p) for i, c in enumerate(found) if c.metric == metric and c.p is not None]
+        adjusted |= zip((i for i, _ in family), holm([p for _, p in family]), strict=True)
+    return [
+        replace(c, p_adjusted=adjusted[i], verdict=_verdict(c, adjusted[i])) if i in adjusted else c
+        for i, c in enumerate(found)
+    ]
+
+
+def _against(base: Row, others: Sequence[Row], metric: str) -> list[Comparison]:
+    """The other rows beside the baseline's in one metric; the rows that may be compared share one pool."""
+    others = [row for row in others if any(metric in cell.metrics for cell in row.cells)]
+    reasons = {row.key: refusal(row.cells, base.cells, metric) for row in others}
+    arms = {row.key: arm_of(row.cells, metric) for row in others if not reasons[row.key]}
+    against = arm_of(base.cells, metric)
+    pool = pool_arms([against, *arms.values()])
+    return [
+        _judged_row(row, base, metric, arms[row.key], against, pool)
+        if row.key in arms
+        else _blank(row, base, metric, REFUSED, reasons[row.key])
+        for row in others
+    ]
+
+
+def _judged_row(row: Row, base: Row, metric: str, ours: Arm, theirs: Arm, pool: Pool | None) -> Comparison:
+    seeds = ours.values.keys() & theirs.values.keys()
+    value, against = (float(np.mean([arm.values[s] for s in sorted(seeds)])) for arm in (ours, theirs))
+    blank = replace(_blank(row, base, metric, UNSEEN, ""), value=value, baseline_value=against)
+    return judged(blank, paired_difference(ours, theirs, pool))
+
+
+def _blank(row: Row, base: Row, metric: str, verdict: str, reason: str) -> Comparison:
+    better = next(iter(_numbers(base.cells, metric).values())).better
+    return Comparison(row.method, row.bits, row.variant, metric, base.method, verdict, reason, better)
+
+
+def _verdict(comparison: Comparison, p: float) -> str:
+    if comparison.difference is None or p > SIGNIFICANT:
+        return UNSEEN
+    return BETTER if (comparison.difference < 0) == (comparison.better == "lower") else WORSE
+
+
+def _unequal_bits(ours: Sequence[CellRecord], theirs: Sequence[CellRecord]) -> str:
+    for what in ("average weight bits", "average activation bits"):
+        a, b = ([cell.bits_summary[what] for cell in cells if what in cell.bits_summary] for cells in (ours, theirs))
+        if a and b and not all(math.isclose(x, y, rel_tol=BITS_TOLERANCE) for x in a for y in b):
+            return f"unequal bits: {what} {a[0]:.3g} against {b[0]:.3g}; give both the same plan passes"
+    return ""
+
+
+def _inside_floor(comparison: Comparison, record: RunRecord) -> Comparison:
+    """Mark a difference that the full-precision model shows between two blocks of noise.
+
+    For a distance to full precision itself, the first block's value is 0 by definition.
+    """
+    floor = record.noise_floor.get(comparison.metric)
+    if floor is None or comparison.difference is None:
+        return comparison
+    full_precision = [cell.metrics for cell in record.cells if cell.method == FULL_PRECISION]
+    first = [metrics[comparison.metric].value for metrics in full_precision if comparison.metric in metrics]
+    if not first and floor.better != "lower":
+        return comparison
+    height = abs(floor.value - (first[0] if first else 0.0))
+    return replace(comparison, inside_floor=abs(comparison.difference) <= height)
+
+
+def _names(cells: Sequence[CellRecord]) -> list[str]:
+    return list(dict.fromkeys(name for cell in cells for name in cell.metrics))
+
+
+def _numbers(cells: Sequence[CellRecord], metric: str) -> dict[int, Number]:
+    return {cell.seed: cell.metrics[metric] for cell in cells if metric in cell.metrics}

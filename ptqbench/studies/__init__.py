@@ -1,0 +1,1 @@
+"""Studies of the statistics themselves, on a simulated comparison whose truth is known."""

@@ -1,0 +1,59 @@
+"""The Inception score against its definition, and why images are shuffled."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from metrickit import evidence_of, number
+
+from ptqbench.errors import CellFailedError
+from ptqbench_metrics.score import score, shuffled
+
+
+def probabilities(n: int, k: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(n, k, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).mul(2).softmax(dim=1)
+
+
+def direct(rows: list[list[float]]) -> float:
+    """exp(mean_i sum_k p_ik (log p_ik - log mean_j p_jk)), term by term."""
+    marginal = [sum(row[k] for row in rows) / len(rows) for k in range(len(rows[0]))]
+    terms = [sum(p * (math.log(p) - math.log(q)) for p, q in zip(row, marginal, strict=True)) for row in rows]
+    return math.exp(sum(terms) / len(rows))
+
+
+def test_equals_the_definition_split_by_split() -> None:
+    rows = probabilities(47, 5)
+    found = number("inception-score", evidence_of(probabilities=rows), splits=4)
+    splits = [direct(rows[part].tolist()) for part in shuffled(47, 4)]
+    assert found.value == pytest.approx(sum(splits) / 4, rel=1e-12)
+    assert found.n == 47
+    assert found.low < found.value < found.high
+
+
+def test_splits_are_a_fixed_shuffle_of_all_images() -> None:
+    parts = shuffled(23, 4)
+    assert sorted(torch.cat(list(parts)).tolist()) == list(range(23))
+    assert {len(part) for part in parts} == {5, 6}
+    assert all(torch.equal(a, b) for a, b in zip(parts, shuffled(23, 4), strict=True))
+
+
+def test_class_ordered_images_do_not_lower_the_score() -> None:
+    """Unshuffled, each split would hold one class only and score 1."""
+    rows = torch.eye(10, dtype=torch.float64).repeat_interleave(40, dim=0)
+    assert score(rows) == pytest.approx(10.0)
+    assert score(rows[:40]) == pytest.approx(1.0)
+    assert number("inception-score", evidence_of(probabilities=rows), splits=10).value > 8.0
+
+
+def test_probabilities_that_underflowed_add_nothing() -> None:
+    assert score(torch.tensor([[1.0, 0.0], [0.5, 0.5]]).double()) == pytest.approx(
+        math.exp((math.log(1 / 0.75) + 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)) / 2)
+    )
+
+
+def test_fewer_images_per_split_than_classes_are_refused() -> None:
+    with pytest.raises(CellFailedError, match="49 images in 10 splits are fewer per split than the 5 classes") as caught:
+        number("inception-score", evidence_of(probabilities=probabilities(49, 5)))
+    assert "at least 50 images" in caught.value.hint

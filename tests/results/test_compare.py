@@ -1,0 +1,135 @@
+"""From cells to verdicts, and everything that must be refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from comparison_samples import one_seed
+from paired_samples import sampled_run
+
+from ptqbench.results.compare import BETTER, REFUSED, UNSEEN, WORSE, attach_comparisons, comparisons
+from ptqbench.results.record import CellRecord, Comparison, Number, RunRecord
+
+METHODS = {"qdiffusion": 5.0, "gacq": 4.5, "ptq4dm": 5.01, "minmax": 8.0}
+
+
+def by_method(record: RunRecord, metric: str = "fd-digits@data") -> dict[str, Comparison]:
+    return {c.method: c for c in comparisons(record) if c.metric == metric}
+
+
+def test_verdicts_follow_the_better_side() -> None:
+    record = sampled_run(METHODS)
+    for metric in ("fd-digits@data", "psnr@fp"):
+        found = by_method(record, metric)
+        assert {m: c.verdict for m, c in found.items()} == {"gacq": BETTER, "ptq4dm": UNSEEN, "minmax": WORSE}
+        assert all(c.detectable and c.detectable > 0 and c.seeds == 2 for c in found.values())
+        assert not any(c.this_calibration_only for c in found.values())
+    gacq = by_method(record)["gacq"]
+    assert gacq.value is not None and gacq.baseline_value is not None
+    assert gacq.difference == pytest.approx(gacq.value - gacq.baseline_value)
+
+
+def test_never_a_verdict_for_full_precision_or_the_baseline() -> None:
+    assert {c.method for c in comparisons(sampled_run(METHODS))} == {"gacq", "ptq4dm", "minmax"}
+
+
+def test_correction_runs_over_methods_and_bits_of_one_metric() -> None:
+    found = comparisons(sampled_run(METHODS, bits=("W4A32", "W4A8")))
+    assert len(found) == 12
+    for metric in ("fd-digits@data", "psnr@fp"):
+        family = [c for c in found if c.metric == metric and c.p is not None and c.p_adjusted is not None]
+        smallest = min(family, key=lambda c: c.p or 0.0)
+        assert smallest.p_adjusted == pytest.approx(6 * (smallest.p or 0.0))
+        assert all((c.p_adjusted or 0) >= (c.p or 0) for c in family)
+
+
+def test_one_seed_says_so() -> None:
+    found = comparisons(sampled_run(METHODS, seeds=1))
+    assert found and all(c.this_calibration_only and c.seeds == 1 for c in found)
+
+
+def other_protocol(cell: CellRecord) -> None:
+    cell.metrics["fd-digits@data"].protocol = "ffff"
+
+
+def no_protocol(cell: CellRecord) -> None:
+    cell.metrics["fd-digits@data"].protocol = ""
+
+
+def no_replicates(cell: CellRecord) -> None:
+    cell.metrics["fd-digits@data"].replicates = []
+
+
+def fewer_blocks(cell: CellRecord) -> None:
+    cell.metrics["fd-digits@data"].replicates = [1.0, 2.0, 3.0]
+
+
+def more_bits(cell: CellRecord) -> None:
+    cell.bits_summary["average weight bits"] = 4.4
+
+
+def other_seed(cell: CellRecord) -> None:
+    cell.seed += 10
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (other_protocol, "another protocol (ffff against aaaa1111)"),
+        (no_protocol, "no protocol id on one side"),
+        (no_replicates, "no values with blocks of images left out"),
+        (fewer_blocks, "unequal numbers of image blocks"),
+        (more_bits, "unequal bits: average weight bits 4.4 against 4.1"),
+        (other_seed, "no calibration seed in common"),
+    ],
+)
+def test_refusals(change: Callable[[CellRecord], None], words: str) -> None:
+    record = sampled_run(METHODS)
+    for cell in record.cells:
+        if cell.method == "gacq":
+            change(cell)
+    found = by_method(record)
+    assert found["gacq"].verdict == REFUSED
+    assert words in found["gacq"].reason
+    assert (found["gacq"].difference, found["gacq"].p_adjusted) == (None, None)
+    assert ":" in found["gacq"].reason or ";" in found["gacq"].reason or "no interval" in found["gacq"].reason
+    assert {found[m].verdict for m in ("ptq4dm", "minmax")} == {UNSEEN, WORSE}
+
+
+def test_seeds_under_two_protocols_are_refused() -> None:
+    record = sampled_run(METHODS)
+    next(c for c in record.cells if c.method == "gacq").metrics["fd-digits@data"].protocol = "ffff"
+    assert "several protocols" in by_method(record)["gacq"].reason
+
+
+def test_a_failed_seed_leaves_the_common_ones() -> None:
+    record = sampled_run(METHODS, seeds=3)
+    next(c for c in record.cells if c.method == "gacq").status = "failed"
+    found = by_method(record)
+    assert (found["gacq"].seeds, found["minmax"].seeds) == (2, 3)
+
+
+def test_the_noise_floor_is_full_precision_against_itself() -> None:
+    record = sampled_run(METHODS)
+    record.noise_floor = {"fd-digits@data": Number(3.61, 3.2, 4.0, 512)}  # the first block has 3.21
+    assert {m: c.inside_floor for m, c in by_method(record).items()} == {"gacq": False, "ptq4dm": True, "minmax": False}
+    assert not any(c.inside_floor for c in by_method(record, "psnr@fp").values())
+    record.noise_floor = {"psnr@fp": Number(8.0, 7.0, 9.0, 512, "higher")}
+    assert not any(c.inside_floor for c in comparisons(record))
+
+
+def test_without_a_baseline_or_replicates_there_is_nothing_to_compare() -> None:
+    assert comparisons(one_seed()) == []
+    assert comparisons(replace(sampled_run(METHODS), baseline="nobody")) == []
+
+
+def test_round_trip_through_json() -> None:
+    record = attach_comparisons(sampled_run(METHODS))
+    assert len(record.comparisons) == 6
+    assert RunRecord.from_json(record.to_json()) == record
+    older = json.loads(record.to_json())
+    del older["comparisons"]
+    assert RunRecord.from_json(json.dumps(older)).comparisons == []

@@ -1,0 +1,101 @@
+"""The table of differences, and numbers that the main table refuses."""
+
+from __future__ import annotations
+
+import pytest
+from comparison_samples import two_seeds
+from paired_samples import sampled_run
+
+from ptqbench.results import console, formatting
+from ptqbench.results.compare import attach_comparisons
+from ptqbench.results.difference_table import differences
+from ptqbench.results.record import Number
+from ptqbench.results.tables import NOTHING, comparison
+
+METHODS = {"qdiffusion": 5.0, "gacq": 4.5, "ptq4dm": 5.01, "minmax": 8.0}
+
+
+def test_entries_and_notes() -> None:
+    record = sampled_run(METHODS)
+    record.noise_floor = {"fd-digits@data": Number(3.61, 3.2, 4.0, 512)}
+    (table,) = differences(attach_comparisons(record))
+    texts = {row[0].text: row[2].text for row in table.rows}
+    assert texts["gacq"].startswith("\N{MINUS SIGN}0.") and texts["gacq"].endswith("better")
+    assert "none (0." in texts["ptq4dm"] and texts["ptq4dm"].endswith("\N{ALMOST EQUAL TO}")
+    assert texts["minmax"].startswith("+") and texts["minmax"].endswith("worse")
+    notes = " ".join(table.notes)
+    for words in ("(3 comparisons)", "chance of 80 %", "noise floor", "pooled"):
+        assert words in notes
+    assert "One calibration seed" not in notes
+
+
+def test_one_seed_is_named_in_the_notes() -> None:
+    (table,) = differences(attach_comparisons(sampled_run(METHODS, seeds=1)))
+    assert "One calibration seed: verdicts are about these very calibrations" in " ".join(table.notes)
+    assert "pooled" not in " ".join(table.notes)
+
+
+def test_refused_pairs_have_a_footnote() -> None:
+    record = sampled_run(METHODS)
+    for cell in record.cells[-2:]:
+        cell.bits_summary["average activation bits"] = 16.0
+    (table,) = differences(attach_comparisons(record))
+    assert table.rows[-1][2].text == "not comparable"
+    assert "minmax W4A8 not comparable: fd-digits@data unequal bits" in table.footnotes[0]
+
+
+def test_a_run_without_comparisons_has_no_such_table() -> None:
+    assert differences(two_seeds()) == []
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_fits_the_terminal(width: int) -> None:
+    text = console.render(differences(attach_comparisons(sampled_run(METHODS, bits=("W4A32", "W4A8")))), width)
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_another_protocol_is_a_dash_with_the_reason() -> None:
+    record = sampled_run(METHODS)
+    for cell in record.cells:
+        if cell.method == "minmax":
+            cell.metrics["fd-digits@data"].protocol = "ffff"
+    table = comparison(record)
+    row = next(row for row in table.rows if row[0].plain == "minmax")
+    assert (row[2].text, row[2].value, row[2].best) == (NOTHING, None, False)
+    assert "fd-digits@data measured under another protocol (ffff against aaaa1111)" in row[2].note
+    assert row[3].value is not None
+    # The full-precision row of the sample has no id at all.
+    assert "no protocol id" in table.rows[0][2].note
+    assert any("minmax" in note for note in table.footnotes)
+
+
+def test_the_baseline_decides_which_protocol_stays() -> None:
+    record = sampled_run(METHODS)
+    for cell in record.cells:
+        if cell.method == "qdiffusion":
+            cell.metrics["fd-digits@data"].protocol = "ffff"
+    shown = {row[0].plain: row[2].value is not None for row in comparison(record).rows}
+    assert shown == {"full-precision": False, "qdiffusion": True, "gacq": False, "ptq4dm": False, "minmax": False}
+
+
+def test_a_column_that_is_refused_altogether_still_says_why() -> None:
+    record = sampled_run({"qdiffusion": 5.0})
+    record.cells[1].metrics["fd-digits@data"].protocol = "ffff"
+    table = comparison(record)
+    column = [c.key for c in table.columns].index("fd-digits@data")
+    assert "several protocols" in table.rows[1][column].note
+    assert table.rows[0][column].note
+    assert console.render([table], 80)
+
+
+@pytest.mark.parametrize(
+    ("figures", "text"),
+    [
+        ((0.3123, 0.23, 0.3946), "+0.312 \N{PLUS-MINUS SIGN} 0.082"),
+        ((-4.0, -6.0, -2.0), "\N{MINUS SIGN}4.0 \N{PLUS-MINUS SIGN} 2.0"),
+        ((0.0, 0.0, 0.0), "0"),
+        ((-0.5, -0.5, -0.5), "\N{MINUS SIGN}0.5000"),
+    ],
+)
+def test_format(figures: tuple[float, float, float], text: str) -> None:
+    assert formatting.difference(*figures) == text
