@@ -19,9 +19,7 @@ def replicates(blocks: np.ndarray) -> np.ndarray:
     return (blocks.sum(axis=-1, keepdims=True) - blocks) / (blocks.shape[-1] - 1)
 
 
-def arms(
-    rng: np.random.Generator, levels: list[float], seeds: int, calibration: float, shared: float = 2.0
-) -> list[Arm]:
+def arms(rng: np.random.Generator, levels: list[float], seeds: int, calibration: float, shared: float = 2.0) -> list[Arm]:
     """Arms with true means `levels`: image noise of size 1 each and `shared` in common, calibration noise by seed."""
     common = rng.normal(size=BLOCKS) * np.sqrt(BLOCKS) * shared
     found = []

@@ -75,10 +75,10 @@ def clamp_inclusive(x: Tensor, low: float, high: float) -> Tensor:
 def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, levels: Levels) -> Tensor:
     """s * (clamp(round(x / s) + z, low, high) - z), differentiable in x and s by the straight-through estimator.
 
-    Without gradients the same operations run in place: on a CPU over ten times as fast as torch's fused kernel, which also
-    writes a mask.
+    In inference mode the same operations run in place: on a CPU over ten times as fast as torch's fused kernel, which also
+    writes a mask. (Forward-mode derivatives may be asked for without gradients, so that is not a sign.)
     """
-    if not torch.is_grad_enabled():
+    if torch.is_inference_mode_enabled():
         codes = torch.div(x, scale).round_().add_(zero_point).clamp_(levels.low, levels.high)
         return codes.sub_(zero_point).mul_(scale)
     codes = clamp_inclusive(round_through(x / scale) + zero_point, levels.low, levels.high)

@@ -51,7 +51,7 @@ def sensitivity_table(found: Sequence[Sensitivity], setting: Setting) -> Table:
             Cell(f"{x.test} {x.images}"),
             Cell(f"> {significant(max(x.effects), 2)}" if x.seen is None else significant(x.seen, 2)),
             Cell(significant(x.predicted, 2)),
-            *(Cell(_percent(share)) for share in x.power),
+            *(Cell(f"{100 * share:.0f}") for share in x.power),
         ]
         for x in sorted(found, key=lambda x: (x.metric, x.test))
     ]

@@ -16,7 +16,7 @@ WORLDS = {
     "one spread": World(spread=0.05),
     "large spread": World(spread=0.3, noise=0.5),
     "small spread": World(spread=0.003, noise=0.2),
-    "one method varies most": World(spread=0.02, spreads={"learned": 0.15}),
+    "one method varies most": World(spread=0.02, spreads={"learned": 0.1}),
     "one method does not vary": World(spread=0.05, spreads={"plain": 0.0}),
 }
 
