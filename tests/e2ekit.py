@@ -91,10 +91,11 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **more}
 
 
-def call(*args: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+def call(*args: str | Path, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
     """Run the program to its end."""
+    pipe = subprocess.PIPE
     return subprocess.run(
-        command(*args), capture_output=True, text=True, env=environment(**env), timeout=240, start_new_session=True
+        command(*args), stdout=pipe, stderr=pipe, text=True, env=environment(**env), timeout=240, start_new_session=True, cwd=cwd
     )
 
 

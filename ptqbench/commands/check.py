@@ -17,7 +17,6 @@ from ptqbench.errors import EXIT_OK, NotComparableError, UserError
 from ptqbench.gate import baseline_file, reports
 from ptqbench.gate.compare import ALL_TIERS, compare
 from ptqbench.gate.confirm import confirm
-from ptqbench.gate.reproduce import Reproduce
 from ptqbench.gate.snapshot import Change, Snapshot, snapshot
 from ptqbench.gate.update import first_baseline, replaced, tightened
 from ptqbench.gate.verdicts import Report, Tier
@@ -76,9 +75,7 @@ def command(
     if not path.exists():
         return _first(now, path, run, update)
     then = baseline_file.load(path)
-    found = compare(
-        now, then, wanted=wanted, strict=strict, strict_cost=strict_cost, reproduce=Reproduce.of(record), where=str(path)
-    )
+    found = compare(now, then, wanted=wanted, strict=strict, strict_cost=strict_cost, where=str(path))
     if fresh:
         from ptqbench.commands.rerun import rerun_of
 

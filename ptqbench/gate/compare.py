@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from ptqbench.errors import NotComparableError
 from ptqbench.gate import tiers
 from ptqbench.gate.difference import pools
-from ptqbench.gate.reproduce import Reproduce
 from ptqbench.gate.snapshot import Snapshot
 from ptqbench.gate.tiers import Pair
 from ptqbench.gate.verdicts import Finding, Report, Tier, Verdict
@@ -25,7 +25,6 @@ def compare(
     wanted: Collection[Tier] = ALL_TIERS,
     strict: bool = False,
     strict_cost: bool = False,
-    reproduce: Reproduce | None = None,
     where: str = "the baseline",
 ) -> Report:
     """Findings of the wanted tiers. Raises `NotComparableError` if the two have no cell in common."""
@@ -34,8 +33,7 @@ def compare(
             f'the run of "{now.recipe}" and {where} (recipe "{then.recipe}") have no cell in common',
             f"the baseline has: {', '.join(then.cells) or 'nothing'}",
         )
-    tell = reproduce or Reproduce()
-    findings = (replace(f, command=tell.command(f.cell)) for f in _findings(now, then, wanted, strict_cost))
+    findings = (replace(f, command=_command(now, f)) for f in _findings(now, then, wanted, strict_cost))
     return Report(now.recipe, where, tuple(findings), tuple(_notes(now, then, wanted)), strict)
 
 
@@ -71,6 +69,12 @@ def _findings(now: Snapshot, then: Snapshot, wanted: Collection[Tier], strict_co
             yield from tiers.quality(pair, then, now, spreads)
         if Tier.COST in wanted:
             yield from tiers.cost(pair, strict_cost, elsewhere)
+
+
+def _command(now: Snapshot, finding: Finding) -> str:
+    """What reproduces a finding: the run for this cell alone, all its seeds; for a missing cell the whole run."""
+    only = ("--only", finding.cell) if finding.cell in now.cells else ()
+    return shlex.join(("ptqbench", "run", *now.invocation, *only))
 
 
 def _pairs(now: Snapshot, then: Snapshot) -> list[Pair]:

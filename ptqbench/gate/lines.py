@@ -43,7 +43,7 @@ def sentence(finding: Finding) -> str:
     if finding.then is not None:
         parts.append(f"baseline {figure(finding.then)}, now {figure(finding.now)}")
     if finding.difference is not None:
-        parts.append(f"difference {change(finding)} ({finding.difference.how}, band {figure(finding.band)})")
+        parts.append(f"difference {change(finding)} (band {figure(finding.band)})")
     return "; ".join([*parts, *filter(None, [" ".join(finding.text.split())])])
 
 

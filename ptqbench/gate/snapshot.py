@@ -67,7 +67,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A run or a baseline. `image_seed` names the noise that images start from; equal replicates need equal noise."""
+    """A run or a baseline. `image_seed` names the noise that images start from; paired replicates need equal noise.
+
+    `invocation` has the words after `ptqbench run` that repeat a run; a baseline keeps none.
+    """
 
     recipe: str
     digest: str
@@ -76,6 +79,7 @@ class Snapshot:
     environment: dict[str, Scalar]
     cells: dict[str, Entry]
     history: tuple[Change, ...] = ()
+    invocation: tuple[str, ...] = ()
 
 
 def rounded(value: float) -> float:
@@ -89,7 +93,8 @@ def snapshot(run: RunRecord) -> Snapshot:
     environment = {key: _scalar(value) for key, value in run.environment.items()}
     cells = {row_id(row): _entry(row) for row in rows_of(run)}
     known = seed if isinstance(seed, int) else None
-    return Snapshot(run.name, run.digest, run.created, known, environment, cells)
+    words = tuple(run.invocation) or (f"{run.name}.toml",)
+    return Snapshot(run.name, run.digest, run.created, known, environment, cells, invocation=words)
 
 
 def row_id(row: Row) -> str:

@@ -30,7 +30,7 @@ def first_baseline(now: Snapshot, date: str, reason: str = FIRST) -> Snapshot:
             "mend them (`ptqbench show RUN` says why) or leave them out of the recipe, and run again",
         )
     cells = {name: _with_bands(entry) for name, entry in now.cells.items()}
-    return replace(now, cells=cells, history=(Change(date, reason),))
+    return replace(now, cells=cells, history=(Change(date, reason),), invocation=())
 
 
 def replaced(now: Snapshot, old: Snapshot | None, date: str, reason: str) -> Update:

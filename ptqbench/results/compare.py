@@ -67,6 +67,8 @@ def refusal(ours: Sequence[CellRecord], theirs: Sequence[CellRecord], metric: st
         return "the metric gives no values with blocks of images left out, so the difference has no interval"
     if len(counts) > 1:
         return "measured on unequal numbers of image blocks: use one sampling.images for both"
+    if not all(math.isfinite(x) for number in (*mine.values(), *other.values()) for x in (number.value, *number.replicates)):
+        return "a value is not finite: look at the cell's own figures with `ptqbench show RUN --cell ID`"
     return _unequal_bits(ours, theirs)
 
 

@@ -71,6 +71,10 @@ def more_bits(cell: CellRecord) -> None:
     cell.bits_summary["average weight bits"] = 4.4
 
 
+def not_finite(cell: CellRecord) -> None:
+    cell.metrics["fd-digits@data"].replicates[3] = float("nan")
+
+
 def other_seed(cell: CellRecord) -> None:
     cell.seed += 10
 
@@ -82,6 +86,7 @@ def other_seed(cell: CellRecord) -> None:
         (no_protocol, "no protocol id on one side"),
         (no_replicates, "no values with blocks of images left out"),
         (fewer_blocks, "unequal numbers of image blocks"),
+        (not_finite, "a value is not finite"),
         (more_bits, "unequal bits: average weight bits 4.4 against 4.1"),
         (other_seed, "no calibration seed in common"),
     ],
