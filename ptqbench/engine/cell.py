@@ -10,7 +10,7 @@ from typing import Any
 from ptqbench.engine.accounting import BitLedger, bit_ledger
 from ptqbench.engine.cache import Costs, Entry, content_key
 from ptqbench.engine.context import RunContext
-from ptqbench.engine.images import FULL, generate, image_chunks, image_shards
+from ptqbench.engine.images import FULL, OTHER, generate, image_chunks, image_shards
 from ptqbench.engine.measure import Measurement
 from ptqbench.engine.quantize import CellQuantizer, Tell
 from ptqbench.engine.sample import Predictor
@@ -28,7 +28,7 @@ def cell_key(ctx: RunContext, cell: Cell) -> str:
     sampling = {k: v for k, v in dataclasses.asdict(e.sampling).items() if k != "batch"}
     features = [e.evaluation.features.key, ctx.features_fingerprint]
     measured = [features, [m.key for m in e.evaluation.metrics], e.evaluation.probes, ctx.reference_digest]
-    method = cell.method.key if cell.method else None
+    method = cell.method.key if cell.method else cell.variant
     return content_key(ctx.base_key, sampling, dataclasses.asdict(e.calibration), measured, method, cell.seed)
 
 
@@ -73,7 +73,7 @@ class CellRun:
     def _compute(self, entry: Entry) -> CellRecord:
         ctx = self.ctx
         if self.cell.method is None:
-            state, predictor, quantizer, ledger = FULL, ctx.predictor(), None, None
+            state, predictor, quantizer, ledger = (OTHER if self.cell.variant else FULL), ctx.predictor(), None, None
         else:
             quantizer = CellQuantizer(ctx, self.cell, self.costs, self.tell)
             q, state = quantizer.run()

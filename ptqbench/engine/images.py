@@ -15,6 +15,8 @@ from ptqbench.evaluate.chunks import Chunks
 
 FULL = "full precision"
 """What stands for the key of weights and grids where nothing is quantized."""
+OTHER = "full precision, other noise"
+"""The same for the noise floor, whose images have noise of their own."""
 
 
 def image_shards(ctx: RunContext) -> list[range]:
@@ -32,7 +34,8 @@ def generate(ctx: RunContext, costs: Costs, state: str, predictor: Callable[[], 
 
     def make(_: Entry) -> dict[str, Tensor]:
         seed = ctx.experiment.sampling.seed
-        latents = sample(predictor(), ids, seed=seed, block="images", device=ctx.device)
+        block = "other images" if state == OTHER else "images"
+        latents = sample(predictor(), ids, seed=seed, block=block, device=ctx.device)
         if not bool(torch.isfinite(latents).all()):
             raise CellFailedError("generated images are not finite", "look at the ranges of activations")
         return {"images": to_bytes(ctx.model.decode(latents))}

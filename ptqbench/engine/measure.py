@@ -19,6 +19,7 @@ from ptqbench.engine.features import (
     wanted_outputs,
 )
 from ptqbench.engine.images import full_precision_chunks, image_chunks, image_shards
+from ptqbench.engine.protocol import protocol_id
 from ptqbench.engine.quantize import Tell
 from ptqbench.engine.reference import probe_states
 from ptqbench.engine.sample import Predictor
@@ -52,9 +53,9 @@ class Measurement:
                 continue
             for name, v in metric.compute(evidence).items():
                 detail = {key: list(values) for key, values in v.detail.items()}
-                found[name] = Number(
-                    v.value, v.low, v.high, v.n, metric.better, detail, replicates=[float(x) for x in v.replicates]
-                )
+                named = protocol_id(self.ctx, chosen, metric, v.n)
+                replicates = [float(x) for x in v.replicates]
+                found[name] = Number(v.value, v.low, v.high, v.n, metric.better, detail, named, replicates)
         return found
 
     def evidence(self) -> Evidence:

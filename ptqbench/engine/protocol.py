@@ -22,7 +22,7 @@ def protocol_id(ctx: RunContext, chosen: Bound, metric: Metric, n: int) -> str:
     """
     parts: list[Any] = [
         ctx.experiment.model.name,
-        ctx.source.fingerprint(),
+        ctx.source_fingerprint,
         ctx.schedule.timesteps.tolist(),
         ctx.schedule.eta,
         CONVERSION,
@@ -31,7 +31,8 @@ def protocol_id(ctx: RunContext, chosen: Bound, metric: Metric, n: int) -> str:
         n,
     ]
     if metric.reads:
-        parts += [ctx.experiment.evaluation.features.name, ctx.features_fingerprint, list(metric.reads)]
+        real = ctx.reference_digest or ctx.source_fingerprint
+        parts += [ctx.experiment.evaluation.features.name, ctx.features_fingerprint, list(metric.reads), real]
     return content_key(*parts)[:10]
 
 
@@ -42,6 +43,8 @@ def protocol(ctx: RunContext) -> dict[str, Any]:
         "model": e.model.name,
         "weights": ctx.source.fingerprint(),
         "features": e.evaluation.features.name,
+        "features sha256": ctx.features_fingerprint,
+        "real images sha256": ctx.reference_digest or "",
         "grid": e.sampling.grid,
         "steps": e.sampling.steps,
         "eta": e.sampling.eta,

@@ -19,8 +19,10 @@ from ptqbench.engine.cell import CellRun, cell_key
 from ptqbench.engine.context import RunContext
 from ptqbench.engine.executor import Local, Report, Settings
 from ptqbench.engine.features import check_metrics
-from ptqbench.engine.tasks import Task, cell_tasks, pending, reference_tasks
+from ptqbench.engine.protocol import protocol
+from ptqbench.engine.tasks import Task, all_cells, cell_tasks, pending, reference_tasks
 from ptqbench.recipe.experiment import Experiment, Method
+from ptqbench.results.compare import attach_comparisons
 from ptqbench.results.record import CellRecord, RunRecord
 
 PACKAGES = ("torch", "diffusers", "numpy", "scipy", "pluggy")
@@ -38,7 +40,7 @@ def run_experiment(
     tasks = cell_tasks(ctx)
     if not pending(ctx):
         # Nothing to compute: reading the records needs neither workers nor the model.
-        return _record(ctx, settings, [CellRun(ctx, cell, lambda *_: None).run() for cell in experiment.cells])
+        return _record(ctx, settings, [CellRun(ctx, cell, lambda *_: None).run() for cell in all_cells(experiment)])
     references = reference_tasks(ctx)
     announce([*references, *tasks])
     records: dict[int, CellRecord] = {}
@@ -52,8 +54,10 @@ def run_experiment(
 
 
 def _record(ctx: RunContext, settings: Settings, cells: list[CellRecord]) -> RunRecord:
+    """The record of all cells; the last one is the noise floor."""
     e = ctx.experiment
-    return RunRecord(
+    *cells, floor = cells
+    record = RunRecord(
         name=e.name,
         title=e.title,
         paper=e.paper,
@@ -69,7 +73,9 @@ def _record(ctx: RunContext, settings: Settings, cells: list[CellRecord]) -> Run
             for t in e.published
         ],
         recipe=dict(e.raw),
+        noise_floor=floor.metrics,
     )
+    return attach_comparisons(record)
 
 
 def environment(settings: Settings) -> dict[str, Any]:
@@ -82,26 +88,6 @@ def environment(settings: Settings) -> dict[str, Any]:
         "workers": settings.workers,
         "threads": settings.threads,
         **{name: importlib.metadata.version(name) for name in PACKAGES},
-    }
-
-
-def protocol(ctx: RunContext) -> dict[str, Any]:
-    """What every cell of the table has in common; numbers under another protocol are not comparable."""
-    e = ctx.experiment
-    return {
-        "model": e.model.name,
-        "weights": ctx.source.fingerprint(),
-        "features": e.evaluation.features.name,
-        "features sha256": ctx.features_fingerprint,
-        "real images sha256": ctx.reference_digest or "",
-        "grid": e.sampling.grid,
-        "steps": e.sampling.steps,
-        "eta": e.sampling.eta,
-        "images": e.sampling.images,
-        "image seed": e.sampling.seed,
-        "trajectories": e.calibration.trajectories,
-        "calibration samples": e.calibration.samples,
-        "execution": "simulated",
     }
 
 

@@ -13,6 +13,7 @@ from ptqbench.engine.features import REFERENCE_TASKS, image_features, reference_
 from ptqbench.engine.images import FULL, generate, image_shards
 from ptqbench.engine.quantize import Tell
 from ptqbench.engine.reference import probe_states, trajectory_shard, trajectory_shards
+from ptqbench.recipe.experiment import OTHER_NOISE, Cell, Experiment
 from ptqbench.results.record import CellRecord
 
 
@@ -44,14 +45,19 @@ def _reference_tasks(ctx: RunContext) -> int:
     return 1 if ctx.experiment.evaluation.reference is None else REFERENCE_TASKS
 
 
+def all_cells(experiment: Experiment) -> list[Cell]:
+    """The recipe's cells, and last the noise floor: the full-precision model on another block of noise."""
+    return [*experiment.cells, Cell(None, 0, OTHER_NOISE)]
+
+
 def cell_tasks(ctx: RunContext) -> list[Task]:
     """One task per cell, in the recipe's order: cells that share a stage are far apart, so that none waits for another."""
-    return [Task("cell", i, cell.seed, cell.id) for i, cell in enumerate(ctx.experiment.cells)]
+    return [Task("cell", i, cell.seed, cell.id) for i, cell in enumerate(all_cells(ctx.experiment))]
 
 
 def pending(ctx: RunContext) -> bool:
     """Whether any cell still has to be computed."""
-    return any(not ctx.cache.entry("cells", cell_key(ctx, cell)).has("record.json") for cell in ctx.experiment.cells)
+    return any(not ctx.cache.entry("cells", cell_key(ctx, cell)).has("record.json") for cell in all_cells(ctx.experiment))
 
 
 def perform(ctx: RunContext, task: Task, tell: Tell) -> dict[str, Any] | None:
@@ -69,6 +75,6 @@ def perform(ctx: RunContext, task: Task, tell: Tell) -> dict[str, Any] | None:
     elif task.kind == "probe":
         probe_states(ctx, costs)
     else:
-        record: CellRecord = CellRun(ctx, ctx.experiment.cells[task.index], tell).run()
+        record: CellRecord = CellRun(ctx, all_cells(ctx.experiment)[task.index], tell).run()
         return dataclasses.asdict(record)
     return None

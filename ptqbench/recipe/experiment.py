@@ -12,6 +12,9 @@ from ptqbench.component import Bound
 FULL_PRECISION = "full-precision"
 """Name of the row that stands in every comparison without being asked for."""
 
+OTHER_NOISE = "other noise"
+"""Variant of the full-precision cell on another block of noise: how far two equal models seem to differ."""
+
 FULL_BITS = 32
 """Bits that mean: not quantized."""
 
@@ -69,7 +72,7 @@ class Method:
 class Cell:
     """One row of the comparison before seeds are averaged: method x bits x variant x calibration seed.
 
-    `method` is None for the full-precision row. `variant` spells out generic sweep axes, for example "temperature=0.5".
+    `method` is None for the full-precision row (and for the noise floor, its variant on other noise). `variant` spells out generic sweep axes, for example "temperature=0.5".
     """
 
     method: Method | None
@@ -90,7 +93,7 @@ class Cell:
     def id(self) -> str:
         """Unique in the experiment, readable, and usable with `run --only`."""
         if self.method is None:
-            return FULL_PRECISION
+            return f"{FULL_PRECISION}, {self.variant}" if self.variant else FULL_PRECISION
         return "/".join(part for part in (self.name, self.bits, self.variant, f"seed{self.seed}") if part)
 
 
