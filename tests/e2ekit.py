@@ -93,10 +93,8 @@ def environment(**more: str) -> dict[str, str]:
 
 def call(*args: str | Path, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
     """Run the program to its end."""
-    pipe = subprocess.PIPE
-    return subprocess.run(
-        command(*args), stdout=pipe, stderr=pipe, text=True, env=environment(**env), timeout=240, start_new_session=True, cwd=cwd
-    )
+    where = {"cwd": cwd, "env": environment(**env)}
+    return subprocess.run(command(*args), capture_output=True, text=True, timeout=240, start_new_session=True, **where)
 
 
 def run_args(recipe: Path, folder: Path, *more: str, workers: int = 1) -> list[str | Path]:

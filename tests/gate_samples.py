@@ -37,9 +37,7 @@ def run(cells: Sequence[CellRecord], image_seed: int = 1234, **more: object) -> 
     fields = {"environment": dict(CPU), "digest": "d" * 8, "created": "2026-11-22T12:00:00+00:00"} | more
     protocol = {"image seed": image_seed}
     invocation = ["recipes/sample.toml"]
-    return RunRecord(
-        "sample", "", "", "plain", protocol=protocol, cells=list(cells), invocation=invocation, **fields
-    )
+    return RunRecord("sample", "", "", "plain", protocol=protocol, cells=list(cells), invocation=invocation, **fields)
 
 
 def scaled(record: RunRecord, method: str, metric: str, factor: float) -> RunRecord:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -33,16 +34,19 @@ def command(
     """Show what `ptqbench run RECIPE` would do: cells, layers with their grids, forecast of time, memory and disk."""
     experiment = load_experiment(recipe, overrides=overrides)
     cell = find_cell(experiment, wanted)
+    import torch
+
     from ptqbench.engine.cache import Cache
     from ptqbench.engine.context import RunContext, pick_device
-    from ptqbench.engine.executor import default_workers
+    from ptqbench.engine.executor import default_threads, default_workers
     from ptqbench.engine.forecast import cell_ledger, forecast
 
     chosen = pick_device(device)
+    workers = default_workers(chosen)
+    torch.set_num_threads(default_threads(chosen, workers))
     ctx = RunContext(experiment, Cache(cache), chosen)
     ledger = cell_ledger(ctx, cell)
     expected = forecast(ctx)
-    workers = default_workers(chosen)
     if as_json:
         data = {
             "cells": [c.id for c in experiment.cells],
@@ -68,33 +72,40 @@ def find_cell(experiment: Experiment, wanted: str | None) -> Cell:
 
 
 def _cells(experiment: Experiment, expected: Forecast) -> Table:
-    table = Table(title=f"{experiment.name}: {len(experiment.cells)} cells", title_justify="left")
-    for heading in ("cell", "sampler", "weighter", "reconstruction", "weights", "activations"):
+    table = _table(f"{experiment.name}: {len(experiment.cells)} cells")
+    table.add_column("cell", no_wrap=True)
+    for heading in ("sampler", "weighter", "reconstruction", "weights", "activations"):
         table.add_column(heading)
-    table.add_column("forecast", justify="right")
+    table.add_column("forecast", justify="right", no_wrap=True)
     for cell in experiment.cells:
         m = cell.method
         if m is None:
             table.add_row(cell.id, *["-"] * 5, _time(expected.cells[cell.id]))
             continue
-        weights = "-" if m.weights.off else f"{m.weights.quantizer.name}, {m.weights.range.name}"
-        activations = "-" if m.activations.off else f"{m.activations.quantizer.name}, {m.activations.range.name}"
+        weights = "-" if m.weights.off else f"{m.weights.quantizer.name}/{m.weights.range.name}"
+        activations = "-" if m.activations.off else f"{m.activations.quantizer.name}/{m.activations.range.name}"
         names = (m.sampler.name, m.weighter.name, m.reconstruction.name)
         table.add_row(cell.id, *names, weights, activations, _time(expected.cells[cell.id]))
     return table
 
 
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
 def _layers(cell: Cell, ledger: list[dict[str, Any]]) -> Table:
     counts = Counter(_grid(row["weight"]) for row in ledger)
     total = ", ".join(f"{n} layers {grid}" for grid, n in counts.most_common())
-    table = Table(title=f"{cell.id}: {total or 'nothing is quantized'}", title_justify="left")
-    for heading in ("layer", "kind", "weight", "activation", "partitions", "exceptions"):
-        table.add_column(heading)
-    table.add_column("MACs", justify="right")
+    table = _table(f"{cell.id}: {total or 'nothing is quantized'}")
+    table.add_column("layer", overflow="fold", min_width=34)
+    for heading in ("weight", "activation", "parts"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("exceptions")
+    table.add_column("MACs", justify="right", no_wrap=True)
     for row in ledger:
         partitions = "+".join(map(str, row["partitions"]))
         grids = _grid(row["weight"]), _grid(row["activation"])
-        table.add_row(row["name"], row["kind"], *grids, partitions, "; ".join(row["why"]), f"{row['macs']:,}")
+        table.add_row(row["name"], *grids, partitions, "; ".join(row["why"]), f"{row['macs']:,}")
     return table
 
 
@@ -103,7 +114,7 @@ def _grid(spec: dict[str, Any] | None) -> str:
         return "32 bit"
     symmetric = ", symmetric" if spec["symmetric"] else ""
     steps = f", {spec['steps']} step groups" if spec["steps"] > 1 else ""
-    return f"{spec['bits']} bit per {spec['per']}{symmetric}{steps}"
+    return f"{spec['bits']} bit/{spec['per']}{symmetric}{steps}"
 
 
 def _summary(expected: Forecast, workers: int) -> str:

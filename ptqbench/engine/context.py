@@ -25,7 +25,7 @@ from ptqbench.recipe.experiment import Experiment
 from ptqbench.roles.features import FeatureExtractor
 from ptqbench.roles.model import DiffusionModel, ModelSource
 
-CAPTURE_BUDGET = 256 * 2**20
+CAPTURE_BUDGET = 128 * 2**20
 """Bytes of full-precision unit outputs that one process keeps at a time."""
 
 REFERENCE_SETTING = "evaluation.reference"

@@ -15,7 +15,7 @@ from ptqbench.roles.reconstruction import Phase, Reconstruction
 
 BACKWARD = 3.0
 """A training step on a unit takes about this many forward passes."""
-FAKE_QUANTIZATION = 1.6
+FAKE_QUANTIZATION = 1.15
 """A forward pass with quantized activations takes about this many plain ones."""
 PROCESS_MIB = 650
 """Resident memory of a process that has imported torch and diffusers."""

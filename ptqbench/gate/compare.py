@@ -34,7 +34,11 @@ def compare(
             f"the baseline has: {', '.join(then.cells) or 'nothing'}",
         )
     findings = (replace(f, command=_command(now, f)) for f in _findings(now, then, wanted, strict_cost))
-    return Report(now.recipe, where, tuple(findings), tuple(_notes(now, then, wanted)), strict)
+    report = Report(now.recipe, where, tuple(findings), tuple(_notes(now, then, wanted)), strict)
+    if not report.failing:
+        return report
+    remedy = f"if this is intended: ptqbench check RUN --baseline {shlex.quote(where)} --replace --reason TEXT"
+    return replace(report, notes=(*report.notes, remedy))
 
 
 def environment_differs(now: Snapshot, then: Snapshot) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from ptqbench.gate.verdicts import Finding, Report, Tier, Verdict
@@ -31,7 +31,7 @@ def subject(finding: Finding) -> str:
 
 def columns(finding: Finding) -> tuple[str, ...]:
     """Entries under `HEADINGS`."""
-    band = NOTHING if finding.band is None else f"{formatting.PLUS_MINUS}{figure(finding.band)}"
+    band = NOTHING if finding.band is None else f"{formatting.PLUS_MINUS}{formatting.significant(finding.band, 3)}"
     word = f"({finding.verdict})" if finding.informational else str(finding.verdict)
     remark = " ".join(finding.text.split())
     return word, finding.cell, subject(finding), figure(finding.then), figure(finding.now), change(finding), band, remark
@@ -43,7 +43,7 @@ def sentence(finding: Finding) -> str:
     if finding.then is not None:
         parts.append(f"baseline {figure(finding.then)}, now {figure(finding.now)}")
     if finding.difference is not None:
-        parts.append(f"difference {change(finding)} (band {figure(finding.band)})")
+        parts.append(f"difference {change(finding)} (band {formatting.significant(finding.band or 0.0, 3)})")
     return "; ".join([*parts, *filter(None, [" ".join(finding.text.split())])])
 
 
@@ -59,6 +59,18 @@ def unchanged(report: Report) -> str:
         equal = sum(f.text == "equal" for f in found)
         parts.append(f"{len(found)} {words[tier]}" + (f" ({equal} equal to the last stored digit)" if equal else ""))
     return f"same: {', '.join(parts)}"
+
+
+def reasons(findings: Sequence[Finding], most: int = 3) -> Iterator[str]:
+    """What the findings say in words, a line for each text: the first few that share it, and how many more do."""
+    by_text: dict[tuple[Verdict, str], list[Finding]] = {}
+    for finding in findings:
+        if finding.text:
+            by_text.setdefault((finding.verdict, " ".join(finding.text.split())), []).append(finding)
+    for (verdict, text), group in by_text.items():
+        named = ", ".join(f"{f.cell} {f.subject}" for f in group[:most])
+        more = f" and {len(group) - most} more" if len(group) > most else ""
+        yield f"{verdict}: {named}{more}: {text}"
 
 
 def remarks(report: Report) -> Iterator[str]:

@@ -24,18 +24,17 @@ MARKER = "<!-- ptqbench -->"
 MARKDOWN_BYTES = 60_000
 """A comment on GitHub may have 64 KiB."""
 
-TEXT_COLUMNS = frozenset({"verdict", "cell", "what", "remark"})
+TEXT_COLUMNS = frozenset({"verdict", "cell", "what"})
 
 
 def terminal(report: Report, width: int = 100, *, color: bool = False) -> str:
     """Worst first; what is the same in one line; then the commands that reproduce what fails."""
-    notes = list(lines.remarks(report))
-    notes += [f"reproduce: {command}" for command in commands([f for f in report.notable if report.fails(f)])]
-    shown = [x for x in lines.HEADINGS if x != "remark"]
-    # Cell and metric name a row wherever a wide table is folded; the remark, a sentence, stands below as its note.
+    notes = [*lines.reasons(report.notable), *lines.remarks(report)]
+    notes += [f"reproduce: {command}" for command in commands(report.failing)]
+    # Cell and metric name a row wherever a wide table is folded; the remarks, which are sentences, stand below.
     order = [lines.HEADINGS.index(x) for x in ("cell", "what", "verdict", "baseline", "now", "difference", "band")]
-    columns = [Column(x, x, text=x in TEXT_COLUMNS) for x in (lines.HEADINGS[i] for i in order) if x in shown]
-    rows = [[Cell(texts[i], note=texts[-1] if i == 0 else "") for i in order] for texts in map(lines.columns, report.notable)]
+    columns = [Column(x, x, text=x in TEXT_COLUMNS) for x in (lines.HEADINGS[i] for i in order)]
+    rows = [[Cell(texts[i]) for i in order] for texts in map(lines.columns, report.notable)]
     table = Table(f"{report.recipe} against {report.baseline}: {report.summary}", columns, rows, notes)
     if not rows:
         return "\n ".join([table.title, *notes]) + "\n"
@@ -46,7 +45,7 @@ def markdown(report: Report) -> str:
     """At most 60 000 bytes: what does not fit is counted."""
     ok = report.exit_code == EXIT_OK
     head = f"{MARKER}\n## ptqbench: {report.recipe} {'passes' if ok else 'does not pass'}\n\n{report.summary}\n"
-    failing = commands([f for f in report.notable if report.fails(f)])
+    failing = commands(report.failing)
     tail = "".join(f"- {_escaped(note)}\n" for note in lines.remarks(report))
     for shown in (len(report.notable), *range(min(len(report.notable), 400), -1, -20), 0):
         text = f"{head}\n{_table(report.notable[:shown], len(report.notable))}{_commands(failing[:shown])}{tail}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ptqbench.results.protocols import identity
 from ptqbench.results.record import CellRecord, Number, RunRecord
 from ptqbench.results.rows import Row, rows_of
 
@@ -150,7 +151,7 @@ def _measure(numbers: Sequence[Number]) -> Measure:
         low=rounded(statistics.fmean(x.low for x in numbers)),
         high=rounded(statistics.fmean(x.high for x in numbers)),
         n=min(x.n for x in numbers),
-        protocol=_common(x.protocol for x in numbers),
+        protocol=identity(numbers),
         spread=rounded(float(np.std(values, ddof=1))) if len(values) > 1 else None,
         replicates=tuple(rounded(statistics.fmean(block)) for block in paired),
     )

@@ -92,9 +92,14 @@ class Report:
         return self.strict or finding.verdict not in SURPRISES
 
     @property
+    def failing(self) -> list[Finding]:
+        """What makes the exit code another than 0."""
+        return [f for f in self.findings if self.fails(f)]
+
+    @property
     def exit_code(self) -> int:
         """5 if a cell failed, else 1 for a regression, else 4 if something cannot be compared, else 0."""
-        failing = {f.verdict for f in self.findings if self.fails(f)}
+        failing = {f.verdict for f in self.failing}
         if Verdict.FAILED in failing:
             return EXIT_CELL_FAILED
         if failing - {Verdict.INCOMPARABLE}:
@@ -109,5 +114,5 @@ class Report:
 
 
 def commands(findings: Sequence[Finding]) -> list[str]:
-    """The commands that reproduce these findings' cells, each once."""
-    return list(dict.fromkeys(f.command for f in findings if f.command))
+    """The commands that reproduce these findings' cells, each once. Running again what is not comparable is no help."""
+    return list(dict.fromkeys(f.command for f in findings if f.command and f.verdict is not Verdict.INCOMPARABLE))

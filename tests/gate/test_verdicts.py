@@ -94,7 +94,9 @@ def test_outside_the_band_but_noise_is_the_same():
 
 def test_significant_but_inside_the_band_is_the_same():
     wide = baseline()
-    cells = {name: replace(e, metrics={k: replace(m, band=9.0) for k, m in e.metrics.items()}) for name, e in wide.cells.items()}
+    cells = {
+        name: replace(e, metrics={k: replace(m, band=9.0) for k, m in e.metrics.items()}) for name, e in wide.cells.items()
+    }
     assert not notable(check(scaled(BASE, "fitted", "fd@data", 1.3), replace(wide, cells=cells)))
 
 
