@@ -20,7 +20,7 @@ class LateWeighter(SampleWeighter):
 
     options: LateOptions
 
-    def begin_unit(self, unit, phase, problem, rng):
+    def begin_unit(self, unit, phase, problem, rng) -> None:
         self.first_late = problem.train_steps.max() * 3 // 4
 
     def weights(self, batch, problem):

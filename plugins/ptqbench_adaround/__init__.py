@@ -34,8 +34,7 @@ def ptqbench_weight_quantizers() -> list[Component]:
             "learn for every weight whether to round down or up",
             "ptqbench_adaround.quantizer:AdaRound",
             AdaRoundOptions,
-            paper="Nagel et al., Up or Down? Adaptive Rounding for Post-Training Quantization, ICML 2020, "
-            "arXiv:2004.10568",
+            paper="Nagel et al., Up or Down? Adaptive Rounding for Post-Training Quantization, ICML 2020, arXiv:2004.10568",
             deviations=("the exponent falls linearly, as all released code has it although its comments say cosine",),
             traits=frozenset({"learned"}),
         )

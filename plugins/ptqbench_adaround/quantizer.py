@@ -30,9 +30,7 @@ class AdaRound(UniformQuantizer):
     floor: Tensor | None
     learned: Tensor | None
 
-    def __init__(
-        self, options: Options, *, spec: QuantSpec, layout: Layout, estimator: Callable[[], RangeEstimator]
-    ) -> None:
+    def __init__(self, options: Options, *, spec: QuantSpec, layout: Layout, estimator: Callable[[], RangeEstimator]) -> None:
         super().__init__(options, spec=spec, layout=layout, estimator=estimator)
         self.register_parameter("alpha", None)
         self.register_buffer("floor", None, persistent=False)

@@ -75,7 +75,7 @@ def _weights(folder: Path, class_name: str) -> tuple[Path, ...]:
         raise UserError(
             f"{folder} holds weights as pickle files only, which can run code when they are read",
             "convert a checkpoint that you trust, once: "
-            f"python -c \"from diffusers import {class_name} as M; "
+            f'python -c "from diffusers import {class_name} as M; '
             f"M.from_pretrained('{folder}', use_safetensors=False).save_pretrained('{folder}')\"",
         )
     raise UserError(f"{folder} has no {', '.join(missing)}", "save the pipeline again with `save_pretrained`")

@@ -27,9 +27,7 @@ def digits() -> None:
     default=None,
     help="Optimizer steps, for each network that is trained; default: as for the shipped weights.",
 )
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of weights, batches, noise."
-)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of weights, batches, noise.")
 @click.option(
     "--threads",
     type=click.IntRange(min=1),

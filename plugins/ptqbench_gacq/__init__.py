@@ -47,8 +47,8 @@ def ptqbench_weighters() -> list[Component]:
             GacqOptions,
             paper="arXiv:2602.01289",
             deviations=(
-                "the matching term is rescaled to the validation error (matching_scale = \"plain\" switches this off)",
-                "the look-ahead step is as long as one optimiser step (lookahead = \"plain\" switches this off)",
+                'the matching term is rescaled to the validation error (matching_scale = "plain" switches this off)',
+                'the look-ahead step is as long as one optimiser step (lookahead = "plain" switches this off)',
                 "scores learn from every 10th mini-batch, and the matching term from one random group at a time",
                 "the softmax runs over the mini-batch and is rescaled to mean 1, so the learning rate keeps its meaning",
             ),

@@ -126,9 +126,7 @@ def _grad(value: Tensor, params: Params, *, keep: bool = False, graph: bool = Fa
     """Gradients by name; zero for trainables that the value does not depend on."""
     if not value.requires_grad:
         return {name: torch.zeros_like(p) for name, p in params.items()}
-    found = torch.autograd.grad(
-        value, list(params.values()), retain_graph=keep or graph, create_graph=graph, allow_unused=True
-    )
+    found = torch.autograd.grad(value, list(params.values()), retain_graph=keep or graph, create_graph=graph, allow_unused=True)
     return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(params.items(), found, strict=True)}
 
 

@@ -80,7 +80,7 @@ class GacqWeighter(SampleWeighter):
         self.optimiser.step()
 
     def report(self) -> Mapping[str, Tensor]:
-        """"weights" (N,) with mean 1, "step" (N,), "validation" and "matching" (K,): both terms at each score update."""
+        """ "weights" (N,) with mean 1, "step" (N,), "validation" and "matching" (K,): both terms at each score update."""
         weights = len(self.scores) * torch.softmax(self.scores / self.options.temperature, dim=0)
         terms = torch.tensor(self.terms).reshape(-1, 2)
         return {"weights": weights, "step": self.steps, "validation": terms[:, 0], "matching": terms[:, 1]}

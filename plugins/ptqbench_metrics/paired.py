@@ -85,7 +85,6 @@ def _require_finite(error: NDArray[np.float64], timesteps: list[int]) -> None:
     bad = np.flatnonzero(~np.isfinite(error).all(axis=0))
     if bad.size:
         raise CellFailedError(
-            f"noise predictions are not finite at {bad.size} of {error.shape[1]} timesteps, "
-            f"first at t = {timesteps[bad[0]]}",
+            f"noise predictions are not finite at {bad.size} of {error.shape[1]} timesteps, first at t = {timesteps[bad[0]]}",
             "look at the ranges of this method's activations and at the rate of its reconstruction",
         )

@@ -93,9 +93,7 @@ class LatexReporter(MarkupReporter):
     def table(self, table: Table) -> str:
         notes = " ".join(self.escape(note.rstrip(".")) + "." for note in [*table.footnotes, *table.notes])
         caption = f"{self.escape(table.title)}. {notes}".strip()
-        return "\n".join(
-            [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", self.body(table), r"\end{table}", ""]
-        )
+        return "\n".join([r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", self.body(table), r"\end{table}", ""])
 
     def escape(self, text: str) -> str:
         return "".join(LATEX.get(char, char) for char in text)

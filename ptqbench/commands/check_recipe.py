@@ -73,8 +73,9 @@ def _summary(experiment: Experiment) -> dict[str, object]:
         "name": experiment.name,
         "digest": experiment.digest,
         "baseline": experiment.baseline,
-        "cells": [{"id": c.id, "method": c.name, "bits": c.bits, "variant": c.variant, "seed": c.seed}
-                  for c in experiment.cells],
+        "cells": [
+            {"id": c.id, "method": c.name, "bits": c.bits, "variant": c.variant, "seed": c.seed} for c in experiment.cells
+        ],
     }
 
 

@@ -63,8 +63,7 @@ def command(as_json: bool) -> int:
     """Check Python, packages, devices, the cache folder and plugins. Exits with 0 if ptqbench can run here."""
     diagnosis = diagnose()
     if as_json:
-        print_json({"ok": not diagnosis.errors, **diagnosis.facts, "errors": diagnosis.errors,
-                    "warnings": diagnosis.warnings})
+        print_json({"ok": not diagnosis.errors, **diagnosis.facts, "errors": diagnosis.errors, "warnings": diagnosis.warnings})
     else:
         _print(diagnosis)
     return EXIT_USAGE if diagnosis.errors else EXIT_OK

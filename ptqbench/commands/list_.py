@@ -21,13 +21,15 @@ def command(role: str | None, plugins: tuple[Path, ...], recipe: Path | None, as
     manager = manager_with([*plugins, *_files_of(recipe)])
     records = manager.components(role)
     if as_json:
-        print_json({
-            "components": [_entry(record, manager) for record in records],
-            "failed": [
-                {"plugin": f.plugin, "from": f.origin, "reason": f.reason, "where": f.where} for f in manager.failed
-            ],
-            "blocked": [info.name for info in manager.blocked],
-        })
+        print_json(
+            {
+                "components": [_entry(record, manager) for record in records],
+                "failed": [
+                    {"plugin": f.plugin, "from": f.origin, "reason": f.reason, "where": f.where} for f in manager.failed
+                ],
+                "blocked": [info.name for info in manager.blocked],
+            }
+        )
     elif records:
         headings = ("role", "component", "plugin", "from", "summary")
         print_table(headings, [_row(record, manager) for record in records])

@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 @click.option("--cell", "wanted", metavar="ID", help="The cell whose layers are listed.  [default: the last one]")
 @click.option("--device", default="auto", show_default=True, help='"cpu", "cuda", "mps" ..., or "auto".')
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-def command(
-    recipe: Path, overrides: tuple[str, ...], cache: Path, wanted: str | None, device: str, as_json: bool
-) -> None:
+def command(recipe: Path, overrides: tuple[str, ...], cache: Path, wanted: str | None, device: str, as_json: bool) -> None:
     """Show what `ptqbench run RECIPE` would do: cells, layers with their grids, forecast of time, memory and disk."""
     experiment = load_experiment(recipe, overrides=overrides)
     cell = find_cell(experiment, wanted)

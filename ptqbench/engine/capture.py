@@ -49,9 +49,7 @@ class Recording:
 
     def take(self, index: Tensor, device: torch.device) -> Any:
         """The structure for samples `index`, on `device`."""
-        leaves = [
-            leaf[index].to(device) if stack else leaf for leaf, stack in zip(self.leaves, self.stacked, strict=True)
-        ]
+        leaves = [leaf[index].to(device) if stack else leaf for leaf, stack in zip(self.leaves, self.stacked, strict=True)]
         return tree_unflatten(leaves, self.spec)
 
     @property
@@ -64,9 +62,9 @@ class Recording:
 
 
 @torch.no_grad()
-def record(run: Run, modules: Mapping[str, nn.Module], *, total: int, batch: int, inputs: bool, outputs: bool) -> dict[
-    str, tuple[Recording, Recording]
-]:
+def record(
+    run: Run, modules: Mapping[str, nn.Module], *, total: int, batch: int, inputs: bool, outputs: bool
+) -> dict[str, tuple[Recording, Recording]]:
     """Inputs and outputs of the first call of each module over `total` samples, `batch` at a time.
 
     A pass ends as soon as the last of the modules has been seen. Raises `CellFailedError` for a module that never runs,

@@ -103,9 +103,7 @@ def real_set(ctx: RunContext, output: str) -> FeatureSet | None:
     return FeatureSet(parts, ctx.extractor.outputs()[output], real.statistics.get(output))
 
 
-def _features(
-    ctx: RunContext, costs: Costs, images_key: str, read: Callable[[], Tensor], *outputs: str
-) -> dict[str, Tensor]:
+def _features(ctx: RunContext, costs: Costs, images_key: str, read: Callable[[], Tensor], *outputs: str) -> dict[str, Tensor]:
     """Named outputs (those that metrics read, if none is named) from the cache, or from the images that `read` gives.
 
     Each output is a file of its own: a metric more or less never makes the others' features anew, unless one is missing.

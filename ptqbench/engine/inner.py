@@ -69,9 +69,7 @@ class UnitProblem:
     def train_steps(self) -> Tensor:
         return self.data.step[self.data.train]
 
-    def draw(
-        self, size: int, *, split: str = "train", groups: Sequence[int] | None = None, rng: Generator
-    ) -> Batch:
+    def draw(self, size: int, *, split: str = "train", groups: Sequence[int] | None = None, rng: Generator) -> Batch:
         """See `InnerProblem.draw`."""
         if split not in ("train", "validation"):
             raise ValueError(f"there is no split {split!r}: train or validation")

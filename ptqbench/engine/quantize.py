@@ -45,9 +45,7 @@ class MethodFactory:
 
 
 def _quantizer(choice: SiteChoice, spec: QuantSpec, layout: Layout) -> Quantizer:
-    return choice.quantizer.create(
-        spec=spec, layout=layout, estimator=lambda: choice.range.create(levels=spec.levels)
-    )
+    return choice.quantizer.create(spec=spec, layout=layout, estimator=lambda: choice.range.create(levels=spec.levels))
 
 
 def _spec(choice: SiteChoice) -> QuantSpec | None:
@@ -223,9 +221,7 @@ class CellQuantizer:
             raise CellFailedError(f"method {self.method.name!r} has no partitioner")
         return self.method.partitioner
 
-    def _through_cache(
-        self, q: QuantizedDenoiser, stage: str, key: str, make: Callable[[Entry], dict[str, Tensor]]
-    ) -> None:
+    def _through_cache(self, q: QuantizedDenoiser, stage: str, key: str, make: Callable[[Entry], dict[str, Tensor]]) -> None:
         """Run or read a stage, and in both cases continue from the stored state: one road for fresh and resumed runs."""
         state = cached_tensors(self.ctx.cache, self.costs, _folder(stage), key, make)
         q.restore(self.ctx.to_device(state))

@@ -21,7 +21,9 @@ def uniform_timesteps(total: int, steps: int) -> Tensor:
         raise UserError(f"{steps} sampling steps do not fit a schedule of {total}", f"choose between 1 and {total}")
     if total % steps:
         near = min((d for d in range(1, total + 1) if total % d == 0), key=lambda d: abs(d - steps))
-        raise UserError(f"{steps} steps do not divide a schedule of {total} timesteps", f"the nearest number that does is {near}")
+        raise UserError(
+            f"{steps} steps do not divide a schedule of {total} timesteps", f"the nearest number that does is {near}"
+        )
     offset = 1 if steps < total else 0
     return (torch.arange(steps) * (total // steps) + offset).flip(0)
 

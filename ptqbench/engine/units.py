@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 class UnitFitter:
     """Captures, fits, hardens and stores one unit after the other."""
 
-    def __init__(
-        self, cell: CellQuantizer, q: QuantizedDenoiser, phase: Phase, entry: Entry, units: list[UnitPlan]
-    ) -> None:
+    def __init__(self, cell: CellQuantizer, q: QuantizedDenoiser, phase: Phase, entry: Entry, units: list[UnitPlan]) -> None:
         self.cell, self.q, self.phase, self.entry, self.units = cell, q, phase, entry, units
         self.calib = cell.calibration[0]
         self.targets: dict[str, tuple[Recording, Recording]] = {}
@@ -46,7 +44,7 @@ class UnitFitter:
         if not any(report["iterations"] for report in reports.values()):
             raise CellFailedError(
                 f"phase {self.phase.name!r} of {self.cell.method.reconstruction.name!r} found nothing to learn",
-                "choose quantizers with trainables, or reconstruction = \"none\"",
+                'choose quantizers with trainables, or reconstruction = "none"',
             )
         return reports
 

@@ -55,9 +55,7 @@ def read_statistics(path: Path, widths: Mapping[str, int]) -> dict[str, Gaussian
     return found
 
 
-def _gaussian(
-    path: Path, mean: tuple[str, NDArray[Any]], covariance: tuple[str, NDArray[Any]], width: int
-) -> Gaussian:
+def _gaussian(path: Path, mean: tuple[str, NDArray[Any]], covariance: tuple[str, NDArray[Any]], width: int) -> Gaussian:
     for (name, array), shape in ((mean, (width,)), (covariance, (width, width))):
         if array.shape != shape:
             raise UserError(

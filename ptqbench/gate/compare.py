@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ptqbench.errors import NotComparableError
 from ptqbench.gate import tiers
-from ptqbench.gate.difference import pools
+from ptqbench.gate.difference import TOGETHER, pools
 from ptqbench.gate.snapshot import Snapshot
 from ptqbench.gate.tiers import Pair
 from ptqbench.gate.verdicts import Finding, Report, Tier, Verdict
@@ -97,7 +97,7 @@ def _notes(now: Snapshot, then: Snapshot, wanted: Collection[Tier]) -> Iterator[
     if Tier.STAT in wanted:
         total = sum(len(tiers.common(pair)) for pair in _pairs(now, then))
         yield (
-            f"intervals of differences hold for all {total} comparisons together at 95 %; "
+            f"intervals of differences hold for all {total} comparisons together at {100 * TOGETHER:.0f} %; "
             "worse means: outside the band and the interval excludes zero"
         )
         single = [name for name, e in then.cells.items() if len(e.seeds) == 1]

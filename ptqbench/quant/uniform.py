@@ -20,9 +20,7 @@ class UniformQuantizer(Quantizer):
     scale: Tensor
     zero_point: Tensor
 
-    def __init__(
-        self, options: Options, *, spec: QuantSpec, layout: Layout, estimator: Callable[[], RangeEstimator]
-    ) -> None:
+    def __init__(self, options: Options, *, spec: QuantSpec, layout: Layout, estimator: Callable[[], RangeEstimator]) -> None:
         super().__init__(options, spec=spec, layout=layout, estimator=estimator)
         self._estimators = [self.estimator() for _ in range(self.spec.steps)]
         self._observed = [False] * self.spec.steps

@@ -88,9 +88,7 @@ def _report_no_axis(key: str, values: object, problems: Problems) -> None:
     problems.add(("sweep", key), "unknown key", f"{guess}allowed: {rule}")
 
 
-def variants(
-    name: str, table: Mapping[str, Any], axes: Sequence[Axis], binder: Binder, used: set[str]
-) -> list[Variant]:
+def variants(name: str, table: Mapping[str, Any], axes: Sequence[Axis], binder: Binder, used: set[str]) -> list[Variant]:
     """All variants of a completed method table, in the order of the axes' values. `used` collects axes that applied."""
     found = [Variant(table)]
     for axis in axes:
@@ -98,9 +96,7 @@ def variants(
     return found
 
 
-def _split(
-    name: str, variant: Variant, axis: Axis, axes: Sequence[Axis], binder: Binder, used: set[str]
-) -> list[Variant]:
+def _split(name: str, variant: Variant, axis: Axis, axes: Sequence[Axis], binder: Binder, used: set[str]) -> list[Variant]:
     if not _applies(name, variant.table, axis, binder):
         return [variant]
     used.add(axis.key)
@@ -131,9 +127,7 @@ def _applies(name: str, table: Mapping[str, Any], axis: Axis, binder: Binder) ->
     return axis.path[len(axis.reference)] in record.component.options.model_fields
 
 
-def report_unused(
-    axes: Sequence[Axis], used: set[str], tables: Mapping[str, Mapping[str, Any]], binder: Binder
-) -> None:
+def report_unused(axes: Sequence[Axis], used: set[str], tables: Mapping[str, Mapping[str, Any]], binder: Binder) -> None:
     """Report axes that applied to no method, with the keys that would have."""
     for axis in axes:
         if axis.key in used:

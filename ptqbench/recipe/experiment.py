@@ -72,7 +72,8 @@ class Method:
 class Cell:
     """One row of the comparison before seeds are averaged: method x bits x variant x calibration seed.
 
-    `method` is None for the full-precision row (and for the noise floor, its variant on other noise). `variant` spells out generic sweep axes, for example "temperature=0.5".
+    `method` is None for the full-precision row, and for the noise floor, which is its variant on other noise. `variant` spells
+    out generic sweep axes, for example "temperature=0.5".
     """
 
     method: Method | None

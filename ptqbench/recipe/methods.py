@@ -118,9 +118,7 @@ def _on_axis(problem: Problem, variant: sweep_axes.Variant) -> Problem:
     return problem
 
 
-def _inherited(
-    problem: Problem, lines: Mapping[str, list[str]], raw: Mapping[str, Any], problems: Iterable[Problem]
-) -> bool:
+def _inherited(problem: Problem, lines: Mapping[str, list[str]], raw: Mapping[str, Any], problems: Iterable[Problem]) -> bool:
     """Whether the same problem is reported at an ancestor, and the method itself does not write the key."""
     if len(problem.path) < 3 or problem.path[0] != "methods":
         return False

@@ -29,9 +29,7 @@ def render(tables: Sequence[Table], width: int, *, color: bool = False) -> str:
     width = max(width, LEAST_WIDTH)
     out = io.StringIO()
     system: Literal["standard"] | None = "standard" if color else None
-    console = Console(
-        file=out, width=width, force_terminal=color, color_system=system, highlight=False, legacy_windows=False
-    )
+    console = Console(file=out, width=width, force_terminal=color, color_system=system, highlight=False, legacy_windows=False)
     for table in tables:
         console.print(Text(table.title, style="bold"))
         shown = fitted(table, width)

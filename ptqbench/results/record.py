@@ -156,9 +156,7 @@ class RunRecord:
             comparisons = [Comparison(**c) for c in data.pop("comparisons", [])]
             return cls(cells=cells, noise_floor=floor, comparisons=comparisons, **data)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{where} is not a ptqbench result: {error}", "give a folder that `ptqbench run` wrote"
-            ) from error
+            raise UserError(f"{where} is not a ptqbench result: {error}", "give a folder that `ptqbench run` wrote") from error
 
     @classmethod
     def load(cls, run: Path) -> RunRecord:

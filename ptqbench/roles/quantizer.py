@@ -32,9 +32,7 @@ class Quantizer(nn.Module, ABC):
     the tensors that `learnable` names.
     """
 
-    def __init__(
-        self, options: Options, *, spec: QuantSpec, layout: Layout, estimator: Callable[[], RangeEstimator]
-    ) -> None:
+    def __init__(self, options: Options, *, spec: QuantSpec, layout: Layout, estimator: Callable[[], RangeEstimator]) -> None:
         super().__init__()
         self.options = options
         self.spec = spec

@@ -52,8 +52,7 @@ def test_jackknife_covers_for_a_frechet_distance() -> None:
     values = [frechet_distance(x, reference) for x in sets]
     labels = partition(n)
     intervals = [
-        jackknife_interval(value, frechet_without_blocks(x, reference, labels))
-        for value, x in zip(values, sets, strict=True)
+        jackknife_interval(value, frechet_without_blocks(x, reference, labels)) for value, x in zip(values, sets, strict=True)
     ]
     covered = np.mean([i.low <= np.mean(values) <= i.high for i in intervals])
     assert 0.90 <= covered <= 0.99

@@ -17,16 +17,12 @@ from ptqbench.quant.plan import LayerPlan
 
 CONVOLUTIONS: list[dict[str, Any]] = [
     {"kernel_size": 3, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "bias": bias}
-    for stride, padding, dilation, groups, bias in itertools.product(
-        (1, 2), (0, 1, "same"), (1, 2), (1, 2), (True, False)
-    )
+    for stride, padding, dilation, groups, bias in itertools.product((1, 2), (0, 1, "same"), (1, 2), (1, 2), (True, False))
     if not (padding == "same" and stride == 2)
 ]
 
 
-def layer(
-    inner: nn.Module, weight: QuantSpec | None, activation: QuantSpec | None = None, **options: Any
-) -> QuantLayer:
+def layer(inner: nn.Module, weight: QuantSpec | None, activation: QuantSpec | None = None, **options: Any) -> QuantLayer:
     """A quantized layer with its weight grids found."""
     factory = Factory(options.pop("weights", "uniform"), options.pop("activations", "uniform"))
     plan = LayerPlan("layer", type(inner).__name__, weight, activation, **options)

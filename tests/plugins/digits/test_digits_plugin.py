@@ -58,9 +58,7 @@ def test_train_writes_files_that_load_and_repeats_itself(tmp_path: Path) -> None
 
 
 def test_assess_prints_figures() -> None:
-    result = CliRunner().invoke(
-        digits, ["assess", "--steps", "2", "--count", "100", "--threads", "1"], catch_exceptions=False
-    )
+    result = CliRunner().invoke(digits, ["assess", "--steps", "2", "--count", "100", "--threads", "1"], catch_exceptions=False)
     assert result.exit_code == 0
     assert '"distance_samples_data"' in result.stdout
 

@@ -135,6 +135,6 @@ def test_relative_matching_value_is_a_similarity_times_the_validation_error(prob
 
 
 def test_a_vanishing_gradient_gives_nothing_to_learn_from(problem):
-    train, groups, params, rates, weights = problem
+    _train, groups, params, rates, weights = problem
     flat = lambda p: 0.0 * sum(v.sum() for v in p.values()) * torch.ones(B, dtype=torch.float64)  # noqa: E731
     assert solve((flat, groups, params, rates, weights), factor=1.0, relative=True, rms=True) is None

@@ -11,9 +11,7 @@ from ptqbench_qdiffusion import StrideOptions
 from ptqbench_qdiffusion.sampler import StrideSampler
 
 
-def select(
-    n: int, points: int, *, steps: int = 100, trajectories: int = 64, seed: int = 0, **options: bool
-) -> Selection:
+def select(n: int, points: int, *, steps: int = 100, trajectories: int = 64, seed: int = 0, **options: bool) -> Selection:
     grid = TrajectoryGrid(torch.arange(steps).flip(0) * 10, trajectories)
     rng = torch.Generator().manual_seed(seed)
     return StrideSampler(StrideOptions(points=points, **options)).select(grid, n, rng)
