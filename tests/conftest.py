@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
+# One thread, here and in processes that tests start: the networks are tiny, and threads that wait for each other on few cores
+# cost many times what they bring. Set before torch is imported, since that is when it is read.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
 import torch
 from diffusers import UNet2DConditionModel, UNet2DModel
