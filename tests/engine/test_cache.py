@@ -136,7 +136,9 @@ def compute_and_count(root: Path) -> None:
         return {"a": torch.ones(1)}
 
     (root / f"ready-{multiprocessing.current_process().name}").touch()
+    deadline = time.monotonic() + 60
     while len(list(root.glob("ready-*"))) < 2:
+        assert time.monotonic() < deadline, "the other process never started"
         time.sleep(0.01)
     assert compute(Cache(root / "cache"), make)["a"].tolist() == [1]
 
