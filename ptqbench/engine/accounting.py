@@ -72,8 +72,12 @@ def bit_ledger(denoiser: nn.Module, probe: Probe, plan: Plan, q: QuantizedDenois
         for name, module in denoiser.named_modules()
         if isinstance(module, QUANTIZABLE) and name not in called
     ]
-    full = sum(FLOAT_BYTES * p.numel() for p in denoiser.parameters())
-    return BitLedger(rows, full - sum(FLOAT_BYTES * row["weights"] for row in rows))
+    return BitLedger(rows, float_bytes(denoiser) - sum(FLOAT_BYTES * row["weights"] for row in rows))
+
+
+def float_bytes(denoiser: nn.Module) -> int:
+    """Bytes of a denoiser's parameters in full precision."""
+    return sum(FLOAT_BYTES * p.numel() for p in denoiser.parameters())
 
 
 def _bits(spec: dict[str, Any] | None) -> int:

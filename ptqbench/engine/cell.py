@@ -7,7 +7,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from ptqbench.engine.accounting import BitLedger, bit_ledger
+from ptqbench.engine.accounting import BitLedger, bit_ledger, float_bytes
 from ptqbench.engine.cache import Costs, Entry, content_key
 from ptqbench.engine.context import RunContext
 from ptqbench.engine.images import FULL, OTHER, generate, image_chunks, image_shards
@@ -97,7 +97,7 @@ class CellRun:
 
     def _weights(self, ledger: BitLedger | None) -> dict[str, Any]:
         """Bytes and the bit ledger as fields of the record."""
-        full = sum(4 * p.numel() for p in self.ctx.model.denoiser.parameters())
+        full = float_bytes(self.ctx.model.denoiser)
         if ledger is None:
             return {"weight_bytes": full, "full_precision_bytes": full}
         return {

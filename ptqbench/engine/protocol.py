@@ -41,7 +41,7 @@ def protocol(ctx: RunContext) -> dict[str, Any]:
     e = ctx.experiment
     return {
         "model": e.model.name,
-        "weights": ctx.source.fingerprint(),
+        "weights": ctx.source_fingerprint,
         "features": e.evaluation.features.name,
         "features sha256": ctx.features_fingerprint,
         "real images sha256": ctx.reference_digest or "",
