@@ -56,6 +56,20 @@ class Component:
 
 
 @dataclass(frozen=True)
+class Preset:
+    """A published method under one name: `table` is what [methods.NAME] would say, and a recipe may override any key of it.
+
+    It names components of any plugin; `deviations` lists where the whole differs from the paper (components list their own).
+    """
+
+    name: str
+    summary: str
+    table: Mapping[str, Any]
+    paper: str = ""
+    deviations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Bound:
     """A component with validated options: what a recipe's `{ use = "...", ... }` becomes.
 

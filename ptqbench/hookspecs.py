@@ -23,7 +23,7 @@ import pluggy
 if TYPE_CHECKING:
     import click
 
-    from ptqbench.component import Component
+    from ptqbench.component import Component, Preset
 
 PROJECT = "ptqbench"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -44,11 +44,13 @@ ROLES: tuple[Role, ...] = (
     Role("sampler", "ptqbench_samplers", "CalibrationSampler", "which (trajectory, step) pairs calibrate?"),
     Role("weighter", "ptqbench_weighters", "SampleWeighter", "how much does each sample count in a mini-batch?"),
     Role("reconstruction", "ptqbench_reconstructions", "Reconstruction", "how is a unit fitted?"),
+    Role("loss", "ptqbench_losses", "LossTerm", "what counts as error while a unit is fitted?"),
     Role("weight-quantizer", "ptqbench_weight_quantizers", "Quantizer", "how do weights go to a grid?"),
     Role("activation-quantizer", "ptqbench_activation_quantizers", "Quantizer", "how do activations go to a grid?"),
     Role("range", "ptqbench_ranges", "RangeEstimator", "how are first ranges found?"),
     Role("pass", "ptqbench_passes", "PlanPass", "which layer gets which bits, and how is its input partitioned?"),
     Role("partitioner", "ptqbench_partitioners", "Partitioner", "what are the units, in execution order?"),
+    Role("sampler-hook", "ptqbench_sampler_hooks", "SamplerHook", "what corrects the prediction while sampling?"),
     Role("model", "ptqbench_models", "ModelSource", "where do denoiser, schedule and decoder come from?"),
     Role("features", "ptqbench_features", "FeatureExtractor", "which features describe an image?"),
     Role("metric", "ptqbench_metrics", "Metric", "how good are images and predictions?"),
@@ -69,6 +71,11 @@ def ptqbench_weighters() -> Iterable[Component]:
 @hookspec
 def ptqbench_reconstructions() -> Iterable[Component]:
     """Reconstructions (`ptqbench.roles.reconstruction.Reconstruction`); trait "closed-form" if nothing is optimised."""
+
+
+@hookspec
+def ptqbench_losses() -> Iterable[Component]:
+    """Loss terms (`ptqbench.roles.loss.LossTerm`)."""
 
 
 @hookspec
@@ -97,6 +104,11 @@ def ptqbench_partitioners() -> Iterable[Component]:
 
 
 @hookspec
+def ptqbench_sampler_hooks() -> Iterable[Component]:
+    """Sampler hooks (`ptqbench.roles.hook.SamplerHook`)."""
+
+
+@hookspec
 def ptqbench_models() -> Iterable[Component]:
     """Model sources (`ptqbench.roles.model.ModelSource`)."""
 
@@ -114,6 +126,11 @@ def ptqbench_metrics() -> Iterable[Component]:
 @hookspec
 def ptqbench_reporters() -> Iterable[Component]:
     """Reporters (`ptqbench.roles.reporter.Reporter`)."""
+
+
+@hookspec
+def ptqbench_presets() -> Iterable[Preset]:
+    """Presets: whole methods by name, as tables of a recipe."""
 
 
 @hookspec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -125,7 +126,8 @@ class RunContext:
         x = torch.randn(2, *model.shape, generator=torch.Generator().manual_seed(0)).to(self.device)
         t = self.schedule.timesteps[:1].repeat(2).to(self.device)
         cond = {name: value.to(self.device) for name, value in model.conditions(range(2)).items()}
-        return probe_denoiser(model.denoiser, lambda: model.predict(model.denoiser, x, t, cond), x)
+        found = probe_denoiser(model.denoiser, lambda: model.predict(model.denoiser, x, t, cond), x)
+        return dataclasses.replace(found, steps=self.schedule.steps)
 
     def predictor(self, denoiser: nn.Module | None = None, context: StepContext | None = None) -> Predictor:
         """The full-precision predictor, or that of a quantized copy."""

@@ -26,10 +26,23 @@ class QuantizerFactory(Protocol):
 
 @dataclass
 class StepContext:
-    """Which sampling step each sample of the current batch is at: `step` (B,) in [0, steps)."""
+    """Which sampling step each sample of the current batch is at: `step` (B,) in [0, steps).
+
+    While a unit is fitted, `keep` below 1 leaves each quantized activation element as it was with probability 1 - keep,
+    drawn from `generator` (QDrop).
+    """
 
     steps: int = 1
     step: Tensor | None = None
+    keep: float = 1.0
+    generator: torch.Generator | None = None
+
+    def drop(self, quantized: Tensor, raw: Tensor) -> Tensor:
+        """Elements of `quantized`, or of `raw` where quantization is dropped."""
+        if self.keep >= 1:
+            return quantized
+        u = torch.rand(raw.shape, generator=self.generator, device=raw.device, dtype=raw.dtype)
+        return torch.where(u < self.keep, quantized, raw)
 
     def group(self, groups: int) -> Tensor | None:
         """The step group of each sample when steps are divided into equal ranges; None if parameters are shared."""
@@ -109,7 +122,9 @@ class QuantLayer(nn.Module):
             piece = x if len(self.parts) == 1 else x.narrow(axis, part.start, part.stop - part.start)
             if self.observe_activations:
                 part.activation.observe(piece, group)  # type: ignore[union-attr]
-            pieces.append(part.activation(piece, group) if self.quantize_activations else piece)  # type: ignore[misc]
+            if self.quantize_activations:
+                piece = self.context.drop(part.activation(piece, group), piece)  # type: ignore[misc]
+            pieces.append(piece)
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=axis)
 
     def _weight(self) -> Tensor:

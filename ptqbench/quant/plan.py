@@ -28,10 +28,14 @@ class LayerProbe:
 
 @dataclass(frozen=True)
 class Probe:
-    """Layers in execution order, and all module names in the order in which they are first called."""
+    """Layers in execution order, and all module names in the order in which they are first called.
+
+    `steps` is the number of sampling steps, the most step groups that a grid can have.
+    """
 
     layers: tuple[LayerProbe, ...]
     calls: tuple[str, ...]
+    steps: int = 1
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,15 @@ class LayerPlan:
 
 @dataclass(frozen=True)
 class UnitPlan:
-    """A unit: the module that is called, and the quantized layers that it owns."""
+    """A unit: the module that is called, and the quantized layers that it owns.
+
+    A synthetic unit is put together by its partitioner's `assemble`; `module` then says whose inputs it takes.
+    """
 
     name: str
     module: str
     layers: tuple[str, ...]
+    synthetic: bool = False
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,8 @@ class Method:
     activations: SiteChoice
     passes: tuple[Bound, ...]
     partitioner: Bound | None
+    losses: tuple[Bound, ...] = ()
+    hooks: tuple[Bound, ...] = ()
 
     @property
     def key(self) -> dict[str, Any]:
@@ -65,6 +67,8 @@ class Method:
             "activations": self.activations.key,
             "passes": [p.key for p in self.passes],
             "partitioner": self.partitioner.key if self.partitioner else None,
+            "losses": [term.key for term in self.losses],
+            "hooks": [hook.key for hook in self.hooks],
         }
 
 

@@ -30,3 +30,11 @@ class Partitioner(ABC):
     @abstractmethod
     def units(self, denoiser: nn.Module, probe: Probe) -> list[UnitPlan]:
         """Disjoint units that cover every probed layer, in execution order."""
+
+    def assemble(self, unit: UnitPlan, denoiser: nn.Module) -> nn.Module:
+        """The module that computes `unit`, from the parts of `denoiser` (full precision or quantized), which it shares.
+
+        A unit is one submodule unless a partitioner gathers scattered layers into a synthetic one. That must take the
+        inputs of the submodule `unit.module`, where they are recorded, and return one tensor (B, ...) or a tuple of them.
+        """
+        return denoiser.get_submodule(unit.module)

@@ -20,13 +20,14 @@ class Phase:
     """One pass over all units. `learns` names the kinds of trainables; `activations` says whether they are quantized.
 
     `inputs` says what a unit sees while it is fitted: "quantized", the output of the network quantized so far (AdaRound's
-    asymmetric reconstruction), or "full-precision".
+    asymmetric reconstruction), "full-precision", or "mixed", elements of either drawn at random (QDrop); how often, the
+    reconstruction says in `FitContext.start`.
     """
 
     name: str
     learns: frozenset[Learns]
     activations: bool
-    inputs: Literal["quantized", "full-precision"]
+    inputs: Literal["quantized", "full-precision", "mixed"]
 
 
 class Reconstruction(ABC):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Generator, Tensor
@@ -12,10 +13,16 @@ from ptqbench.component import Options
 
 @dataclass(frozen=True)
 class TrajectoryGrid:
-    """What a sampler may look at: `timesteps` (S,) int64, noisiest first, and the number of trajectories."""
+    """What a sampler may look at: `timesteps` (S,) int64, noisiest first, and the number of trajectories.
+
+    `modules` are the names of the denoiser's submodules in the order of their first call; `features(module, n)` runs the
+    full-precision denoiser on the first n trajectories and gives that module's input at every step, (S, n, ...) float32.
+    """
 
     timesteps: Tensor
     trajectories: int
+    modules: tuple[str, ...] = ()
+    features: Callable[[str, int], Tensor] | None = None
 
     @property
     def steps(self) -> int:

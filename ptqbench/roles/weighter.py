@@ -48,8 +48,11 @@ class InnerProblem(Protocol):
     """The unit under reconstruction as a value: trainables, samples, and a pure differentiable loss.
 
     `params` maps names to the current trainables (rounding variables, scales or both); `learning_rate` is the step size
-    that the reconstruction's optimiser uses for each of them.
+    that the reconstruction's optimiser uses for each of them. `timesteps` (S,) int64 are those of the sampling steps.
     """
+
+    @property
+    def timesteps(self) -> Tensor: ...
 
     @property
     def params(self) -> Mapping[str, Tensor]: ...
@@ -73,6 +76,14 @@ class InnerProblem(Protocol):
         """Per-sample reconstruction losses (B,), twice differentiable in `params` (the current trainables if None)."""
         ...
 
+    def loss_parts(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> Mapping[str, Tensor]:
+        """The same by part of the method's loss terms ("output", "haar.ll", ...): each (B,), their sum is `losses`."""
+        ...
+
+    def denoising_error(self) -> Tensor:
+        """Mean squared error (S,) of the full-precision noise prediction at each sampling step, on its own samples."""
+        ...
+
 
 class SampleWeighter(ABC):
     """Built as `Class(options)`, one instance for each unit and phase, so that an interrupted run may go on at any unit."""
@@ -90,6 +101,13 @@ class SampleWeighter(ABC):
     @abstractmethod
     def weights(self, batch: Batch, problem: InnerProblem) -> Tensor:
         """Weights (B,) >= 0, detached. The engine rescales them to mean 1 so that the learning rate keeps its meaning."""
+
+    def part_weights(self, batch: Batch, problem: InnerProblem) -> Mapping[str, Tensor]:
+        """Factors (B,) for single parts of the loss (`InnerProblem.loss_parts`), detached; parts not named count once.
+
+        Asked after `weights` for the same batch. They are taken as they are: only the sample weights are rescaled.
+        """
+        return {}
 
     def report(self) -> Mapping[str, Tensor]:
         """What was learned for the unit just finished, for diagnostics; any named tensors (for example "weights" (N,))."""
