@@ -25,6 +25,7 @@ COMMANDS = {
     "show": ("ptqbench.commands.show", "Print the tables of a run again."),
     "compare": ("ptqbench.commands.compare", "Put two runs side by side."),
     "check": ("ptqbench.commands.check", "Check a run against its baseline."),
+    "findings": ("ptqbench.commands.findings", "Say which claims kept results bear out."),
     "study": ("ptqbench.commands.study", "Show what the statistics can and cannot see."),
     "list": ("ptqbench.commands.list_", "List components and the plugins that they come from."),
     "describe": ("ptqbench.commands.describe", "Show a component's options, paper and deviations."),

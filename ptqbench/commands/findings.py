@@ -1,0 +1,69 @@
+"""`ptqbench findings FILE`: which claims kept results bear out, as a generated page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ptqbench.commands.options import cache_option
+from ptqbench.errors import UserError
+
+if TYPE_CHECKING:
+    from ptqbench.findings.document import Document
+
+
+@click.command("findings", short_help="Say which claims kept results bear out.")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Write the page there instead of printing it.")
+@click.option(
+    "--check", is_flag=True, help="Only say whether the page at --out is the one that would be written (exit 1 if not)."
+)
+@click.option("--run", "names", multiple=True, metavar="NAME", help='Run this entry first, or "all"; may be repeated.')
+@cache_option
+@click.option("--device", default="auto", show_default=True, help='"cpu", "cuda", "mps" ..., or "auto".')
+@click.option("--workers", type=click.IntRange(1), help="Processes.  [default: one per core on a CPU]")
+def command(
+    file: Path, out: Path | None, check: bool, names: tuple[str, ...], cache: Path, device: str, workers: int | None
+) -> None:
+    """Judge the claims of FILE by the results that it keeps, and write the page."""
+    from ptqbench.findings.document import read_document
+    from ptqbench.findings.judge import answers
+    from ptqbench.findings.kept import load_records
+    from ptqbench.findings.page import render
+
+    if check and out is None:
+        raise UserError("--check needs --out", "name the page to check")
+    document = read_document(file)
+    _run(document, file, names, cache, device, workers)
+    records = load_records(document, file.parent)
+    again = f"ptqbench findings {file.as_posix()}" + (f" --out {out.as_posix()}" if out else "")
+    text = render(document, answers(document, records), records, file.parent, again)
+    if out is None:
+        click.echo(text, nl=False)
+    elif not check:
+        out.write_text(text, encoding="utf-8")
+        click.echo(f"written: {out}", err=True)
+    elif not out.is_file() or out.read_text(encoding="utf-8") != text:
+        click.echo(f"{out} is not what `{again}` writes")
+        raise SystemExit(1)
+
+
+def _run(document: Document, file: Path, names: tuple[str, ...], cache: Path, device: str, workers: int | None) -> None:
+    """Run entries of the document and keep their records."""
+    from ptqbench.commands.run import execute, invocation
+    from ptqbench.findings.kept import save_record
+    from ptqbench.names import suggest
+    from ptqbench.recipe.load import load_experiment
+
+    known = {run.name: run for run in document.runs}
+    for name in names:
+        if name != "all" and name not in known:
+            raise UserError(f"{file} keeps no run {name!r}", suggest(name, list(known), "runs"))
+    for entry in document.runs if "all" in names else [known[name] for name in names]:
+        click.echo(f"running {entry.name}", err=True)
+        experiment = load_experiment(file.parent / entry.recipe, overrides=entry.overrides)
+        record, _ = execute(experiment, cache, device, workers, None)
+        record.invocation = invocation(file.parent / entry.recipe, entry.overrides, device, None)
+        save_record(record, file.parent / document.results / f"{entry.name}.json")

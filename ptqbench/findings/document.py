@@ -1,0 +1,89 @@
+"""A findings file: which runs there are, and which claims they are asked about. Strict TOML, checked in one pass."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ptqbench.errors import UserError
+from ptqbench.recipe.problems import Problems
+from ptqbench.recipe.words import problems_of
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Table(BaseModel):
+    """Base of all tables: frozen, strict, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RunEntry(Table):
+    """A kept run: `recipe` is relative to the findings file, `overrides` are those of `--set`."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    recipe: Text
+    overrides: tuple[str, ...] = ()
+    note: str = ""
+
+
+class Claim(Table):
+    """One claim. `ours` and `theirs` are rows of the run: "method/bits" or "method/bits/variant"."""
+
+    text: Text
+    source: str = ""
+    run: Text
+    ours: Text
+    theirs: Annotated[tuple[Text, ...], Field(min_length=1)]
+    metrics: Annotated[tuple[Text, ...], Field(min_length=1)]
+    expects: Literal["better", "worse", "no difference"] = "better"
+
+
+class Figure(Table):
+    """A number of a data file, shown as it is: `key` leads to {value, low, high, n} through nested tables."""
+
+    text: Text
+    file: Text
+    key: tuple[str, ...]
+
+
+class Topic(Table):
+    """A heading with words, claims and figures."""
+
+    heading: Text
+    text: str = ""
+    claims: tuple[Claim, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    pictures: tuple[str, ...] = ()
+
+
+class Document(Table):
+    """The whole file. `results` is the folder of kept records, relative to the file."""
+
+    title: Text
+    intro: str = ""
+    results: Text
+    runs: Annotated[tuple[RunEntry, ...], Field(min_length=1)]
+    topics: Annotated[tuple[Topic, ...], Field(min_length=1)]
+
+
+def read_document(path: Path) -> Document:
+    """Read and check a findings file. Raises `UserError` naming every problem with its place."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as TOML: {error}", "a findings file is a TOML file in UTF-8") from error
+    try:
+        document = Document.model_validate(data)
+    except ValidationError as error:
+        problems = Problems()
+        problems.extend(problems_of(error, Document, ()))
+        raise problems.error(str(path), "") from error
+    known = [run.name for run in document.runs]
+    unknown = sorted({claim.run for topic in document.topics for claim in topic.claims} - set(known))
+    if unknown:
+        raise UserError(f"{path}: claims name runs that are not there: {', '.join(unknown)}", f"runs: {', '.join(known)}")
+    return document

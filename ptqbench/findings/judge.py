@@ -1,0 +1,84 @@
+"""Claims before kept results: paired differences, corrected for all comparisons of the page in the same metric."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ptqbench.errors import UserError
+from ptqbench.evaluate.paired import paired_difference, pool_arms
+from ptqbench.findings.document import Claim, Document
+from ptqbench.names import suggest
+from ptqbench.results.compare import BETTER, REFUSED, UNSEEN, WORSE, arm_of, judged, refusal, with_verdicts
+from ptqbench.results.record import Comparison, RunRecord
+from ptqbench.results.rows import Row, rows_of
+
+REPRODUCED, CONTRADICTED, OPEN, NO_ANSWER = "reproduced", "contradicted", "not seen", "no answer"
+"""What a comparison says about a claim. "not seen": no difference beyond chance, in either direction."""
+
+OUTCOMES: Mapping[str, Mapping[str, str]] = {
+    "better": {BETTER: REPRODUCED, WORSE: CONTRADICTED, UNSEEN: OPEN, REFUSED: NO_ANSWER},
+    "worse": {WORSE: REPRODUCED, BETTER: CONTRADICTED, UNSEEN: OPEN, REFUSED: NO_ANSWER},
+    "no difference": {UNSEEN: REPRODUCED, BETTER: CONTRADICTED, WORSE: CONTRADICTED, REFUSED: NO_ANSWER},
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One comparison that a claim asks for, and what it says about the claim."""
+
+    claim: Claim
+    theirs: str
+    comparison: Comparison
+
+    @property
+    def outcome(self) -> str:
+        return OUTCOMES[self.claim.expects][self.comparison.verdict]
+
+
+def answers(document: Document, records: Mapping[str, RunRecord]) -> list[Answer]:
+    """An answer for every claim, opponent and metric, in the document's order.
+
+    Raises `UserError` for a row or a metric that the named run does not have.
+    """
+    asked = [
+        (claim, theirs, metric)
+        for topic in document.topics
+        for claim in topic.claims
+        for theirs in claim.theirs
+        for metric in claim.metrics
+    ]
+    raw = [compare(records[claim.run], claim.ours, theirs, metric) for claim, theirs, metric in asked]
+    return [Answer(claim, theirs, c) for (claim, theirs, _), c in zip(asked, with_verdicts(raw), strict=True)]
+
+
+def compare(record: RunRecord, ours: str, theirs: str, metric: str) -> Comparison:
+    """Row `ours` minus row `theirs` in one metric; without a verdict yet."""
+    rows = {"/".join(part for part in row.key if part): row for row in rows_of(record)}
+    mine, other = (_row(rows, name, record.name) for name in (ours, theirs))
+    for row, name in ((mine, ours), (other, theirs)):
+        known = list(dict.fromkeys(m for cell in row.cells for m in cell.metrics))
+        if metric not in known:
+            raise UserError(f"{record.name}: the row {name} has no metric {metric!r}", suggest(metric, known, "metrics"))
+    better = next(cell.metrics[metric].better for cell in mine.cells if metric in cell.metrics)
+    blank = Comparison(mine.method, mine.bits, mine.variant, metric, other.method, UNSEEN, better=better)
+    if reason := refusal(mine.cells, other.cells, metric):
+        return Comparison(mine.method, mine.bits, mine.variant, metric, other.method, REFUSED, reason, better)
+    arms = arm_of(mine.cells, metric), arm_of(other.cells, metric)
+    pooled = [arm_of(row.cells, metric) for row in rows.values() if row.bits == mine.bits and _measured(row, metric)]
+    found = judged(blank, paired_difference(*arms, pool_arms(pooled)))
+    seeds = sorted(arms[0].values.keys() & arms[1].values.keys())
+    found.value, found.baseline_value = (float(np.mean([arm.values[s] for s in seeds])) for arm in arms)
+    return found
+
+
+def _row(rows: Mapping[str, Row], name: str, run: str) -> Row:
+    if name not in rows or not rows[name].cells:
+        raise UserError(f"{run}: there is no finished row {name!r}", suggest(name, list(rows), "rows"))
+    return rows[name]
+
+
+def _measured(row: Row, metric: str) -> bool:
+    return any(metric in cell.metrics for cell in row.cells)

@@ -1,0 +1,195 @@
+"""Claims before kept results: verdicts, corrections, the page, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ptqbench.errors import UserError
+from ptqbench.findings.document import Claim, Document, Figure, RunEntry, Topic, read_document
+from ptqbench.findings.judge import CONTRADICTED, NO_ANSWER, OPEN, REPRODUCED, answers, compare
+from ptqbench.findings.kept import load_records, save_record
+from ptqbench.findings.page import render, table
+from ptqbench.results.record import Budget, CellRecord, Number, RunRecord
+
+BLOCKS = 20
+
+
+def cell(method: str, seed: int, level: float, protocol: str = "p", variant: str = "") -> CellRecord:
+    """A cell whose images have one noise for all methods, so that differences are far sharper than levels."""
+    common = np.random.default_rng(0).normal(0, 1.0, BLOCKS)
+    own = np.random.default_rng([hash(method) % 1000, seed]).normal(0, 0.02, BLOCKS)
+    blocks = level + common + own + 0.01 * seed
+    replicates = [float(np.delete(blocks, i).mean()) for i in range(BLOCKS)]
+    number = Number(float(blocks.mean()), level - 1, level + 1, 200, "lower", {"t": [1.0]}, protocol, replicates)
+    name = "/".join(part for part in (method, "W4A8", variant, f"seed{seed}") if part)
+    return CellRecord(name, method, "W4A8", variant, seed, "ok", metrics={"error": number}, budget=Budget(10))
+
+
+def record(*levels: tuple[str, float], protocol: str = "p") -> RunRecord:
+    cells = [cell(method, seed, level, protocol) for method, level in levels for seed in (0, 1, 2)]
+    return RunRecord("r", "R", "", "base", "0", "2026", {"torch": "2"}, {"steps": 5, "images": 200}, cells)
+
+
+SAMPLE = record(("base", 5.0), ("good", 4.0), ("bad", 6.0), ("same", 5.001))
+
+
+def claim(ours: str, *theirs: str, expects: str = "better", run: str = "r") -> Claim:
+    others = tuple(f"{name}/W4A8" for name in theirs)
+    return Claim(text=f"{ours} wins", run=run, ours=f"{ours}/W4A8", theirs=others, metrics=("error",), expects=expects)
+
+
+def document(*claims: Claim, **changes) -> Document:
+    runs = (RunEntry(name="r", recipe="../recipes/r.toml", overrides=("a=1",)),)
+    return Document(title="T", results="kept", runs=runs, topics=(Topic(heading="H", text="words", claims=claims),), **changes)
+
+
+@pytest.mark.parametrize(
+    ("ours", "expects", "outcome"),
+    [
+        ("good", "better", REPRODUCED),
+        ("good", "worse", CONTRADICTED),
+        ("bad", "better", CONTRADICTED),
+        ("bad", "worse", REPRODUCED),
+        ("same", "better", OPEN),
+        ("same", "no difference", REPRODUCED),
+        ("good", "no difference", CONTRADICTED),
+    ],
+)
+def test_outcomes(ours, expects, outcome):
+    (answer,) = answers(document(claim(ours, "base", expects=expects)), {"r": SAMPLE})
+    assert answer.outcome == outcome
+    assert answer.comparison.difference == pytest.approx({"good": -1, "bad": 1, "same": 0.001}[ours], abs=0.05)
+
+
+def test_any_two_rows_can_be_compared_not_only_the_baseline():
+    found = compare(SAMPLE, "good/W4A8", "bad/W4A8", "error")
+    assert found.difference == pytest.approx(-2, abs=0.05)
+    assert found.low < found.difference < found.high
+    assert found.value - found.baseline_value == pytest.approx(found.difference)
+
+
+def test_all_comparisons_of_a_page_are_one_family():
+    alone = answers(document(claim("good", "base")), {"r": SAMPLE})[0].comparison
+    several = answers(document(claim("good", "base", "same"), claim("bad", "base")), {"r": SAMPLE})
+    assert len(several) == 3
+    assert all(a.comparison.p_adjusted >= a.comparison.p for a in several)
+    assert several[0].comparison.p == pytest.approx(alone.p)
+    assert several[0].comparison.p_adjusted > alone.p_adjusted
+
+
+def test_numbers_under_other_protocols_give_no_answer():
+    mixed = dataclasses.replace(SAMPLE, cells=[*SAMPLE.cells, *(cell("odd", s, 1.0, "other") for s in (0, 1, 2))])
+    (answer,) = answers(document(claim("odd", "base")), {"r": mixed})
+    assert answer.outcome == NO_ANSWER
+    assert answer.comparison.difference is None
+    assert answer.comparison.reason
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (claim("goood", "base"), "no finished row 'goood/W4A8'"),
+        (claim("good", "base").model_copy(update={"metrics": ("fid",)}), "no metric 'fid'"),
+    ],
+)
+def test_rows_and_metrics_that_are_not_there_are_named(changed, message):
+    with pytest.raises(UserError, match=message):
+        answers(document(changed), {"r": SAMPLE})
+
+
+def test_kept_records_are_light_and_give_the_same_answers(tmp_path):
+    path = tmp_path / "kept" / "r.json"
+    save_record(SAMPLE, path)
+    made = document(claim("good", "base", "bad"))
+    kept = load_records(made, tmp_path)
+    assert [a.comparison.p for a in answers(made, kept)] == pytest.approx(
+        [a.comparison.p for a in answers(made, {"r": SAMPLE})], rel=1e-6
+    )
+    assert kept["r"].cells[0].metrics["error"].detail == {}
+    assert len(path.read_text().splitlines()) < 40
+
+
+def test_missing_results_say_how_to_make_them(tmp_path):
+    with pytest.raises(UserError, match=r"no kept results: r\.json") as caught:
+        load_records(document(claim("good", "base")), tmp_path)
+    assert "--run" in caught.value.hint
+
+
+def test_the_page_shows_claim_numbers_and_origin(tmp_path):
+    (tmp_path / "data.json").write_text(json.dumps({"a": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 3}}))
+    made = document(claim("good", "base"))
+    figure = Figure(text="cosine", file="data.json", key=("a",))
+    made = made.model_copy(update={"topics": (made.topics[0].model_copy(update={"figures": (figure,)}),)})
+    page = render(made, answers(made, {"r": SAMPLE}), {"r": SAMPLE}, tmp_path, "ptqbench findings x")
+    assert "| good wins |  | reproduced |" in page
+    assert "**reproduced**" in page
+    assert "| cosine | 0.50 ± 0.10 | 3 |" in page
+    assert "`ptqbench run recipes/r.toml --set 'a=1'`" in page
+    assert "| 12 of 12 | 0, 1, 2 |" in page
+
+
+def test_bars_in_cells_do_not_break_a_table():
+    assert table(("a",), [("x|y",)]).splitlines()[2] == "| x\\|y |"
+
+
+BROKEN = """
+title = "T"
+results = "kept"
+[[runs]]
+name = "Bad name"
+recipe = "r.toml"
+[[topics]]
+heading = "H"
+[[topics.claims]]
+text = "x"
+run = "r"
+ours = "a"
+theirs = []
+metrics = ["m"]
+expects = "best"
+"""
+
+
+def test_every_problem_of_a_file_is_reported_with_its_place(tmp_path):
+    path = tmp_path / "f.toml"
+    path.write_text(BROKEN)
+    with pytest.raises(UserError) as caught:
+        read_document(path)
+    for place in ("runs[0].name", "theirs", "expects"):
+        assert place in caught.value.message
+
+
+def test_claims_about_unknown_runs_are_refused(tmp_path):
+    path = tmp_path / "f.toml"
+    path.write_text(BROKEN.replace("Bad name", "other").replace("theirs = []", 'theirs = ["b"]').replace('"best"', '"better"'))
+    with pytest.raises(UserError, match="runs that are not there: r"):
+        read_document(path)
+
+
+def test_the_command_writes_the_page_and_checks_it(tmp_path):
+    save_record(SAMPLE, tmp_path / "kept" / "r.json")
+    (tmp_path / "f.toml").write_text(
+        'title = "T"\nresults = "kept"\n[[runs]]\nname = "r"\nrecipe = "r.toml"\n[[topics]]\nheading = "H"\n'
+        '[[topics.claims]]\ntext = "x"\nrun = "r"\nours = "good/W4A8"\ntheirs = ["base/W4A8"]\nmetrics = ["error"]\n'
+    )
+
+    def call(*args: str) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", "ptqbench", "findings", "f.toml", *args]
+        return subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+
+    assert call("--out", "page.md").returncode == 0
+    assert "reproduced" in (tmp_path / "page.md").read_text()
+    assert call("--out", "page.md", "--check").returncode == 0
+    Path(tmp_path / "page.md").write_text("changed")
+    stale = call("--out", "page.md", "--check")
+    assert stale.returncode == 1
+    assert "is not what" in stale.stdout
+    assert call("--check").returncode == 2
+    assert call("--run", "nothing").returncode == 2
