@@ -8,14 +8,20 @@ from typing import Any
 
 import torch
 
+from ptqbench.component import NoOptions
 from ptqbench.engine.cache import Cache, Costs
 from ptqbench.engine.cell import CellRun
 from ptqbench.engine.context import RunContext
+from ptqbench.engine.inner import StepFacts, UnitModules, UnitProblem
+from ptqbench.engine.losses import UnitLoss, per_sample_loss
 from ptqbench.engine.quantize import CellQuantizer
+from ptqbench.engine.unit_data import UnitData
+from ptqbench.quant.layer import StepContext
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.recipe.experiment import Cell, Experiment
 from ptqbench.recipe.load import load_experiment
 from ptqbench.results.record import CellRecord
+from ptqbench.roles.loss import LossTerm, Outcome
 
 TOY = Path(__file__).parent / "toy_plugin.py"
 
@@ -86,6 +92,30 @@ def run_cell(ctx: RunContext, cell: Cell) -> CellRecord:
 def values(record: CellRecord) -> dict[str, tuple[float, float, float, int]]:
     """A record's metrics as plain numbers."""
     return {name: (m.value, m.low, m.high, m.n) for name, m in record.metrics.items()}
+
+
+class OutputLoss(LossTerm):
+    """The plain loss of a unit, of the tests' own making."""
+
+    def losses(self, outcome: Outcome) -> dict[str, torch.Tensor]:
+        pairs = zip(outcome.output, outcome.target, strict=True)
+        return {"": torch.stack([per_sample_loss(o, t, outcome.power) for o, t in pairs]).sum(0)}
+
+
+PLAIN = UnitLoss([("output", OutputLoss(NoOptions()))])
+FACTS = StepFacts(torch.tensor([900, 700, 500, 300, 100]), lambda: torch.ones(5))
+
+
+def unit_problem(
+    modules: UnitModules | torch.nn.Module,
+    kinds: dict[str, str],
+    data: UnitData,
+    steps: StepContext | None = None,
+    loss: UnitLoss = PLAIN,
+) -> UnitProblem:
+    """A unit as a value; a bare module stands for both its quantized and its full-precision form."""
+    both = modules if isinstance(modules, UnitModules) else UnitModules(modules, modules)
+    return UnitProblem(both, kinds, data, loss, FACTS, steps or StepContext(5), torch.device("cpu"))
 
 
 def files(cache: Path, pattern: str = "*/*/*") -> dict[str, int]:

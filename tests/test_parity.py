@@ -16,7 +16,7 @@ from quantkit import OUT_CHANNEL, estimator, quantizer
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ptqbench.engine.inner import per_sample_loss
+from ptqbench.engine.losses import per_sample_loss
 from ptqbench.engine.schedule import quadratic_timesteps, uniform_timesteps
 from ptqbench.errors import UserError
 from ptqbench.quant.grid import Levels, QuantSpec, fake_quantize

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from ptqbench.engine.inner import UnitProblem
+from ptqbench.engine.losses import total
 from ptqbench.errors import CellFailedError
 from ptqbench.roles.reconstruction import Phase
 from ptqbench.roles.weighter import Batch, SampleWeighter
@@ -25,10 +26,17 @@ class FitContext:
     rng: Generator
     weighter_rng: Generator
 
-    def start(self, rates: Mapping[str, float], power: float) -> dict[str, list[Tensor]]:
-        """Set the loss exponent and the learning rate of each kind of trainable; returns the trainables by kind."""
+    def start(
+        self, rates: Mapping[str, float], power: float, *, input_keep: float = 1.0, activation_keep: float = 1.0
+    ) -> dict[str, list[Tensor]]:
+        """Set the loss exponent and the learning rate of each kind of trainable; returns the trainables by kind.
+
+        `input_keep` is the probability that an element of the unit's input is the quantized network's rather than full
+        precision's (in a phase with mixed inputs), `activation_keep` that an activation inside the unit is quantized.
+        """
         problem = self.problem
         problem.power = power
+        problem.input_keep, problem.activation_keep = input_keep, activation_keep
         problem.learning_rate = {name: rates[kind] for name, kind in problem.kinds.items()}
         self.weighter.begin_unit(self.unit, self.phase.name, problem, self.weighter_rng)
         return {kind: [problem.params[n] for n, k in problem.kinds.items() if k == kind] for kind in rates}
@@ -38,6 +46,11 @@ class FitContext:
 
         Raises `CellFailedError` if the weighter returns anything but B finite weights >= 0 that are not all zero.
         """
+        weights = self._weights(batch)
+        factors = self.weighter.part_weights(batch, self.problem)
+        return (weights * total(self.problem.loss_parts(batch), factors)).mean()
+
+    def _weights(self, batch: Batch) -> Tensor:
         weights = self.weighter.weights(batch, self.problem)
         if not isinstance(weights, Tensor):
             raise CellFailedError(f"the weighter returned {type(weights).__name__}, expected a tensor ({len(batch)},)")
@@ -48,7 +61,7 @@ class FitContext:
             raise CellFailedError("the weighter returned weights that are negative, not finite, or all zero")
         # The mean of equal weights is rounded; that of ones is not.
         weights = weights / weights.max()
-        return (weights / weights.mean() * self.problem.losses(batch)).mean()
+        return weights / weights.mean()
 
     def penalty(self, progress: float) -> Tensor | None:
         """Sum of the regularisers of all learning quantizers in the unit; None if none has one at this point."""

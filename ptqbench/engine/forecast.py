@@ -84,7 +84,7 @@ def _cell_evaluations(ctx: RunContext, cell: Cell, done: set[str]) -> float:
 def _phase_evaluations(ctx: RunContext, method: Method, reconstruction: Reconstruction, phase: Phase) -> float:
     if method.partitioner is None:
         return 0.0
-    units = len(make_units(ctx, method, method.partitioner))
+    units = len(make_units(ctx, method.partitioner.create()))
     iterations, size = reconstruction.work(phase)
     captures = ctx.experiment.calibration.samples * (1 + (units / 2 if phase.inputs == "quantized" else 0))
     # All units together cost about one network; each gets its own iterations.

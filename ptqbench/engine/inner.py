@@ -2,58 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ptqbench.engine.capture import Recording
+from ptqbench.engine.losses import UnitLoss, total
+from ptqbench.engine.unit_data import UnitData
 from ptqbench.quant.layer import StepContext
+from ptqbench.roles.loss import Outcome
 from ptqbench.roles.quantizer import Quantizer
 from ptqbench.roles.weighter import Batch
 
 
-def per_sample_loss(prediction: Tensor, target: Tensor, power: float = 2.0) -> Tensor:
-    """|p - q|^power summed over axis 1 and averaged over the remaining axes, per sample: (B,) from (B, C, ...).
+@dataclass(frozen=True)
+class UnitModules:
+    """A unit's callable, quantized and in full precision, and its own layers in both, by name in execution order."""
 
-    Its mean over the batch is the reconstruction loss of BRECQ's code, whose scale the rounding regulariser is tuned to.
-    """
-    difference = prediction - target
-    error = difference.square() if power == 2 else difference.abs().pow(power)
-    return error.sum(1).flatten(1).mean(1) if error.dim() > 2 else error.flatten(1).sum(1)
+    quantized: nn.Module
+    original: nn.Module
+    layers: Mapping[str, tuple[nn.Module, nn.Module]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class UnitData:
-    """Inputs and full-precision outputs of a unit over the calibration set, each sample's step, and the split."""
+class StepFacts:
+    """`timesteps` (S,) int64 of the sampling steps, and the full-precision model's denoising error (S,), on demand."""
 
-    inputs: Recording
-    targets: Recording
-    step: Tensor
-    train: Tensor
-    validation: Tensor
-    validation_group: Tensor
+    timesteps: Tensor
+    denoising_error: Callable[[], Tensor]
 
 
 @dataclass
 class UnitProblem:
     """Implements `ptqbench.roles.weighter.InnerProblem` for a module with learning quantizers inside.
 
-    `kinds` gives each trainable's kind. `power` is the loss exponent; reconstructions set it and the learning rates through
-    `FitContext.start`.
+    `kinds` gives each trainable's kind. The loss exponent `power`, the learning rates and the probabilities of keeping
+    quantized inputs and activations are the reconstruction's, which sets them through `FitContext.start`.
     """
 
-    module: nn.Module
+    modules: UnitModules
     kinds: Mapping[str, str]
     data: UnitData
+    loss: UnitLoss
+    facts: StepFacts
     context: StepContext
     device: torch.device
     power: float = 2.0
+    input_keep: float = 1.0
+    activation_keep: float = 1.0
     learning_rate: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def module(self) -> nn.Module:
+        return self.modules.quantized
 
     @cached_property
     def params(self) -> dict[str, Tensor]:
@@ -68,6 +75,14 @@ class UnitProblem:
     @property
     def train_steps(self) -> Tensor:
         return self.data.step[self.data.train]
+
+    @property
+    def timesteps(self) -> Tensor:
+        return self.facts.timesteps
+
+    def denoising_error(self) -> Tensor:
+        """See `InnerProblem.denoising_error`."""
+        return self.facts.denoising_error()
 
     def draw(self, size: int, *, split: str = "train", groups: Sequence[int] | None = None, rng: Generator) -> Batch:
         """See `InnerProblem.draw`."""
@@ -86,30 +101,83 @@ class UnitProblem:
 
     def batch(self, samples: Tensor, position: Tensor, seed: int = 0) -> Batch:
         """The samples at these places of the calibration set."""
-        args, kwargs = self.data.inputs.take(samples, self.device)
-        step = self.data.step[samples].to(self.device)
-        return Batch(position, step, args, kwargs, self.data.targets.take(samples, self.device), seed)
+        return self.data.batch(samples, position, seed, keep=self.input_keep, device=self.device)
 
     def losses(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> Tensor:
-        """See `InnerProblem.losses`. Attention runs on the math kernel, the one that has second derivatives everywhere."""
+        """See `InnerProblem.losses`."""
+        return total(self.loss_parts(batch, params))
+
+    def loss_parts(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """See `InnerProblem.loss_parts`. Attention runs on the math kernel, which has second derivatives everywhere."""
         self.context.step = batch.step
+        wanted = self.modules.layers if self.loss.reads_layers else {}
         with sdpa_kernel(SDPBackend.MATH):
-            if params is None:
-                out = self.module(*batch.args, **batch.kwargs)
-            else:
-                out = functional_call(self.module, dict(params), batch.args, dict(batch.kwargs))
-        outputs = out if isinstance(out, tuple) else (out,)
-        losses = [per_sample_loss(o, t, self.power) for o, t in zip(outputs, batch.target, strict=True)]
-        return torch.stack(losses).sum(0) if len(losses) > 1 else losses[0]
+            with self._dropping(batch.seed), tapped({n: pair[0] for n, pair in wanted.items()}) as layers:
+                out = self._call(batch, params)
+            outcome = Outcome(
+                output=out if isinstance(out, tuple) else (out,),
+                target=batch.target,
+                step=batch.step,
+                power=self.power,
+                layers=layers,
+                layer_targets=self._full_precision_layers(batch) if wanted else {},
+                sensitivity=batch.sensitivity,
+            )
+        return self.loss.parts(outcome)
+
+    def _call(self, batch: Batch, params: Mapping[str, Tensor] | None) -> Any:
+        if params is None:
+            return self.module(*batch.args, **batch.kwargs)
+        return functional_call(self.module, dict(params), batch.args, dict(batch.kwargs))
+
+    @torch.no_grad()
+    def _full_precision_layers(self, batch: Batch) -> dict[str, Tensor]:
+        args, kwargs = batch.full_inputs or (batch.args, batch.kwargs)
+        with tapped({name: pair[1] for name, pair in self.modules.layers.items()}) as layers:
+            self.modules.original(*args, **kwargs)
+        return layers
+
+    @contextmanager
+    def _dropping(self, seed: int) -> Iterator[None]:
+        """Activation quantization is dropped at random meanwhile, by masks that the batch's seed determines."""
+        if self.activation_keep >= 1:
+            yield
+            return
+        self.context.keep = self.activation_keep
+        self.context.generator = torch.Generator(self.device).manual_seed(seed)
+        try:
+            yield
+        finally:
+            self.context.keep, self.context.generator = 1.0, None
 
     @torch.no_grad()
     def mean_loss(self, limit: int = 256) -> float:
-        """Mean loss over (the first `limit` of) the training samples."""
+        """Mean loss over (the first `limit` of) the training samples, on quantized inputs with nothing dropped."""
+        kept = self.input_keep, self.activation_keep
+        self.input_keep = self.activation_keep = 1.0
         position = torch.arange(min(limit, len(self.data.train)))
-        total = 0.0
-        for piece in position.split(64):
-            total += float(self.losses(self.batch(self.data.train[piece], piece)).sum())
-        return total / len(position)
+        losses = [self.losses(self.batch(self.data.train[piece], piece)).sum() for piece in position.split(64)]
+        self.input_keep, self.activation_keep = kept
+        return sum(map(float, losses)) / len(position)
+
+
+@contextmanager
+def tapped(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
+    """Yields a dict that fills with the outputs of these modules, by name in the order of their first call."""
+    seen: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _args: Any, out: Tensor) -> None:
+            seen.setdefault(name, out)
+
+        return hook
+
+    handles = [module.register_forward_hook(keep(name)) for name, module in modules.items()]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def trainables(module: nn.Module, learns: frozenset[str]) -> dict[str, str]:

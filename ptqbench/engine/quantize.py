@@ -23,6 +23,7 @@ from ptqbench.quant.grid import Layout, QuantSpec
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.quant.plan import Plan, UnitPlan, check_units
 from ptqbench.recipe.experiment import Cell, Method, SiteChoice
+from ptqbench.roles.plan import Partitioner
 from ptqbench.roles.quantizer import Quantizer
 from ptqbench.roles.reconstruction import Phase, Reconstruction
 from ptqbench.roles.weighter import Requirements, SampleWeighter
@@ -66,9 +67,9 @@ def make_plan(ctx: RunContext, method: Method) -> Plan:
     return plan
 
 
-def make_units(ctx: RunContext, method: Method, partitioner: Bound) -> list[UnitPlan]:
+def make_units(ctx: RunContext, partitioner: Partitioner) -> list[UnitPlan]:
     """The method's units, checked to own every layer exactly once."""
-    units = partitioner.create().units(ctx.model.denoiser, ctx.probe)
+    units = partitioner.units(ctx.model.denoiser, ctx.probe)
     check_units(units, ctx.probe)
     return units
 
@@ -192,20 +193,23 @@ class CellQuantizer:
     def _phase(self, q: QuantizedDenoiser, phase: Phase, upstream: str) -> str:
         """Fit all units in execution order; finished units are kept, so an interrupted phase goes on at the next one."""
         method = self.method
-        units = make_units(self.ctx, method, self._partitioner())
+        partitioner: Partitioner = self._partitioner().create()
+        units = make_units(self.ctx, partitioner)
         key = content_key(
             upstream,
             self.calibration[1],
             f"phase {phase.name}",
             [dataclasses.asdict(u) for u in units],
+            self._partitioner().key,
             method.reconstruction.key,
+            [term.key for term in method.losses],
             method.weighter.key,
             self._split_key,
         )
         q.quantize_activations(phase.activations)
 
         def make(entry: Entry) -> dict[str, Tensor]:
-            fitter = UnitFitter(self, q, phase, entry, units)
+            fitter = UnitFitter(self, q, phase, entry, partitioner, units)
             reports = fitter.run()
             entry.save_json("units.json", reports)
             return q.export()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from ptqbench.engine.cache import Costs, Entry, cached_tensors, content_key
 from ptqbench.engine.calibrate import CalibrationSet, gather
+from ptqbench.engine.capture import record
 from ptqbench.engine.context import RunContext
 from ptqbench.engine.rng import stream
 from ptqbench.engine.sample import sample, shards
@@ -46,7 +49,8 @@ def calibration_set(ctx: RunContext, costs: Costs, method: Method, seed: int) ->
 
     def make(_: Entry) -> dict[str, Tensor]:
         sampler: CalibrationSampler = method.sampler.create()
-        grid = TrajectoryGrid(ctx.schedule.timesteps, wanted.trajectories)
+        tap = partial(step_features, ctx, seed)
+        grid = TrajectoryGrid(ctx.schedule.timesteps, wanted.trajectories, ctx.probe.calls, tap)
         chosen = sampler.select(grid, wanted.samples, stream(seed, f"sampler/{method.sampler.name}"))
         if len(chosen.step) != wanted.samples:
             raise CellFailedError(
@@ -67,6 +71,63 @@ def calibration_set(ctx: RunContext, costs: Costs, method: Method, seed: int) ->
     saved = cached_tensors(ctx.cache, costs, "calibration", key, make)
     cond = {name.removeprefix("cond."): value for name, value in saved.items() if name.startswith("cond.")}
     return CalibrationSet(saved["x"], saved["t"], saved["step"], saved["trajectory"], cond), key
+
+
+def step_features(ctx: RunContext, seed: int, module: str, count: int) -> Tensor:
+    """The input of a full-precision submodule at every step of the first `count` calibration trajectories: (S, count, ...).
+
+    Raises `CellFailedError` if the denoiser never calls that module, or calls it without a tensor.
+    """
+    if module not in ctx.probe.calls:
+        raise CellFailedError(f"the denoiser never calls a module {module!r}", "name one that it calls")
+    states = calibration_states(ctx, seed, count)
+    count = len(states)
+    target = ctx.model.denoiser.get_submodule(module)
+    cond = {name: value[:count] for name, value in ctx.model.conditions(range(count)).items()}
+    predictor, found = ctx.predictor(), []
+    for s in range(ctx.schedule.steps):
+
+        def run(piece: range, s: int = s) -> Tensor:
+            index = slice(piece.start, piece.stop)
+            own = ctx.to_device({name: value[index] for name, value in cond.items()})
+            return predictor(states[index, s].to(ctx.device), torch.full((len(piece),), s), own)
+
+        batch = ctx.experiment.calibration.batch
+        inputs, _ = record(run, {module: target}, total=count, batch=batch, inputs=True, outputs=False)[module]
+        if not inputs.tensors:
+            raise CellFailedError(f"the module {module!r} is called without a tensor for each sample", "name another one")
+        found.append(inputs.tensors[0])
+    return torch.stack(found)
+
+
+def calibration_states(ctx: RunContext, seed: int, count: int) -> Tensor:
+    """States of (at most) the first `count` calibration trajectories at every step and at the end: (n, S + 1, C, H, W)."""
+    pieces = [trajectory_shard(ctx, Costs(), seed, ids) for ids in trajectory_shards(ctx) if ids.start < count]
+    return torch.cat(pieces)[:count]
+
+
+DENOISING_SAMPLES = 64
+"""Trajectories whose ends stand for clean samples when the full-precision model's own error is measured."""
+
+
+def denoising_error(ctx: RunContext, costs: Costs, seed: int) -> Tensor:
+    """The full-precision model's training loss at each sampling step, (S,) float32, on samples of its own:
+    mean of |eps - eps(sqrt(a) x0 + sqrt(1 - a) eps, t)|^2 over samples, channels and pixels, with fresh noise."""
+
+    @torch.inference_mode()
+    def make(_: Entry) -> dict[str, Tensor]:
+        clean = calibration_states(ctx, seed, DENOISING_SAMPLES)[:, -1].to(ctx.device)
+        cond = ctx.to_device(dict(ctx.model.conditions(range(len(clean)))))
+        rng, predictor, errors = stream(seed, "denoising error"), ctx.predictor(), []
+        for s in range(ctx.schedule.steps):
+            noise = torch.randn(clean.shape, generator=rng).to(ctx.device)
+            alpha = float(ctx.schedule.alpha[s])
+            x = alpha**0.5 * clean + (1 - alpha) ** 0.5 * noise
+            errors.append((predictor(x, torch.full((len(clean),), s), cond) - noise).square().mean().cpu())
+        return {"error": torch.stack(errors)}
+
+    key = content_key(ctx.base_key, "denoising error", seed, ctx.experiment.calibration.trajectories)
+    return cached_tensors(ctx.cache, costs, "denoising-error", key, make)["error"]
 
 
 def probe_states(ctx: RunContext, costs: Costs) -> dict[str, Tensor]:

@@ -15,7 +15,8 @@ from ptqbench.component import Options
 class PredictionPairs:
     """Noise predictions on the same states of `trajectories` full-precision trajectories, one sampling step at a time.
 
-    `at(s)` gives (full precision, quantized), each (trajectories, C, H, W) on the CPU, for step s in [0, steps).
+    `at(s)` gives (full precision, quantized), each (trajectories, C, H, W) float32 on the CPU, for step s in [0, steps).
+    Every call runs both networks, and counts in the method's budget.
     """
 
     steps: int
@@ -25,17 +26,23 @@ class PredictionPairs:
 
 @dataclass(frozen=True)
 class StepNoise:
-    """What the sampler does at one step: cumulative alphas before and after it, and the deviation of its fresh noise."""
+    """The noise of one sampling step from the cumulative alpha `alpha` to `alpha_next`.
+
+    The step ends at sqrt(alpha_next) x0 + sqrt(1 - alpha_next - direction^2) eps + sigma z with fresh noise z. Without hooks
+    `direction` equals `sigma` (DDIM, arXiv:2010.02502, equation 12).
+    """
 
     alpha: float
     alpha_next: float
     sigma: float
+    direction: float
 
 
 class SamplerHook(ABC):
-    """Built as `Class(options)`; then either `fit` or `restore`, and after that the two corrections.
+    """Built as `Class(options)`; then either `fit`, or `restore` and after it the two corrections.
 
-    A method may have several hooks; each is fitted on predictions that the ones before it have corrected.
+    One instance is fitted and another one restored from what the first returned, also in a fresh run. A method may have
+    several hooks; each is fitted on predictions that the ones before it have corrected.
     """
 
     trajectories = 64
@@ -53,9 +60,9 @@ class SamplerHook(ABC):
         """Take what `fit` returned."""
 
     def prediction(self, step: Tensor, eps: Tensor) -> Tensor:
-        """The corrected noise prediction (B, C, H, W); `step` (B,) says which sampling step each row is at."""
+        """The corrected noise prediction (B, C, H, W); `step` (B,), on its device, says which sampling step each row is at."""
         return eps
 
-    def sigma(self, step: int, noise: StepNoise) -> float:
-        """The deviation of the fresh noise at a step, in place of `noise.sigma`."""
-        return noise.sigma
+    def noise(self, step: int, planned: StepNoise) -> StepNoise:
+        """The noise of a sampling step in place of what the schedule, or the hook before this one, has planned."""
+        return planned

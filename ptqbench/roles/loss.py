@@ -17,7 +17,8 @@ class Outcome:
 
     `step` (B,) are sampling steps, `power` is the exponent that the reconstruction asks for. `layers` and `layer_targets`
     hold the outputs of the unit's own layers by name in execution order, quantized and in full precision, for terms that
-    ask for them; `sensitivity` holds, for each output, the gradient of the network's squared output error with respect to it.
+    ask for them; `sensitivity` holds, for each output, the gradient of the network's squared output error with respect to it,
+    divided by its root mean square over the calibration set, so that the rounding regulariser keeps its meaning.
     """
 
     output: tuple[Tensor, ...]

@@ -31,6 +31,7 @@ class Batch:
 
     `args` and `kwargs` are the unit's inputs, `target` its full-precision outputs, one tensor per output. `seed` makes any
     randomness inside the unit (drop masks) a function of the batch, so that losses are deterministic in the trainables.
+    `full_inputs` (args, kwargs) and `sensitivity` are there where a phase or a loss term asks for them.
     """
 
     index: Tensor
@@ -39,6 +40,8 @@ class Batch:
     kwargs: Mapping[str, Any]
     target: tuple[Tensor, ...]
     seed: int
+    full_inputs: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None
+    sensitivity: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
         return int(self.index.shape[0])

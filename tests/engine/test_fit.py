@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 import torch
+from enginekit import unit_problem
 from quantkit import frozen
 
 from ptqbench.component import NoOptions
 from ptqbench.engine.capture import Recording
 from ptqbench.engine.fit import FitContext
-from ptqbench.engine.inner import UnitData, UnitProblem
 from ptqbench.engine.rng import stream
+from ptqbench.engine.unit_data import UnitData
 from ptqbench.errors import CellFailedError
-from ptqbench.quant.layer import StepContext
 from ptqbench.roles.reconstruction import Phase
 from ptqbench.roles.weighter import SampleWeighter
 
@@ -48,7 +48,7 @@ def fit(weighter: SampleWeighter) -> FitContext:
     targets.add((torch.randn(N, 4),), range(N), N)
     empty = torch.empty(0, dtype=torch.int64)
     data = UnitData(inputs, targets, torch.arange(N) % 5, torch.arange(N), empty, empty)
-    problem = UnitProblem(unit, {"weight": "rounding", "bias": "step"}, data, StepContext(5), torch.device("cpu"))
+    problem = unit_problem(unit, {"weight": "rounding", "bias": "step"}, data)
     made = FitContext("u", PHASE, problem, weighter, stream(0, "mini-batches", "u"), stream(0, "weighter/x", "u"))
     made.start({"rounding": 0.1, "step": 0.2}, 2.0)
     return made

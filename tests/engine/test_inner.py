@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from enginekit import cell_of, context, experiment, quantized
+from enginekit import cell_of, context, experiment, quantized, unit_problem
 from torch.func import jvp
 
 from ptqbench.engine.capture import Recording, record
-from ptqbench.engine.inner import UnitData, UnitProblem, per_sample_loss, trainables
+from ptqbench.engine.inner import UnitProblem, trainables
+from ptqbench.engine.losses import per_sample_loss
 from ptqbench.engine.quantize import CellQuantizer
 from ptqbench.engine.rng import stream
-from ptqbench.quant.layer import StepContext
+from ptqbench.engine.unit_data import UnitData
 
 CPU = torch.device("cpu")
 ROUNDING, STEP = frozenset({"rounding"}), frozenset({"step"})
@@ -52,7 +53,7 @@ def _problem(ctx, q, cell: CellQuantizer) -> UnitProblem:
     inputs, targets = record(run, original, total=len(calib), batch=16, inputs=True, outputs=True)[BLOCK]
     s = cell.split
     data = UnitData(inputs, targets, calib.step, s.train, s.validation, s.group)
-    return UnitProblem(module, trainables(module, ROUNDING | STEP), data, q.context, CPU)
+    return unit_problem(module, trainables(module, ROUNDING | STEP), data, q.context)
 
 
 def test_trainables_are_found_by_name_and_kind(problem):
@@ -140,6 +141,6 @@ def test_several_outputs_are_added():
     x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
     none = torch.empty(0)
     data = UnitData(kept(x), kept(torch.zeros(4, 3), x), torch.zeros(4), torch.arange(4), none, none)
-    made = UnitProblem(Two(), {}, data, StepContext(), CPU)
+    made = unit_problem(Two(), {}, data)
     torch.testing.assert_close(made.losses(made.draw(4, rng=stream(0, "b"))), 2 * x.square().sum(1))
     assert made.mean_loss() == pytest.approx(float(2 * x.square().sum(1).mean()))
