@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,7 @@ from ptqbench.component import Bound
 from ptqbench.engine.cache import Costs, Entry, cached_tensors, content_key
 from ptqbench.engine.calibrate import CalibrationSet, Split, split
 from ptqbench.engine.context import RunContext
+from ptqbench.engine.observer import Observer
 from ptqbench.engine.reference import calibration_set
 from ptqbench.engine.rng import stream
 from ptqbench.engine.units import UnitFitter
@@ -82,13 +83,18 @@ def has_work(phase: Phase, method: Method) -> bool:
 
 @dataclass
 class CellQuantizer:
-    """Runs a cell's quantization stages; each is cached under the hash of what it read, so cells share equal prefixes."""
+    """Runs a cell's quantization stages; each is cached under the hash of what it read, so cells share equal prefixes.
+
+    An `observer` looks on while units are fitted. `fitted` has the stage result of each phase, by the phase's name.
+    """
 
     ctx: RunContext
     cell: Cell
     costs: Costs
     tell: Tell
     gradient_steps: int = 0
+    observer: Observer | None = None
+    fitted: dict[str, Entry] = field(default_factory=dict)
 
     @property
     def method(self) -> Method:
@@ -159,7 +165,8 @@ class CellQuantizer:
         calib, calib_key = self.calibration
         chosen = self.method.activations
         layers = self.plan.layers
-        grids = [(p.name, dataclasses.asdict(p.activation) if p.activation else None, p.partitions) for p in layers]
+        grids: list[Any] = [(p.name, p.activation and dataclasses.asdict(p.activation), p.partitions) for p in layers]
+        grids += [dataclasses.asdict(attention) for attention in self.plan.attentions]
         batch = self.ctx.experiment.calibration.batch
         key = content_key(
             upstream, calib_key, "activation ranges", grids, chosen.quantizer.key, chosen.range.key, batch, self._split_key
@@ -205,6 +212,8 @@ class CellQuantizer:
             [term.key for term in method.losses],
             method.weighter.key,
             self._split_key,
+            # A phase that was fitted unobserved has nothing of what an observer keeps.
+            *([dict(self.observer.key)] if self.observer else []),
         )
         q.quantize_activations(phase.activations)
 
@@ -216,7 +225,8 @@ class CellQuantizer:
 
         stage = f"reconstruct {phase.name}"
         self._through_cache(q, stage, key, make)
-        reports = self.ctx.cache.entry(_folder(stage), key).load_json("units.json")
+        self.fitted[phase.name] = self.ctx.cache.entry(_folder(stage), key)
+        reports = self.fitted[phase.name].load_json("units.json")
         self.gradient_steps += sum(report["iterations"] for report in reports.values())
         return key
 

@@ -61,7 +61,7 @@ class UnitCapture:
             split.validation,
             split.group,
             full_inputs=full if self.quantized and self.full else None,
-            sensitivity=self._sensitivity(unit, targets) if self.loss.reads_sensitivity else None,
+            sensitivity=self._sensitivity(unit) if self.loss.reads_sensitivity else None,
         )
 
     def _plain(self, unit: UnitPlan, position: int) -> Recorded:
@@ -122,7 +122,7 @@ class UnitCapture:
         with torch.no_grad():
             return torch.cat([self.cell.predict(None, self.calib, piece).cpu() for piece in pieces])
 
-    def _sensitivity(self, unit: UnitPlan, targets: Recording) -> Recording:
+    def _sensitivity(self, unit: UnitPlan) -> Recording:
         """Gradients of the quantized network's squared output error at the unit's outputs, root mean square 1."""
         if unit.synthetic:
             raise CellFailedError(
