@@ -26,6 +26,7 @@ COMMANDS = {
     "compare": ("ptqbench.commands.compare", "Put two runs side by side."),
     "check": ("ptqbench.commands.check", "Check a run against its baseline."),
     "findings": ("ptqbench.commands.findings", "Say which claims kept results bear out."),
+    "diagnose": ("ptqbench.commands.diagnose", "Look into the fits of a recipe's cells."),
     "study": ("ptqbench.commands.study", "Show what the statistics can and cannot see."),
     "list": ("ptqbench.commands.list_", "List components and the plugins that they come from."),
     "describe": ("ptqbench.commands.describe", "Show a component's options, paper and deviations."),

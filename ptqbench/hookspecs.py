@@ -1,4 +1,4 @@
-"""The plugin contract: one hook per role, each returning light `Component` records.
+"""The plugin contract: one hook per role, each returning light `Component` records, and one for `Preset` records.
 
 A plugin is a module (or an installed package with an entry point in the group "ptqbench") that implements any of these
 hooks:
@@ -56,6 +56,9 @@ ROLES: tuple[Role, ...] = (
     Role("metric", "ptqbench_metrics", "Metric", "how good are images and predictions?"),
     Role("reporter", "ptqbench_reporters", "Reporter", "how is a comparison written down?"),
 )
+
+PRESETS = Role("method", "ptqbench_presets", "Preset", "which choice of components is a published method?")
+"""How presets are listed: beside the roles, though a preset is a table of a recipe and not a component."""
 
 
 @hookspec
@@ -130,7 +133,7 @@ def ptqbench_reporters() -> Iterable[Component]:
 
 @hookspec
 def ptqbench_presets() -> Iterable[Preset]:
-    """Presets: whole methods by name, as tables of a recipe."""
+    """Presets: whole methods by name (`ptqbench.component.Preset`), as tables that a recipe's [methods.NAME] could hold."""
 
 
 @hookspec

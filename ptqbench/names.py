@@ -26,6 +26,8 @@ _ROLE_WORDS = {
     "pass": "plan pass",
     "model": "model source",
     "features": "feature extractor",
+    "loss": "loss term",
+    "method": "method preset",
 }
 
 

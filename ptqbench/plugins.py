@@ -1,4 +1,4 @@
-"""The plugin manager: finds plugins, keeps a broken one from hurting the rest, and resolves component names.
+"""The plugin manager: finds plugins, keeps a broken one from hurting the rest, and resolves names.
 
 Plugins are entry points of the group "ptqbench", and single files that a recipe or a command names. pluggy holds the
 hook implementations; it is called once per plugin, when the plugin registers, and never in an inner loop. Nothing here
@@ -11,7 +11,6 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,11 +18,12 @@ from typing import TYPE_CHECKING
 import pluggy
 
 from ptqbench import hookspecs
-from ptqbench.component import Bound, Component, Options
+from ptqbench.component import Bound, Options
 from ptqbench.errors import PluginError, UserError
-from ptqbench.hookspecs import PROJECT, ROLES
+from ptqbench.hookspecs import PRESETS, PROJECT, ROLES
 from ptqbench.names import role_words, suggest, with_article
-from ptqbench.plugin_checks import check_components, check_hooks, hook_results
+from ptqbench.plugin_checks import check_components, check_hooks, check_presets, hook_results
+from ptqbench.plugin_records import PresetRecord, R, Record, called
 from ptqbench.plugin_sources import (
     Failure,
     PluginInfo,
@@ -43,31 +43,13 @@ BLOCK = "PTQBENCH_BLOCK"
 """Environment variable: names of installed plugins to leave out, separated by commas; "*" leaves out all of them."""
 
 
-@dataclass(frozen=True)
-class Record:
-    """A registered component: its role and the plugin that it came from."""
-
-    role: str
-    component: Component
-    plugin: PluginInfo
-
-    @property
-    def name(self) -> str:
-        return self.component.name
-
-    @property
-    def qualified(self) -> str:
-        """The name that is never ambiguous: "plugin/name"."""
-        return f"{self.plugin.name}/{self.component.name}"
-
-
 def warn_on_stderr(message: str) -> None:
     """Print one warning."""
     print(f"warning: {message}", file=sys.stderr)
 
 
 class PluginManager:
-    """All plugins and their components.
+    """All plugins with their components and presets.
 
     `block` overrides the environment variable PTQBENCH_BLOCK; `installed=False` starts without entry points; `warn`
     gets one message for each plugin that had to be left out.
@@ -80,6 +62,7 @@ class PluginManager:
         self._hooks.add_hookspecs(hookspecs)
         self._warn = warn
         self._records: list[Record] = []
+        self._presets: list[PresetRecord] = []
         self._digests: dict[tuple[str, ...], str] = {}
         self.plugins: list[PluginInfo] = []
         self.failed: list[Failure] = []
@@ -137,22 +120,29 @@ class PluginManager:
         try:
             self._hooks.register(plugin, info.name)
             self._hooks.check_pending()
-            records = quietly(lambda: self._collect(plugin, info))
+            records, presets = quietly(lambda: self._collect(plugin, info))
         except BaseException:
             # pluggy keeps the hooks that it accepted before the one that it refused.
             if self._hooks.has_plugin(info.name):
                 self._hooks.unregister(name=info.name)
             raise
         self._records += records
+        self._presets += presets
         self.plugins.append(info)
 
-    def _collect(self, plugin: object, info: PluginInfo) -> list[Record]:
-        return [
+    def _collect(self, plugin: object, info: PluginInfo) -> tuple[list[Record], list[PresetRecord]]:
+        components = [
             Record(role.name, component, info)
             for role in ROLES
             for result in hook_results(self._hooks, plugin, role.hook)
             for component in check_components(role.hook, result)
         ]
+        presets = [
+            PresetRecord(PRESETS.name, preset, info)
+            for result in hook_results(self._hooks, plugin, PRESETS.hook)
+            for preset in check_presets(PRESETS.hook, result)
+        ]
+        return components, presets
 
     def components(self, role: str | None = None) -> tuple[Record, ...]:
         """All components, or those of one role, in the order of roles, names and plugins."""
@@ -160,30 +150,44 @@ class PluginManager:
         chosen = (record for record in self._records if role in (None, record.role))
         return tuple(sorted(chosen, key=lambda r: (order[r.role], r.name, r.plugin.name)))
 
-    def clashes(self, record: Record) -> tuple[Record, ...]:
-        """Components of other plugins with the same name in the same role."""
-        return tuple(r for r in self.components(record.role) if r.name == record.name and r.plugin != record.plugin)
+    def presets(self) -> tuple[PresetRecord, ...]:
+        """All presets in the order of names and plugins."""
+        return tuple(sorted(self._presets, key=lambda r: (r.name, r.plugin.name)))
 
-    def matches(self, name: str, role: str | None = None) -> tuple[Record, ...]:
-        """Components called `name` or "plugin/name", of one role or of all."""
-        return tuple(r for r in self.components(role) if name in (r.name, r.qualified))
+    def offers(self, role: str | None = None) -> tuple[Record | PresetRecord, ...]:
+        """Components and presets as they are listed: presets come last, under the role "method"."""
+        return (*self.components(role), *(self.presets() if role in (None, PRESETS.name) else ()))
+
+    def clashes(self, record: Record | PresetRecord) -> tuple[Record | PresetRecord, ...]:
+        """What other plugins offer under the same name in the same role."""
+        return tuple(r for r in self.offers(record.role) if r.name == record.name and r.plugin != record.plugin)
+
+    def matches(self, name: str, role: str | None = None) -> tuple[Record | PresetRecord, ...]:
+        """What is called `name` or "plugin/name", of one role or of all."""
+        return called(name, self.offers(role))
 
     def find(self, role: str, name: str) -> Record:
         """The component that a recipe means by `name` or "plugin/name".
 
         Raises `PluginError` if two plugins offer it or if one that was left out may have offered it, else `UserError`.
         """
-        found = self.matches(name, role)
+        return self._only(role, name, called(name, self.components(role)))
+
+    def find_preset(self, name: str) -> PresetRecord:
+        """The preset that a recipe means by `name` or "plugin/name". Raises as `find` does."""
+        return self._only(PRESETS.name, name, called(name, self.presets()))
+
+    def _only(self, role: str, name: str, found: tuple[R, ...]) -> R:
         if len(found) == 1:
             return found[0]
         if found:
             origins = " and ".join(f'plugin "{r.plugin.name}" (from {r.plugin.origin})' for r in found)
             choices = " or ".join(f'"{r.qualified}"' for r in found)
-            raise PluginError(f'{role} "{name}" is offered by {origins}', f"say which one is meant: {choices}")
+            raise PluginError(f'{role_words(role)} "{name}" is offered by {origins}', f"say which one is meant: {choices}")
         raise self._missing(role, name)
 
     def _missing(self, role: str, name: str) -> UserError:
-        known = suggest(name, (r.name for r in self.components(role)), "known")
+        known = suggest(name, (r.name for r in self.offers(role)), "known")
         elsewhere = sorted({with_article(r.role) for r in self.matches(name)})
         if elsewhere:
             return UserError(f'"{name}" is {" and ".join(elsewhere)}, not {with_article(role)}', known)

@@ -67,7 +67,7 @@ class Late(SampleWeighter):
 
 @hookimpl
 def ptqbench_weighters():
-    return [Component("late", "late timesteps count more", Late)]
+    return [Component("late-steps", "late timesteps count more", Late)]
 '''
 
 

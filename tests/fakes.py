@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ptqbench import Component, Options, hookimpl
+from ptqbench.component import Preset
 from ptqbench.plugin_sources import PluginInfo
 from ptqbench.plugins import PluginManager
 
@@ -35,6 +36,12 @@ class FitOptions(Options):
     iterations: int = Field(100, ge=1, description="optimiser steps")
     betas: tuple[float, ...] = Field((20.0, 2.0), description="annealing, from and to")
     warmup: int | Literal["auto"] = Field("auto", description="steps without penalty")
+
+
+class HaarOptions(Options):
+    """Options of the loss term "haar"."""
+
+    levels: int = Field(2, ge=1, description="levels of the transform")
 
 
 class DigitsOptions(Options):
@@ -66,6 +73,11 @@ def ptqbench_reconstructions() -> list[Component]:
 
 
 @hookimpl
+def ptqbench_losses() -> list[Component]:
+    return [Component("output", "squares", TARGET), Component("haar", "bands", TARGET, HaarOptions, deviations=("two",))]
+
+
+@hookimpl
 def ptqbench_weight_quantizers() -> list[Component]:
     learned = frozenset({"learned"})
     return [Component("nearest", "round", TARGET), Component("adaround", "learn", TARGET, traits=learned)]
@@ -92,6 +104,11 @@ def ptqbench_partitioners() -> list[Component]:
 
 
 @hookimpl
+def ptqbench_sampler_hooks() -> list[Component]:
+    return [Component("ptqd", "correct", TARGET), Component("shift", "move", TARGET)]
+
+
+@hookimpl
 def ptqbench_models() -> list[Component]:
     return [Component("digits", "a model", TARGET, DigitsOptions)]
 
@@ -109,6 +126,23 @@ def ptqbench_metrics() -> list[Component]:
 @hookimpl
 def ptqbench_reporters() -> list[Component]:
     return [Component("markdown", "text", TARGET), Component("csv", "figures", TARGET)]
+
+
+PRESET = {
+    "sampler": {"use": "stride", "points": 4},
+    "reconstruction": {"use": "brecq", "iterations": 9},
+    "losses": ["output", {"use": "haar", "levels": 3}],
+    "weights": {"quantizer": "adaround"},
+    "activations": {"quantizer": "lsq", "steps": "each"},
+    "passes": ("ends",),
+    "hooks": ["ptqd"],
+}
+"""The table of the preset "bands"."""
+
+
+@hookimpl
+def ptqbench_presets() -> list[Preset]:
+    return [Preset("bands", "fit in bands", PRESET, paper="arXiv:2", deviations=("three",))]
 
 
 def fake_manager() -> PluginManager:

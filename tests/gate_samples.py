@@ -26,7 +26,8 @@ def number(value: float, noise: np.ndarray, **more: object) -> Number:
 
 def cell(method: str, seed: int, metrics: Mapping[str, Number], seconds: float = 10.0, **more: object) -> CellRecord:
     """A cell that succeeded at W4A8."""
-    fields = {"weight_bytes": 1000, "ledger_hash": f"ledger-{method}", "status": "ok"} | more
+    hashes = {"ledger_hash": f"ledger-{method}", "state_hash": f"state-{method}-{seed}"}
+    fields = {"weight_bytes": 1000, "status": "ok", **hashes} | more
     cost = {"images": StageCost(seconds, 800.0)}
     name = f"{method}/W4A8/seed{seed}"
     return CellRecord(name, method, "W4A8", "", seed, metrics=dict(metrics), cost=cost, **fields)

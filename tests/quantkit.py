@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ptqbench.component import NoOptions
+from ptqbench.quant.attention import CHILD, AttentionSites, attach
 from ptqbench.quant.grid import Layout, Levels, QuantSpec
-from ptqbench.quant.plan import Plan, Probe
+from ptqbench.quant.layer import StepContext
+from ptqbench.quant.plan import AttentionPlan, Plan, Probe
 from ptqbench.quant.probe import probe_denoiser
 from ptqbench.quant.uniform import UniformQuantizer
 from ptqbench.roles.quantizer import Quantizer
@@ -80,6 +83,45 @@ class Factory:
     def _keep(self, made: Quantizer) -> Quantizer:
         self.made.append(made)
         return made
+
+
+class Attend(nn.Module):
+    """An attention and nothing else: torch's function with the arguments of the call."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        return F.scaled_dot_product_attention(*args, **kwargs)
+
+
+def attention_plan(bits: int | None = 4, steps: int = 1, **specs: QuantSpec | None) -> AttentionPlan:
+    """All four sites at these bits, some of them replaced; None is floating point."""
+    plan = AttentionPlan.uniform("attention", QuantSpec(bits, steps=steps) if bits else None)
+    return plan.change("a test", **specs)
+
+
+def attached(plan: AttentionPlan, steps: int = 1, activations: str = "uniform", ranges: str = "minmax") -> Attend:
+    """An attention with sites; `sites_of` gives them."""
+    module = Attend()
+    attach(module, AttentionSites(plan, Factory(activations=activations, ranges=ranges), StepContext(steps)))
+    return module
+
+
+def sites_of(module: nn.Module) -> AttentionSites:
+    """The sites that were attached to an attention module."""
+    found = module.get_submodule(CHILD)
+    assert isinstance(found, AttentionSites)
+    return found
+
+
+def ranged_attention(module: nn.Module, *args: Any, **kwargs: Any) -> AttentionSites:
+    """The sites of an attention after their ranges were found on one call, quantizing."""
+    sites = sites_of(module)
+    sites.observe_activations = True
+    module(*args, **kwargs)
+    sites.observe_activations = False
+    for quantizer in sites.quantizers.values():
+        quantizer.freeze()
+    sites.quantize_activations = True
+    return sites
 
 
 class SkipNet(nn.Module):

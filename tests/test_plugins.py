@@ -8,7 +8,8 @@ import pytest
 from fakes import entry_point_distribution, fake_manager
 
 from ptqbench.errors import PluginError, UserError
-from ptqbench.plugins import PluginManager, Record
+from ptqbench.plugin_records import Record
+from ptqbench.plugins import PluginManager
 
 LATE = """
 from ptqbench import Component, hookimpl
@@ -22,6 +23,18 @@ def ptqbench_weighters():
 
 def late(target: str = "Late", extra: str = "") -> str:
     return LATE.format(target=target, extra=extra)
+
+
+SHORT = """
+from ptqbench import Preset, hookimpl
+@hookimpl
+def ptqbench_presets():
+    return [Preset("short", "in short", {table})]
+"""
+
+
+def preset(table: str) -> str:
+    return SHORT.format(table=table)
 
 
 @pytest.fixture
@@ -88,6 +101,21 @@ def test_a_plugin_that_raises_on_import_costs_one_warning_and_nothing_else(alone
         (late('"trial.late"'), "neither"),
         (late().replace("return [", 'return [Component("late", "", Late), '), "late twice"),
         (late("Late, options=dict"), "no subclass of ptqbench.Options"),
+        (late("Late, deviations=('no tuple')"), 'the deviations of "late" are no tuple of strings'),
+        (preset("{}, deviations=('no tuple')"), 'the deviations of "short" are no tuple of strings'),
+        (preset("3"), "is int instead of a table"),
+        (preset("{'extends': 'plain'}"), "has the key extends"),
+        (preset("{'method': 'other'}"), "has the key method"),
+        (preset("{'weights': {3: 4}}"), "has the key 3, which is no string"),
+        (preset("{'weighter': None}"), "holds None: a recipe can say strings"),
+        (preset("{'passes': [{'use': Preset}]}"), "holds <class"),
+        (preset("{}").replace('"short"', '"Short Name"'), "no preset name"),
+        (preset("{}").replace('"in short"', "5"), 'the summary of "short" is no string'),
+        (preset("{}").replace("return [", "return [Preset('short', '', {}), "), "short twice"),
+        (preset("{}").replace("return [", "["), "returned NoneType instead of a list of Preset records"),
+        (preset("{}").replace("return [", "return 'short'; ["), "returned str instead of a list of Preset records"),
+        (late().replace("ptqbench_weighters", "ptqbench_presets"), "a list with Component instead of Preset records"),
+        (preset("{}").replace("ptqbench_presets", "ptqbench_preset"), 'did you mean "ptqbench_presets"'),
     ],
 )
 def test_a_broken_plugin_is_left_out_with_its_reason(alone, source, reason):
@@ -96,7 +124,7 @@ def test_a_broken_plugin_is_left_out_with_its_reason(alone, source, reason):
     manager = loaded(warnings)
     assert len(warnings) == 1
     assert reason in warnings[0]
-    assert manager.components() == ()
+    assert manager.offers() == ()
     assert manager.plugins == []
 
 
@@ -223,6 +251,56 @@ def test_a_component_of_another_role_is_told_apart():
 def test_components_come_in_the_order_of_roles_and_names():
     names = [(r.role, r.name) for r in fake_manager().components()]
     assert names[:4] == [("sampler", "random"), ("sampler", "stride"), ("weighter", "gacq"), ("weighter", "uniform")]
+
+
+def test_a_preset_is_found_by_either_name_and_its_table_is_a_copy_as_toml_has_it(alone):
+    alone("trial-a", {"a": "trial_a"}, {"trial_a.py": preset("TABLE") + "TABLE = {'passes': ('x',), 'weights': {'bits': 4}}"})
+    manager = loaded([])
+    record = manager.find_preset("short")
+    assert record == manager.find_preset("a/short")
+    assert (record.role, record.plugin.name) == ("method", "a")
+    assert record.preset.table == {"passes": ["x"], "weights": {"bits": 4}}
+    sys.modules["trial_a"].TABLE["weights"]["bits"] = 8
+    assert record.preset.table["weights"]["bits"] == 4
+
+
+def test_a_clash_of_presets_names_both_and_qualified_names_settle_it(alone):
+    alone("trial-a", {"a": "trial_a"}, {"trial_a.py": preset("{}")})
+    alone("trial-b", {"b": "trial_b"}, {"trial_b.py": preset("{'weighter': 'late'}")})
+    manager = loaded([])
+    with pytest.raises(PluginError) as caught:
+        manager.find_preset("short")
+    assert 'method preset "short" is offered by plugin "a" (from trial-a 1.0) and' in caught.value.message
+    assert '"a/short" or "b/short"' in caught.value.hint
+    assert manager.find_preset("b/short").preset.table == {"weighter": "late"}
+    assert [[other.plugin.name for other in manager.clashes(record)] for record in manager.presets()] == [["b"], ["a"]]
+
+
+def test_a_missing_preset_suggests_one_and_mentions_what_was_left_out(alone):
+    with pytest.raises(UserError) as blameless:
+        fake_manager().find_preset("band")
+    assert (blameless.value.exit_code, blameless.value.message) == (2, 'there is no method preset called "band"')
+    assert 'did you mean "bands"' in blameless.value.hint
+    alone("trial-a", {"a": "trial_a"}, {"trial_a.py": preset("{}")})
+    with pytest.raises(PluginError) as caught:
+        loaded([], "a").find_preset("short")
+    assert "blocked by PTQBENCH_BLOCK: a" in caught.value.hint
+
+
+def test_a_component_is_no_preset_and_a_preset_no_component():
+    with pytest.raises(UserError, match='"gacq" is a weighter, not a method preset'):
+        fake_manager().find_preset("gacq")
+    with pytest.raises(UserError, match='"bands" is a method preset, not a weighter'):
+        fake_manager().find("weighter", "bands")
+
+
+def test_presets_are_listed_last_in_the_order_of_names(alone):
+    alone("trial-a", {"a": "trial_a"}, {"trial_a.py": preset("{}") + late()})
+    alone("trial-b", {"b": "trial_b"}, {"trial_b.py": preset("{}").replace('"short"', '"brief"')})
+    manager = loaded([])
+    assert [(r.role, r.name) for r in manager.offers()] == [("weighter", "late"), ("method", "brief"), ("method", "short")]
+    assert manager.offers("method") == manager.presets()
+    assert [r.name for r in manager.offers("weighter")] == ["late"]
 
 
 def test_commands_of_plugins(alone):

@@ -1,6 +1,6 @@
 """A whole method in one file: a weighter that lets late (less noisy) sampling steps count more.
 
-Name it in a recipe with `plugins = ["late_weighter.py"]` and `weighter = { use = "late", factor = 4.0 }`.
+Name it in a recipe with `plugins = ["late_weighter.py"]` and `weighter = { use = "late-steps", factor = 4.0 }`.
 """
 
 from pydantic import Field
@@ -10,7 +10,7 @@ from ptqbench.roles.weighter import SampleWeighter
 
 
 class LateOptions(Options):
-    """What a recipe may set; types, bounds and descriptions are checked and shown by `ptqbench describe late`."""
+    """What a recipe may set; types, bounds and descriptions are checked and shown by `ptqbench describe late-steps`."""
 
     factor: float = Field(4.0, gt=0, description="weight of the last quarter of the sampling steps")
 
@@ -30,4 +30,4 @@ class LateWeighter(SampleWeighter):
 
 @hookimpl
 def ptqbench_weighters():
-    return [Component("late", "late sampling steps count more", LateWeighter, LateOptions)]
+    return [Component("late-steps", "late sampling steps count more", LateWeighter, LateOptions)]

@@ -7,20 +7,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from ptqbench import Component, Options, hookimpl
+from ptqbench import Component, Options, Preset, hookimpl
+from ptqbench.quant.units import BLOCK_CLASSES
+from ptqbench_brecq import presets
 
 BRECQ = "Li et al., BRECQ: Pushing the Limit of Post-Training Quantization by Block Reconstruction, ICLR 2021"
-
-BLOCK_CLASSES = (
-    "ResnetBlock2D",
-    "Attention",
-    "BasicTransformerBlock",
-    "ResnetBlock",
-    "AttnBlock",
-    "ResBlock",
-    "AttentionBlock",
-)
-"""The blocks of diffusers' UNets, of the DDPM UNet for CIFAR-10, and of the latent-diffusion UNet."""
+ADAROUND = "Nagel et al., Up or Down? Adaptive Rounding for Post-Training Quantization, ICML 2020"
 
 
 class BlocksOptions(Options):
@@ -46,11 +38,17 @@ class BrecqOptions(Options):
     step_power: float = Field(2.4, ge=1, description="exponent of the loss while step sizes are learned")
 
 
+class FisherOptions(Options):
+    """Options of the loss term `fisher`."""
+
+    compat: bool = Field(False, description="as released: the factor of an element's error is |g| + 1 instead of g")
+
+
 @hookimpl
 def ptqbench_reconstructions() -> list[Component]:
     """The reconstructions `brecq`, `layerwise` and `none`."""
     deviations = (
-        "the task loss is the mean squared error of the unit's output; the Fisher-weighted variant is not offered here",
+        "the loss is the recipe's, by default the plain error; the paper's Fisher weighting is the loss term \"fisher\"",
         "dropout is off while a unit is fitted; released Q-Diffusion leaves the network in training mode",
     )
     target = "ptqbench_brecq.reconstruction:TwoPhase"
@@ -69,7 +67,7 @@ def ptqbench_reconstructions() -> list[Component]:
             "AdaRound layer by layer: the same two phases with every layer as its own unit",
             target,
             BrecqOptions,
-            paper="Nagel et al., Up or Down? Adaptive Rounding for Post-Training Quantization, ICML 2020",
+            paper=ADAROUND,
             deviations=("the loss is taken before the activation function, which diffusion blocks apply elsewhere",),
             defaults={"partitioner": "layers"},
         ),
@@ -98,6 +96,59 @@ def ptqbench_partitioners() -> list[Component]:
             "layers",
             "every layer is a unit of its own, in execution order",
             "ptqbench_brecq.partition:Layers",
-            paper="Nagel et al., Up or Down? Adaptive Rounding for Post-Training Quantization, ICML 2020",
+            paper=ADAROUND,
+        ),
+    ]
+
+
+@hookimpl
+def ptqbench_losses() -> list[Component]:
+    """The loss terms `output` and `fisher`."""
+    return [
+        Component(
+            "output",
+            "error of the unit's outputs: |P - Q|^power summed over channels, averaged over positions",
+            "ptqbench_brecq.losses:OutputError",
+            paper=BRECQ,
+            deviations=("every method's loss if a recipe names none; the power is the reconstruction's",),
+        ),
+        Component(
+            "fisher",
+            "squared error of the unit's outputs, weighted by the squared gradient of the network's error",
+            "ptqbench_brecq.losses:FisherError",
+            FisherOptions,
+            paper=BRECQ,
+            deviations=(
+                "the network's error is the squared error of the noise prediction; the paper has a classifier's loss",
+                "gradients are scaled to root mean square 1, so that the rounding regulariser keeps its meaning",
+            ),
+        ),
+    ]
+
+
+@hookimpl
+def ptqbench_presets() -> list[Preset]:
+    """The presets `brecq`, `brecq-fisher` and `adaround`."""
+    return [
+        Preset(
+            "brecq",
+            "block reconstruction with learned rounding, then learned step sizes, on random calibration samples",
+            presets.BRECQ,
+            paper=BRECQ,
+            deviations=presets.DEVIATIONS,
+        ),
+        Preset(
+            "brecq-fisher",
+            "block reconstruction with errors weighted by the Fisher information, as in the paper",
+            presets.BRECQ_FISHER,
+            paper=BRECQ,
+            deviations=presets.FISHER_DEVIATIONS,
+        ),
+        Preset(
+            "adaround",
+            "learned rounding layer by layer, on fixed activation grids",
+            presets.ADAROUND,
+            paper=ADAROUND,
+            deviations=presets.ADAROUND_DEVIATIONS,
         ),
     ]

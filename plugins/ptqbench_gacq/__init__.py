@@ -9,7 +9,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from ptqbench import Component, Options, hookimpl
+from ptqbench import Component, Options, Preset, hookimpl
+from ptqbench_gacq import presets
 
 
 class GacqOptions(Options):
@@ -54,4 +55,25 @@ def ptqbench_weighters() -> list[Component]:
             ),
             traits=frozenset({"learned"}),
         )
+    ]
+
+
+@hookimpl
+def ptqbench_presets() -> list[Preset]:
+    """The presets `gacq` and `gacq-tfmq`."""
+    return [
+        Preset(
+            "gacq",
+            "learned sample weights on Q-Diffusion's calibration and block reconstruction",
+            presets.GACQ,
+            paper="arXiv:2602.01289",
+            deviations=presets.DEVIATIONS,
+        ),
+        Preset(
+            "gacq-tfmq",
+            "learned sample weights on TFMQ-DM's temporal blocks and ranges, as in the paper",
+            presets.GACQ_TFMQ,
+            paper="arXiv:2602.01289",
+            deviations=presets.TFMQ_DEVIATIONS,
+        ),
     ]

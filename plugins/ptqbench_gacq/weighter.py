@@ -30,7 +30,8 @@ class GacqWeighter(SampleWeighter):
     def begin_unit(self, unit: str, phase: str, problem: InnerProblem, rng: Generator) -> None:
         """Fresh scores: what a unit's samples are worth says little about the next unit's."""
         steps = problem.train_steps
-        self.scores = torch.zeros(len(steps), device=steps.device)
+        # Where the losses are; the steps stay on the CPU with the calibration set.
+        self.scores = torch.zeros(len(steps), device=next(iter(problem.params.values())).device)
         self.optimiser = torch.optim.SparseAdam([self.scores], lr=self.options.score_rate)
         self.steps = steps
         self.rng = rng

@@ -1,9 +1,9 @@
-"""Streaming random images through an extractor: how long it takes and how much memory it needs."""
+"""What measuring large sets takes: random images through an extractor, and random feature vectors in all pairs."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,12 +13,17 @@ from ptqbench.component import NoOptions
 from ptqbench.engine.cache import peak_memory_mib, reset_peak_memory
 from ptqbench.engine.rng import stream
 from ptqbench.evaluate.chunks import Chunks
+from ptqbench.evaluate.features import FeatureSet
+from ptqbench.evaluate.intervals import partition
+from ptqbench.evaluate.kernels import kernel_distance_blocks
+from ptqbench.evaluate.manifolds import ball_radii, coverage
 from ptqbench.evaluate.moments import Moments
 from ptqbench.roles.features import POOL, FeatureExtractor
 
 SHAPE = (3, 32, 32)
 PART = 256
 QUARTERS = 4
+NEIGHBOURS = 3
 
 
 class RandomProjection(FeatureExtractor):
@@ -48,7 +53,7 @@ class RandomProjection(FeatureExtractor):
 
 @dataclass(frozen=True)
 class Progress:
-    """Images read so far, seconds since the first, and the highest resident memory in MiB."""
+    """Images measured, the seconds that they took, and the highest resident memory in MiB."""
 
     images: int
     seconds: float
@@ -87,3 +92,37 @@ def progress(count: int, width: int) -> Iterator[Progress]:
         found = more if found is None else found.plus(more)
         first = last
         yield Progress(found.count, time.perf_counter() - start, peak_memory_mib())
+
+
+def random_features(count: int, width: int, name: str) -> FeatureSet:
+    """Feature vectors (count, width), each part drawn when its turn comes, as it would be read from the cache."""
+    counts = [min(PART, count - start) for start in range(0, count, PART)]
+
+    def draw(part: int) -> Tensor:
+        return torch.randn(counts[part], width, generator=stream(0, f"bench/{name}", part))
+
+    return FeatureSet(Chunks(counts, draw), width)
+
+
+def kid(ours: FeatureSet, theirs: FeatureSet) -> None:
+    """The kernel distance with its left-out blocks."""
+    kernel_distance_blocks(ours, theirs, partition(len(ours)))
+
+
+def precision_recall(ours: FeatureSet, theirs: FeatureSet) -> None:
+    """Both sets' manifolds, and which rows lie in the other's."""
+    coverage(ours, theirs, ball_radii(ours, NEIGHBOURS), ball_radii(theirs, NEIGHBOURS))
+
+
+ALL_PAIRS: dict[str, Callable[[FeatureSet, FeatureSet], None]] = {"kid": kid, "precision-recall": precision_recall}
+
+
+def pairwise(what: str, count: int, width: int) -> Iterator[Progress]:
+    """Measure two sets of a quarter, a half ... of `count` feature vectors each, every time from the start."""
+    for quarter in range(1, QUARTERS + 1):
+        size = count * quarter // QUARTERS
+        sets = [random_features(size, width, name) for name in ("ours", "theirs")]
+        reset_peak_memory()
+        start = time.perf_counter()
+        ALL_PAIRS[what](*sets)
+        yield Progress(size, time.perf_counter() - start, peak_memory_mib())

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ptqbench.evaluate.evidence import Evidence
 from ptqbench.evaluate.intervals import LEVEL, Interval, partition
-from ptqbench.evaluate.manifolds import ball_radii, inside
+from ptqbench.evaluate.manifolds import ball_radii, coverage
 from ptqbench.roles.features import POOL, FeatureInfo
 from ptqbench.roles.metric import Metric, MetricValue
 from ptqbench_metrics.naming import applicable, column, features_of, references, value_of
@@ -39,12 +39,11 @@ class PrecisionRecall(Metric):
         found = {}
         for which in applicable(evidence, self.options.reference, POOL):
             precision, recall = _names(evidence.extractor, which)
-            ours, theirs = (features_of(evidence, x, POOL, precision, USE).rows() for x in ("cell", which))
-            k = self.options.neighbours
-            hits = inside(ours, theirs, ball_radii(theirs, k))
+            sets = [features_of(evidence, x, POOL, precision, USE) for x in ("cell", which)]
+            ours, theirs = coverage(*sets, *(ball_radii(x, self.options.neighbours) for x in sets))
             # Full precision's manifold would lose the block as well, real images' does not.
-            found[precision] = _share(hits, _without_each(hits) if which == "data" else [])
-            found[recall] = _share(inside(theirs, ours, ball_radii(ours, k)), [])
+            found[precision] = _share(ours, _without_each(ours) if which == "data" else [])
+            found[recall] = _share(theirs, [])
         return found
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ from ptqbench_metrics.options import ScoreOptions
 
 SHUFFLE = "metric/inception-score"
 """Name of the random stream that deals images into splits, the same for every cell."""
+ROWS = 4096
+"""Images whose probabilities are read at a time."""
 
 
 class InceptionScore(Metric):
@@ -37,17 +40,20 @@ class InceptionScore(Metric):
     def compute(self, evidence: Evidence) -> Mapping[str, MetricValue]:
         """Raises `CellFailedError` if a split has fewer images than there are classes."""
         (name,) = self.names(evidence.extractor)
-        rows = features_of(evidence, "cell", PROBABILITIES, name, "inception-score").rows()
-        splits, classes = self.options.splits, rows.shape[1]
-        if len(rows) // splits < classes:
+        images = features_of(evidence, "cell", PROBABILITIES, name, "inception-score")
+        count, splits, classes = len(images), self.options.splits, images.width
+        if count // splits < classes:
             raise CellFailedError(
-                f"{len(rows)} images in {splits} splits are fewer per split than the {classes} classes: the score could not "
+                f"{count} images in {splits} splits are fewer per split than the {classes} classes: the score could not "
                 "reach its value and would measure the size of splits",
                 f"generate at least {splits * classes} images (sampling.images), set fewer splits, or leave the metric out",
             )
-        parts = shuffled(len(rows), splits)
-        interval = mean_interval([score(rows[part]) for part in parts])
-        return {name: value_of(interval, len(rows), replicates=_without_each(rows, parts))}
+        split, block = _split_of(count, splits), torch.from_numpy(partition(count))
+        blocks = int(block.max()) + 1
+        sums = Sums.over(images.slices(ROWS), split * blocks + block, splits * blocks).table(splits, blocks)
+        interval = mean_interval(sums.total().scores().numpy())
+        left_out = [float(sums.without(b).scores().mean()) for b in range(blocks)]
+        return {name: value_of(interval, count, replicates=left_out)}
 
 
 def shuffled(count: int, splits: int) -> Sequence[Tensor]:
@@ -55,15 +61,65 @@ def shuffled(count: int, splits: int) -> Sequence[Tensor]:
     return torch.randperm(count, generator=stream(0, SHUFFLE)).tensor_split(splits)
 
 
-def _without_each(rows: Tensor, parts: Sequence[Tensor]) -> list[float]:
-    """The score with each block of images left out of whatever splits they are in."""
-    labels = torch.from_numpy(partition(len(rows)))
-    kept = ([part[labels[part] != block] for part in parts] for block in range(int(labels.max()) + 1))
-    return [sum(score(rows[part]) for part in remaining) / len(parts) for remaining in kept]
-
-
 def score(probabilities: Tensor) -> float:
-    """exp of the mean over images of KL(p(y|x) || mean p(y)); an underflowed probability of 0 adds nothing."""
-    marginal = probabilities.mean(dim=0)
-    divergence = torch.special.xlogy(probabilities, probabilities) - torch.special.xlogy(probabilities, marginal)
-    return float(divergence.sum(dim=1).mean().exp())
+    """exp of the mean over images of KL(p(y|x) || mean p(y)) for probabilities (N, K) float64."""
+    return float(Sums.over([probabilities], torch.zeros(len(probabilities), dtype=torch.int64), 1).scores())
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums over groups of images: how many (...), of sum_k p_k log p_k (...), and of p (..., K); float64.
+
+    They add up, so that images need not be there at once, and blocks of them are left out by subtraction.
+    """
+
+    count: Tensor
+    negentropy: Tensor
+    mass: Tensor
+
+    @classmethod
+    def over(cls, parts: Iterable[Tensor], groups: Tensor, number: int) -> Sums:
+        """Of images whose probabilities come in parts (n, K); `groups` (N,) int64 says each image's group from 0."""
+        found: Sums | None = None
+        start = 0
+        for p in parts:
+            group = groups[start : start + len(p)]
+            start += len(p)
+            if found is None:
+                found = cls(
+                    torch.zeros(number).double(), torch.zeros(number).double(), torch.zeros(number, p.shape[1]).double()
+                )
+            found.count.index_add_(0, group, torch.ones(len(p), dtype=torch.float64))
+            found.negentropy.index_add_(0, group, torch.special.xlogy(p, p).sum(dim=1))
+            found.mass.index_add_(0, group, p)
+        if found is None:
+            raise ValueError("there are no images")
+        return found
+
+    def table(self, splits: int, blocks: int) -> Sums:
+        """Groups as a table (splits, blocks)."""
+        return Sums(*(x.unflatten(0, (splits, blocks)) for x in (self.count, self.negentropy, self.mass)))
+
+    def total(self) -> Sums:
+        """Sums by split over all blocks."""
+        return Sums(*(x.sum(dim=1) for x in (self.count, self.negentropy, self.mass)))
+
+    def without(self, block: int) -> Sums:
+        """Sums by split over all blocks but one."""
+        return Sums(*(x.sum(dim=1) - x[:, block] for x in (self.count, self.negentropy, self.mass)))
+
+    def scores(self) -> Tensor:
+        """The score of each group: the mean divergence is the mean of sum p log p less that of the mean p.
+
+        A probability of 0 (one that underflowed) adds nothing.
+        """
+        marginal = self.mass / self.count.unsqueeze(-1)
+        return (self.negentropy / self.count - torch.special.xlogy(marginal, marginal).sum(dim=-1)).exp()
+
+
+def _split_of(count: int, splits: int) -> Tensor:
+    """The split of each image (count,)."""
+    found = torch.empty(count, dtype=torch.int64)
+    for split, part in enumerate(shuffled(count, splits)):
+        found[part] = split
+    return found

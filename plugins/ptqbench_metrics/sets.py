@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ptqbench.errors import CellFailedError
-from ptqbench.evaluate import distances
+from ptqbench.evaluate import distances, kernels
 from ptqbench.evaluate.evidence import Evidence
 from ptqbench.evaluate.features import FeatureSet
 from ptqbench.evaluate.intervals import Interval, jackknife_interval, mean_interval, partition
@@ -94,7 +94,7 @@ class KernelDistance(SetDistance):
         """May be negative: the estimate is unbiased."""
         if self.options.subset:
             return self._over_subsets(features, reference, paired), []
-        value, left_out = distances.kernel_distance_blocks(features, reference, partition(len(features)), paired=paired)
+        value, left_out = kernels.kernel_distance_blocks(features, reference, partition(len(features)), paired=paired)
         return jackknife_interval(value, left_out), left_out
 
     def _over_subsets(self, features: FeatureSet, reference: FeatureSet, paired: bool) -> Interval:
@@ -106,7 +106,4 @@ class KernelDistance(SetDistance):
                 "set a smaller subset, subset = 0 for the whole set, or a larger sampling.images",
             )
         labels = partition(len(features), count)
-        x, y = features.rows(), reference.rows()
-        parts = [np.flatnonzero(labels == block) for block in range(count)]
-        pairs = [(x[part], y[part] if paired else y) for part in parts]
-        return mean_interval([distances.kernel_distance(a, b, paired=paired) for a, b in pairs])
+        return mean_interval(list(kernels.kernel_distance_subsets(features, reference, labels, paired=paired)))

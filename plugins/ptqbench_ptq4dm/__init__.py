@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from ptqbench import Component, Options, hookimpl
+from ptqbench import Component, Options, Preset, hookimpl
+from ptqbench_ptq4dm import presets
+
+PAPER = "Shang et al., Post-training Quantization on Diffusion Models, CVPR 2023, arXiv:2211.15736"
 
 
 class NormalOptions(Options):
@@ -30,10 +33,31 @@ def ptqbench_samplers() -> list[Component]:
             "samples at normally distributed steps, each trajectory used once before any is used again",
             "ptqbench_ptq4dm.sampler:NormalSampler",
             NormalOptions,
-            paper="Shang et al., Post-training Quantization on Diffusion Models, CVPR 2023, arXiv:2211.15736",
+            paper=PAPER,
             deviations=(
                 "every sample carries its own timestep; the released code pairs it with another (option compat)",
                 "with more samples than trajectories, trajectories are reused; the paper runs one for each sample",
             ),
         )
+    ]
+
+
+@hookimpl
+def ptqbench_presets() -> list[Preset]:
+    """The presets `ptq4dm` and `ptq4dm-reconstructed`."""
+    return [
+        Preset(
+            "ptq4dm",
+            "normally distributed steps, searched ranges, rounding to nearest: meant for 8 bits",
+            presets.PTQ4DM,
+            paper=PAPER,
+            deviations=presets.DEVIATIONS,
+        ),
+        Preset(
+            "ptq4dm-reconstructed",
+            "the same with block reconstruction, for fewer than 8 bits",
+            presets.RECONSTRUCTED,
+            paper=PAPER,
+            deviations=presets.RECONSTRUCTED_DEVIATIONS,
+        ),
     ]

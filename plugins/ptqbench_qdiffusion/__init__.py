@@ -5,9 +5,12 @@ Only light imports here, so that listing plugins never imports torch.
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 from pydantic import Field
 
-from ptqbench import Component, Options, hookimpl
+from ptqbench import Component, Options, Preset, hookimpl
+from ptqbench_qdiffusion import presets
 
 PAPER = "Li et al., Q-Diffusion: Quantizing Diffusion Models, ICCV 2023, arXiv:2302.04304"
 
@@ -15,7 +18,9 @@ PAPER = "Li et al., Q-Diffusion: Quantizing Diffusion Models, ICCV 2023, arXiv:2
 class StrideOptions(Options):
     """Options of the sampler `stride`."""
 
-    points: int = Field(20, ge=1, description="number of sampling steps that samples are taken from")
+    points: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
+        20, description='number of sampling steps that samples are taken from, or "all" for every step'
+    )
     compat: bool = Field(
         False,
         description="as released: every (S // points)-th step, which may be more than `points`, and the first "
@@ -61,5 +66,19 @@ def ptqbench_passes() -> list[Component]:
                 "rounding variables of all parts are regularised; the released code leaves out the second part",
                 "concatenations are found by observation, whatever the block's class or the part's number",
             ),
+        )
+    ]
+
+
+@hookimpl
+def ptqbench_presets() -> list[Preset]:
+    """The preset `q-diffusion`."""
+    return [
+        Preset(
+            "q-diffusion",
+            "block reconstruction on evenly spaced steps, with separate grids for the parts of skip concatenations",
+            presets.Q_DIFFUSION,
+            paper=PAPER,
+            deviations=presets.DEVIATIONS,
         )
     ]

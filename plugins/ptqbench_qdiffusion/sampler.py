@@ -39,7 +39,7 @@ class StrideSampler(CalibrationSampler):
 
     def _steps(self, total: int) -> Tensor:
         """The chosen steps, ascending int64."""
-        points = self.options.points
+        points = total if self.options.points == "all" else self.options.points
         if points > total:
             message = f"the sampler stride cannot take {points} of {total} steps"
             raise UserError(message, f"set `points` to {total} or less")

@@ -1,4 +1,4 @@
-"""Range estimators: extrema, their moving average, and a search for the smallest error.
+"""Range estimators: extrema, their moving average, and two searches for the smallest error.
 
 Only light imports here, so that listing plugins never imports torch.
 """
@@ -11,6 +11,7 @@ from ptqbench import Component, Options, hookimpl
 
 BRECQ = "Li et al., BRECQ, ICLR 2021"
 QDIFFUSION = "Li et al., Q-Diffusion, ICCV 2023"
+PTQ4DM = "Shang et al., Post-training Quantization on Diffusion Models, CVPR 2023, arXiv:2211.15736"
 
 ZERO = "widen every range until it contains zero; the released code takes raw extrema here"
 
@@ -44,9 +45,22 @@ class MseOptions(Options):
     )
 
 
+class ThresholdOptions(Options):
+    """Options of the range `threshold`."""
+
+    candidates: int = Field(100, ge=1, le=1000, description="number K of thresholds: k/K of the largest magnitude, k = 1 .. K")
+    power: float = Field(2.4, gt=0.0, le=10.0, description="exponent of the mean absolute error that is minimised")
+    momentum: float = Field(
+        0.9, ge=0.0, lt=1.0, description="share of the old threshold that each batch keeps; the first batch starts it"
+    )
+    max_values: int = Field(
+        65536, ge=256, description="values per row and batch that the search looks at; longer rows are thinned evenly"
+    )
+
+
 @hookimpl
 def ptqbench_ranges() -> list[Component]:
-    """The ranges `minmax`, `ema` and `mse`."""
+    """The ranges `minmax`, `ema`, `mse` and `threshold`."""
     return [
         Component(
             "minmax",
@@ -74,5 +88,13 @@ def ptqbench_ranges() -> list[Component]:
                 "symmetric grids are searched on the symmetric grid; released Q-Diffusion searches the asymmetric one",
                 "activations are searched on values from all calibration batches; the released code takes one batch",
             ),
+        ),
+        Component(
+            "threshold",
+            "a range [-m, m] (one-sided data: half of it) with the smallest mean |x - q(x)|^2.4, averaged over batches",
+            "ptqbench_ranges.threshold:Threshold",
+            ThresholdOptions,
+            paper=PTQ4DM,
+            deviations=("rows of more than 65536 values are thinned evenly before they are scored (option max_values)",),
         ),
     ]

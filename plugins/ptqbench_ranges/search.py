@@ -8,12 +8,7 @@ from torch import Tensor
 from ptqbench.quant.grid import Levels
 from ptqbench.roles.range import RangeEstimator
 from ptqbench_ranges import MseOptions
-
-WORKING_VALUES = 2**22
-"""Values scored at once: bounds the search's working memory to a few times 16 MiB in float32."""
-
-THINNING = 3
-"""Odd, so that thinning never keeps only one column of a feature map, whose sizes are powers of two."""
+from ptqbench_ranges.scoring import THINNING, grid_errors
 
 
 class Search(RangeEstimator):
@@ -54,20 +49,6 @@ class Search(RangeEstimator):
         lo, hi = (extremum.unsqueeze(1) for extremum in self._range)
         factors = 1 - torch.arange(self.options.candidates, dtype=lo.dtype, device=lo.device) * self.options.shrink
         scale, zero_point = self.levels.from_range(lo * factors, hi * factors, include_zero=self.options.include_zero)
-        scores = self._scores(torch.cat(self._kept, dim=1), scale, zero_point)
+        scores = grid_errors(torch.cat(self._kept, dim=1), scale, zero_point, self.levels, self.options.power)
         best = scores.argmin(dim=1, keepdim=True)
         return scale.gather(1, best).squeeze(1), zero_point.gather(1, best).squeeze(1)
-
-    def _scores(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
-        """Mean |x - q(x)|^power (G, K) of values x (G, n) under grids (G, K), a bounded number of grids at a time."""
-        rows, candidates = scale.shape
-        row = torch.arange(rows, device=x.device).repeat_interleave(candidates)
-        s, z = scale.reshape(-1, 1), zero_point.reshape(-1, 1)
-        size = max(1, WORKING_VALUES // x.shape[1])
-        pieces = [slice(start, start + size) for start in range(0, rows * candidates, size)]
-        return torch.cat([self._error(x[row[p]], s[p], z[p]) for p in pieces]).reshape(rows, candidates)
-
-    def _error(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
-        """Mean |x - q(x)|^power (P,) of rows x (P, n); in place, because this is where the time of the search goes."""
-        codes = (x / scale).round_().add_(zero_point).clamp_(self.levels.low, self.levels.high)
-        return codes.sub_(zero_point).mul_(scale).sub_(x).abs_().pow_(self.options.power).mean(dim=1)

@@ -41,6 +41,7 @@ def _tiers(_: click.Context, __: click.Parameter, value: str) -> frozenset[Tier]
 @click.option("--out", multiple=True, type=click.Path(path_type=Path), help="Write .txt, .md, .json or .xml; may be repeated.")
 @click.option("--strict", is_flag=True, help="Fail on sudden gains and on what the baseline does not know, too.")
 @click.option("--strict-cost", is_flag=True, help="Fail on seconds and memory where the environment is the baseline's.")
+@click.option("--strict-state", is_flag=True, help="Fail on changed codes and grids where the environment is the baseline's.")
 @click.option("--confirm", "fresh", type=click.IntRange(1), metavar="N", help="Run what seems worse again with N new seeds.")
 @click.option("--update", is_flag=True, help="Write a first baseline; or add what is new and take what is better.")
 @click.option("--replace", "anew", is_flag=True, help="Make this run the baseline, whatever it says.")
@@ -54,6 +55,7 @@ def command(
     out: tuple[Path, ...],
     strict: bool,
     strict_cost: bool,
+    strict_state: bool,
     fresh: int | None,
     update: bool,
     anew: bool,
@@ -75,7 +77,8 @@ def command(
     if not path.exists():
         return _first(now, path, run, update)
     then = baseline_file.load(path)
-    found = compare(now, then, wanted=wanted, strict=strict, strict_cost=strict_cost, where=str(path))
+    strictness = {"strict": strict, "strict_cost": strict_cost, "strict_state": strict_state}
+    found = compare(now, then, wanted=wanted, where=str(path), **strictness)
     if fresh:
         from ptqbench.commands.rerun import rerun_of
 

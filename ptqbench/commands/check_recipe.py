@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
+from ptqbench.commands.method_words import HEADINGS, method_words
 from ptqbench.commands.options import experiment_argument, override_option
 from ptqbench.commands.output import json_option, print_json, print_table
 from ptqbench.errors import UserError
-from ptqbench.recipe.experiment import Experiment, Method
+from ptqbench.recipe.experiment import Experiment
 
 
 @click.command("check-recipe")
@@ -30,41 +32,27 @@ def command(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> int:
     if as_json:
         print_json(_summary(experiment))
         return 0
-    methods = _methods(experiment)
-    cells = len(experiment.cells)
-    click.echo(f"{recipe}: ok, {cells} cells ({len(methods)} methods and full precision)")
+    rows = _rows(experiment)
+    click.echo(f"{recipe}: ok, {len(experiment.cells)} cells ({len(rows)} methods and full precision)")
     click.echo("")
-    print_table(("method", "bits", *_ROLES), [_row(name, found) for name, found in methods.items()])
+    print_table(_HEADINGS, rows)
     return 0
 
 
-_ROLES = ("sampler", "weighter", "reconstruction", "weights", "activations", "passes")
+_HEADINGS = ("method", "bits", *HEADINGS)
 
 
-def _methods(experiment: Experiment) -> dict[str, list[Method]]:
-    found: dict[str, list[Method]] = {}
+def _rows(experiment: Experiment) -> list[tuple[str, ...]]:
+    """A row for each method; where its variants differ, all that they have."""
+    found: dict[str, list[tuple[str, ...]]] = {}
     for cell in experiment.cells:
-        if cell.method is not None and cell.method not in found.setdefault(cell.name, []):
-            found[cell.name].append(cell.method)
-    return found
+        if cell.method is not None:
+            found.setdefault(cell.name, []).append((cell.bits, *method_words(cell.method)))
+    return [(name, *(_each(values) for values in zip(*variants, strict=True))) for name, variants in found.items()]
 
 
-def _row(name: str, methods: list[Method]) -> tuple[str, ...]:
-    bits = dict.fromkeys(f"W{m.weights.bits}A{m.activations.bits}" for m in methods)
-
-    def every(values: list[str]) -> str:
-        return " | ".join(dict.fromkeys(values))
-
-    return (
-        name,
-        ", ".join(bits),
-        every([m.sampler.name for m in methods]),
-        every([m.weighter.name for m in methods]),
-        every([m.reconstruction.name for m in methods]),
-        every([f"{m.weights.quantizer.name}/{m.weights.range.name}" for m in methods]),
-        every([f"{m.activations.quantizer.name}/{m.activations.range.name}" for m in methods]),
-        every([", ".join(p.name for p in m.passes) for m in methods]),
-    )
+def _each(values: Iterable[str]) -> str:
+    return " | ".join(value for value in dict.fromkeys(values) if value)
 
 
 def _summary(experiment: Experiment) -> dict[str, object]:
@@ -73,6 +61,7 @@ def _summary(experiment: Experiment) -> dict[str, object]:
         "name": experiment.name,
         "digest": experiment.digest,
         "baseline": experiment.baseline,
+        "methods": [dict(zip(_HEADINGS, row, strict=True)) for row in _rows(experiment)],
         "cells": [
             {"id": c.id, "method": c.name, "bits": c.bits, "variant": c.variant, "seed": c.seed} for c in experiment.cells
         ],

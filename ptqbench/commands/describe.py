@@ -1,26 +1,38 @@
-"""`ptqbench describe COMPONENT`: what it does, its options, where it comes from, where it differs from its paper."""
+"""`ptqbench describe NAME`: what it does, its options, where it comes from, where it differs from its paper."""
 
 from __future__ import annotations
 
 import dataclasses
-import textwrap
 from pathlib import Path
 
 import click
 
+from ptqbench.commands.describe_preset import preset_entry, print_preset
 from ptqbench.commands.options_table import OptionRow, option_rows
-from ptqbench.commands.output import console, json_option, manager_with, plugin_option, print_json, print_table
+from ptqbench.commands.output import (
+    json_option,
+    manager_with,
+    plugin_option,
+    print_json,
+    print_table,
+    print_wrapped,
+    role_option,
+)
 from ptqbench.errors import PluginError, UserError
-from ptqbench.hookspecs import ROLES
+from ptqbench.hookspecs import PRESETS, ROLES
 from ptqbench.names import suggest, with_article
-from ptqbench.plugins import PluginManager, Record
+from ptqbench.plugin_records import PresetRecord, Record
+from ptqbench.plugins import PluginManager
 
-_QUESTIONS = {role.name: role.question for role in ROLES}
+_QUESTIONS = {role.name: role.question for role in (*ROLES, PRESETS)}
+_LISTS = ("loss", "pass", "sampler-hook", "metric", "reporter")
 _KEYS = {
     "weight-quantizer": "weights.quantizer",
     "activation-quantizer": "activations.quantizer",
     "range": "weights.range",
+    "loss": "losses",
     "pass": "passes",
+    "sampler-hook": "hooks",
     "features": "evaluation.features",
     "metric": "evaluation.metrics",
     "reporter": "report.formats",
@@ -28,18 +40,18 @@ _KEYS = {
 
 
 @click.command("describe")
-@click.argument("component")
-@click.option("--role", type=click.Choice([role.name for role in ROLES]), help="Only this role.")
+@click.argument("name")
+@role_option
 @plugin_option
 @json_option
-def command(component: str, role: str | None, plugins: tuple[Path, ...], as_json: bool) -> None:
-    """Describe COMPONENT (a name, or "plugin/name"); one that plays several roles is shown in each."""
+def command(name: str, role: str | None, plugins: tuple[Path, ...], as_json: bool) -> None:
+    """Describe the component or preset NAME (or "plugin/name"); one that plays several roles is shown in each."""
     manager = manager_with(plugins)
-    records = manager.matches(component, role)
+    records = manager.matches(name, role)
     if not records:
-        raise _unknown(component, role, manager)
+        raise _unknown(name, role, manager)
     if as_json:
-        print_json([_entry(record) for record in records])
+        print_json([_entry(record, manager) for record in records])
         return
     for i, record in enumerate(records):
         if i:
@@ -51,44 +63,51 @@ def _unknown(name: str, role: str | None, manager: PluginManager) -> UserError:
     if role is not None and manager.matches(name):
         roles = " and ".join(with_article(record.role) for record in manager.matches(name))
         return UserError(f'"{name}" is {roles}, not {with_article(role)}')
-    hint = suggest(name, (record.name for record in manager.components(role)), "known")
+    hint = suggest(name, (record.name for record in manager.offers(role)), "known")
     if manager.left_out():
-        return PluginError(f'no component "{name}" in the plugins that loaded', f"{hint}\n{manager.left_out()}")
-    return UserError(f'there is no component "{name}"', hint)
+        return PluginError(f'nothing called "{name}" in the plugins that loaded', f"{hint}\n{manager.left_out()}")
+    return UserError(f'there is nothing called "{name}"', hint)
 
 
-def _entry(record: Record) -> dict[str, object]:
-    component = record.component
-    return {
+def _entry(record: Record | PresetRecord, manager: PluginManager) -> dict[str, object]:
+    common = {
         "role": record.role,
         "name": record.name,
-        "summary": component.summary,
+        "summary": record.entry.summary,
         "plugin": record.plugin.name,
         "distribution": record.plugin.distribution,
         "version": record.plugin.version,
-        "paper": component.paper,
-        "deviations": list(component.deviations),
-        "traits": sorted(component.traits),
-        "options": [dataclasses.asdict(row) for row in option_rows(component.options)],
+        "paper": record.entry.paper,
+        "deviations": list(record.entry.deviations),
     }
+    if isinstance(record, PresetRecord):
+        return common | preset_entry(record, manager)
+    options = [dataclasses.asdict(row) for row in option_rows(record.component.options)]
+    return common | {"traits": sorted(record.component.traits), "options": options}
 
 
-def _print(record: Record, manager: PluginManager) -> None:
-    component = record.component
+def _print(record: Record | PresetRecord, manager: PluginManager) -> None:
     click.echo(f"{record.name}, {with_article(record.role)} ({_QUESTIONS[record.role]})")
-    _wrapped(component.summary, "  ")
+    print_wrapped(record.entry.summary)
     click.echo("")
-    _wrapped(f"plugin: {record.plugin.name}, from {record.plugin.origin}", "  ")
+    print_wrapped(f"plugin: {record.plugin.name}, from {record.plugin.origin}")
     for other in manager.clashes(record):
-        _wrapped(f"clash: also offered by plugin {other.plugin.name}; write {record.qualified}", "  ")
-    if component.paper:
-        _wrapped(f"paper: {component.paper}", "  ")
-    if component.traits:
-        _wrapped(f"traits: {', '.join(sorted(component.traits))}", "  ")
-    for deviation in component.deviations:
-        _wrapped(f"differs from the paper: {deviation}", "  ")
-    rows = option_rows(component.options)
+        print_wrapped(f"clash: also offered by plugin {other.plugin.name}; write {record.qualified}")
+    if record.entry.paper:
+        print_wrapped(f"paper: {record.entry.paper}")
+    if isinstance(record, Record) and record.component.traits:
+        print_wrapped(f"traits: {', '.join(sorted(record.component.traits))}")
+    for deviation in record.entry.deviations:
+        print_wrapped(f"differs from the paper: {deviation}")
     click.echo("")
+    if isinstance(record, Record):
+        _print_options(record)
+    else:
+        print_preset(record, manager)
+
+
+def _print_options(record: Record) -> None:
+    rows = option_rows(record.component.options)
     if not rows:
         click.echo("  It has no options.")
         return
@@ -105,10 +124,4 @@ def _example(record: Record, rows: list[OptionRow]) -> str:
     given = ", ".join(["", *(f"{row.name} = {row.default}" for row in known)])
     table = f'{{ use = "{record.name}"{given} }}'
     key = _KEYS.get(record.role, record.role)
-    return f"{key} = [{table}]" if record.role in ("pass", "metric", "reporter") else f"{key} = {table}"
-
-
-def _wrapped(text: str, indent: str) -> None:
-    width = max(console().width, 20)
-    inner = indent + "  "
-    click.echo(textwrap.fill(text, width, initial_indent=indent, subsequent_indent=inner, break_on_hyphens=False))
+    return f"{key} = [{table}]" if record.role in _LISTS else f"{key} = {table}"

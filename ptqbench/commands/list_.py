@@ -1,4 +1,4 @@
-"""`ptqbench list`: components, and the plugins that they come from."""
+"""`ptqbench list`: components and presets, and the plugins that they come from."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from pathlib import Path
 
 import click
 
-from ptqbench.commands.output import json_option, manager_with, plugin_option, print_json, print_table
-from ptqbench.hookspecs import ROLES
-from ptqbench.plugins import BLOCK, PluginManager, Record
+from ptqbench.commands.output import json_option, manager_with, plugin_option, print_json, print_table, role_option
+from ptqbench.plugin_records import PresetRecord, Record
+from ptqbench.plugins import BLOCK, PluginManager
 
 
 @click.command("list")
-@click.option("--role", type=click.Choice([role.name for role in ROLES]), help="Only this role.")
+@role_option
 @plugin_option
 @click.option("--recipe", type=click.Path(path_type=Path), help="Load the single-file plugins of this recipe as well.")
 @json_option
 def command(role: str | None, plugins: tuple[Path, ...], recipe: Path | None, as_json: bool) -> None:
-    """List components by role, with the plugin and the distribution that each comes from."""
+    """List components by role, and presets as the role "method", with the plugin and distribution that each comes from."""
     manager = manager_with([*plugins, *_files_of(recipe)])
-    records = manager.components(role)
+    records = manager.offers(role)
     if as_json:
         print_json(
             {
@@ -46,24 +46,24 @@ def _files_of(recipe: Path | None) -> list[Path]:
     return list(plugin_files(read_recipe(recipe), recipe))
 
 
-def _row(record: Record, manager: PluginManager) -> tuple[str, ...]:
+def _row(record: Record | PresetRecord, manager: PluginManager) -> tuple[str, ...]:
     others = manager.clashes(record)
-    summary = record.component.summary
+    summary = record.entry.summary
     if others:
         names = ", ".join(other.plugin.name for other in others)
         summary = f"[clashes with {names}: write {record.qualified}] {summary}"
     return record.role, record.name, record.plugin.name, record.plugin.origin, summary
 
 
-def _entry(record: Record, manager: PluginManager) -> dict[str, object]:
+def _entry(record: Record | PresetRecord, manager: PluginManager) -> dict[str, object]:
     return {
         "role": record.role,
         "name": record.name,
         "plugin": record.plugin.name,
         "distribution": record.plugin.distribution,
         "version": record.plugin.version,
-        "summary": record.component.summary,
-        "paper": record.component.paper,
+        "summary": record.entry.summary,
+        "paper": record.entry.paper,
         "clashes_with": [other.plugin.name for other in manager.clashes(record)],
     }
 
@@ -73,6 +73,6 @@ def _explanation(role: str | None, manager: PluginManager) -> str:
     if manager.left_out():
         reason = f"{what}: every method, metric and model comes from a plugin, and these did not load."
         return f"{reason}\n{manager.left_out()}" + (f"\nUnset {BLOCK} to load blocked ones." if manager.blocked else "")
-    if role and manager.components():
+    if role and manager.offers():
         return f"{what}: no plugin brings one."
     return f'{what}: no plugin is installed. A plugin is a package with an entry point in the group "ptqbench".'

@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import click
+
+from ptqbench.errors import UserError
+from ptqbench.names import suggest
+
+
+class HasId(Protocol):
+    """A cell of a recipe or of a record."""
+
+    @property
+    def id(self) -> str: ...
+
+
+C = TypeVar("C", bound=HasId)
+
+
+def find_cell(cells: Sequence[C], wanted: str, where: str) -> C:
+    """The cell with this id. Raises `UserError` with the nearest id for any other; `where` is "recipe" or "run"."""
+    for cell in cells:
+        if cell.id == wanted:
+            return cell
+    raise UserError(f'no cell "{wanted}" in this {where}', suggest(wanted, (cell.id for cell in cells), "cells"))
 
 
 def default_cache() -> Path:
@@ -26,3 +50,18 @@ cache_option = click.option(
     default=default_cache,
     help="Where finished stages are kept.  [default: $PTQBENCH_CACHE, or ptqbench in the user's cache folder]",
 )
+only_option = click.option(
+    "--only", multiple=True, metavar="CELL", help='Only this cell, or "gacq/W4A8" for all its seeds; may be repeated.'
+)
+device_option = click.option("--device", default="auto", show_default=True, help='"cpu", "cuda", "mps" ..., or "auto".')
+workers_option = click.option(
+    "--workers", type=click.IntRange(1), help="Processes.  [default: one per core on a CPU, one on an accelerator]"
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(1), help="Threads of each process.  [default: 1 on a CPU: numbers depend on it]"
+)
+
+
+def only_override(only: Sequence[str]) -> tuple[str, ...]:
+    """`--only` as an override: as part of the recipe's data the choice reaches worker processes, digest and record."""
+    return (f"sweep.only={json.dumps(only)}",) if only else ()

@@ -5,22 +5,19 @@ from __future__ import annotations
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from rich import box
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from ptqbench.commands.tables import print_rows
+from ptqbench.hookspecs import PRESETS, ROLES
 from ptqbench.plugins import PluginManager
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-NARROW = 76
-"""Below this many columns a table would be all wrapping, so entries are stacked instead."""
 
 PIPE_WIDTH = 120
 """Columns when stdout is no terminal and COLUMNS is not set."""
@@ -36,6 +33,12 @@ def plugin_option(function: F) -> F:
     path = click.Path(path_type=Path)
     help_text = "A single-file plugin to load as well; may be repeated."
     return click.option("--plugin", "plugins", type=path, multiple=True, metavar="FILE", help=help_text)(function)
+
+
+def role_option(function: F) -> F:
+    """Add `--role`, which takes the role of a component, or "method" for presets."""
+    names = [role.name for role in (*ROLES, PRESETS)]
+    return click.option("--role", type=click.Choice(names), help="Only this role.")(function)
 
 
 def manager_with(files: Sequence[Path]) -> PluginManager:
@@ -57,22 +60,17 @@ def console() -> Console:
     return Console(file=sys.stdout, highlight=False, markup=False, emoji=False, width=wide, soft_wrap=False)
 
 
-def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, keep: int = 2) -> None:
-    """Print rows; the first `keep` columns are never wrapped, and the last takes what is left."""
-    out = console()
-    if out.width < NARROW:
-        for row in rows:
-            click.echo("  ".join(row[:keep]))
-            for heading, value in zip(headings[keep:], row[keep:], strict=True):
-                if value:
-                    click.echo(f"    {heading}: {value}")
-        return
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for i, heading in enumerate(headings):
-        table.add_column(heading, no_wrap=i < keep, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(value) for value in row))
-    with out.capture() as capture:
-        out.print(table)
-    # rich pads every line to the full width.
-    click.echo("\n".join(line.rstrip() for line in capture.get().rstrip("\n").splitlines()))
+def print_wrapped(text: str, indent: str = "  ") -> None:
+    """Print a paragraph, its further lines indented twice as far."""
+    width = max(console().width, 20)
+    inner = indent + "  "
+    click.echo(textwrap.fill(text, width, initial_indent=indent, subsequent_indent=inner, break_on_hyphens=False))
+
+
+def print_table(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], *, keep: int = 2, right: Sequence[str] = (), title: str = ""
+) -> None:
+    """Print rows under a title; the first `keep` columns name a row (see `print_rows`)."""
+    if title:
+        click.echo(title)
+    print_rows(console(), headings, rows, keep, right)

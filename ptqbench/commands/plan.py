@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
-from ptqbench.commands.options import cache_option, experiment_argument, override_option
-from ptqbench.errors import UserError
+from ptqbench.commands.method_words import HEADINGS, method_words
+from ptqbench.commands.options import cache_option, experiment_argument, find_cell, override_option
+from ptqbench.commands.output import json_option, print_json, print_table
 from ptqbench.recipe.experiment import Cell, Experiment
 from ptqbench.recipe.load import load_experiment
 
@@ -27,22 +24,24 @@ if TYPE_CHECKING:
 @cache_option
 @click.option("--cell", "wanted", metavar="ID", help="The cell whose layers are listed.  [default: the last one]")
 @click.option("--device", default="auto", show_default=True, help='"cpu", "cuda", "mps" ..., or "auto".')
-@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+@json_option
 def command(recipe: Path, overrides: tuple[str, ...], cache: Path, wanted: str | None, device: str, as_json: bool) -> None:
     """Show what `ptqbench run RECIPE` would do: cells, layers with their grids, forecast of time, memory and disk."""
     experiment = load_experiment(recipe, overrides=overrides)
-    cell = find_cell(experiment, wanted)
+    cell = experiment.cells[-1] if wanted is None else find_cell(experiment.cells, wanted, "recipe")
     import torch
 
     from ptqbench.engine.cache import Cache
     from ptqbench.engine.context import RunContext, pick_device
     from ptqbench.engine.executor import default_threads, default_workers
+    from ptqbench.engine.features import check_metrics
     from ptqbench.engine.forecast import cell_ledger, forecast
 
     chosen = pick_device(device)
     workers = default_workers(chosen)
     torch.set_num_threads(default_threads(chosen, workers))
     ctx = RunContext(experiment, Cache(cache), chosen)
+    check_metrics(ctx)
     ledger = cell_ledger(ctx, cell)
     expected = forecast(ctx)
     if as_json:
@@ -51,60 +50,37 @@ def command(recipe: Path, overrides: tuple[str, ...], cache: Path, wanted: str |
             "layers": {"cell": cell.id, "rows": ledger},
             "forecast": vars(expected) | {"workers": workers, "wall": expected.wall(workers)},
         }
-        click.echo(json.dumps(data, indent=1))
+        print_json(data)
         return
-    console = Console()
-    console.print(_cells(experiment, expected))
-    console.print(_layers(cell, ledger))
-    console.print(_summary(expected, workers), highlight=False)
+    _print_cells(experiment, expected)
+    click.echo("")
+    _print_layers(cell, ledger)
+    click.echo("")
+    click.echo(_summary(expected, workers))
 
 
-def find_cell(experiment: Experiment, wanted: str | None) -> Cell:
-    """The cell with this id, or the last one. Raises `UserError` listing what there is."""
-    if wanted is None:
-        return experiment.cells[-1]
-    for cell in experiment.cells:
-        if cell.id == wanted:
-            return cell
-    raise UserError(f"no cell {wanted!r} in this recipe", "there are: " + ", ".join(c.id for c in experiment.cells))
+def _print_cells(experiment: Experiment, expected: Forecast) -> None:
+    rows = [(cell.id, *method_words(cell.method), _time(expected.cells[cell.id])) for cell in experiment.cells]
+    title = f"{experiment.name}: {len(experiment.cells)} cells"
+    print_table(("cell", *HEADINGS, "forecast"), rows, keep=1, right=("forecast",), title=title)
 
 
-def _cells(experiment: Experiment, expected: Forecast) -> Table:
-    table = _table(f"{experiment.name}: {len(experiment.cells)} cells")
-    table.add_column("cell", no_wrap=True)
-    for heading in ("sampler", "weighter", "reconstruction", "weights", "activations"):
-        table.add_column(heading)
-    table.add_column("forecast", justify="right", no_wrap=True)
-    for cell in experiment.cells:
-        m = cell.method
-        if m is None:
-            table.add_row(cell.id, *["-"] * 5, _time(expected.cells[cell.id]))
-            continue
-        weights = "-" if m.weights.off else f"{m.weights.quantizer.name}/{m.weights.range.name}"
-        activations = "-" if m.activations.off else f"{m.activations.quantizer.name}/{m.activations.range.name}"
-        names = (m.sampler.name, m.weighter.name, m.reconstruction.name)
-        table.add_row(cell.id, *names, weights, activations, _time(expected.cells[cell.id]))
-    return table
-
-
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-
-
-def _layers(cell: Cell, ledger: list[dict[str, Any]]) -> Table:
-    counts = Counter(_grid(row["weight"]) for row in ledger)
+def _print_layers(cell: Cell, ledger: list[dict[str, Any]]) -> None:
+    counts = Counter(_grid(row["weight"]) for row in ledger if "site" not in row)
     total = ", ".join(f"{n} layers {grid}" for grid, n in counts.most_common())
-    table = _table(f"{cell.id}: {total or 'nothing is quantized'}")
-    table.add_column("layer", overflow="fold", min_width=34)
-    for heading in ("weight", "activation", "parts"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("exceptions")
-    table.add_column("MACs", justify="right", no_wrap=True)
-    for row in ledger:
-        partitions = "+".join(map(str, row["partitions"]))
-        grids = _grid(row["weight"]), _grid(row["activation"])
-        table.add_row(row["name"], *grids, partitions, "; ".join(row["why"]), f"{row['macs']:,}")
-    return table
+    rows = [
+        (
+            f"{row['name']} {row['site']}" if "site" in row else row["name"],
+            "-" if "site" in row else _grid(row["weight"]),
+            _grid(row["activation"]),
+            "+".join(map(str, row["partitions"])),
+            "; ".join(row["why"]),
+            f"{row['macs']:,}",
+        )
+        for row in ledger
+    ]
+    headings = ("layer", "weight", "activation", "parts", "exceptions", "MACs")
+    print_table(headings, rows, keep=1, right=("parts", "MACs"), title=f"{cell.id}: {total or 'nothing is quantized'}")
 
 
 def _grid(spec: dict[str, Any] | None) -> str:

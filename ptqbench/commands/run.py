@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -12,7 +11,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ptqbench.commands.options import cache_option, experiment_argument, override_option
+from ptqbench.commands.options import (
+    cache_option,
+    device_option,
+    experiment_argument,
+    only_option,
+    only_override,
+    override_option,
+    threads_option,
+    workers_option,
+)
 from ptqbench.errors import EXIT_CELL_FAILED
 from ptqbench.plugins import PluginManager
 from ptqbench.recipe.experiment import Experiment
@@ -28,14 +36,12 @@ if TYPE_CHECKING:
 @click.command("run", short_help="Run a comparison.")
 @experiment_argument
 @override_option
-@click.option(
-    "--only", multiple=True, metavar="CELL", help='Only this cell, or "gacq/W4A8" for all its seeds; may be repeated.'
-)
+@only_option
 @click.option("--out", type=click.Path(path_type=Path), help="Where results go.  [default: runs/<recipe>/<time>-<hash>]")
 @cache_option
-@click.option("--device", default="auto", show_default=True, help='"cpu", "cuda", "mps" ..., or "auto".')
-@click.option("--workers", type=click.IntRange(1), help="Processes.  [default: one per core on a CPU, one on an accelerator]")
-@click.option("--threads", type=click.IntRange(1), help="Threads of each process.  [default: 1 on a CPU: numbers depend on it]")
+@device_option
+@workers_option
+@threads_option
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of tables.")
 def command(
     recipe: Path,
@@ -53,9 +59,7 @@ def command(
     Finished stages are kept in the cache: after an interruption the same command continues where it stopped.
     """
     manager = PluginManager()
-    # As part of the recipe's data the choice reaches worker processes, the digest and the record.
-    selection = (f"sweep.only={json.dumps(only)}",) if only else ()
-    experiment = load_experiment(recipe, overrides=(*overrides, *selection), manager=manager)
+    experiment = load_experiment(recipe, overrides=(*overrides, *only_override(only)), manager=manager)
     from ptqbench.engine.run import previews
 
     record, settings = execute(experiment, cache, device, workers, threads)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import click
 
+from ptqbench.commands.options import find_cell
 from ptqbench.commands.output import manager_with, plugin_option, print_json
 from ptqbench.results import console
-from ptqbench.results.cell_tables import cell_tables, find_cell
+from ptqbench.results.cell_tables import cell_tables
 from ptqbench.results.record import CellRecord, RunRecord
 from ptqbench.roles.reporter import Reporter
 
@@ -29,7 +30,7 @@ def command(run: Path, reporter: str, as_json: bool, wanted: str | None, plugins
     record = RunRecord.load(run)
     width = shutil.get_terminal_size((100, 24)).columns
     if wanted is not None:
-        _show_cell(find_cell(record, wanted), as_json, width)
+        _show_cell(find_cell(record.cells, wanted, "run"), as_json, width)
     elif as_json:
         click.echo(record.to_json(), nl=False)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -19,8 +20,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ptqbench.engine.counting import Evaluations, Tally, counting, include
 from ptqbench.errors import UserError
 from ptqbench.results.record import StageCost
+
+_COST = "cost.json"
+"""The file in a stage's folder that says what its computation took."""
 
 
 def content_key(*parts: Any) -> str:
@@ -45,9 +50,15 @@ def atomic(path: Path) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Entry:
-    """The folder of one stage result; files in it are complete or absent."""
+    """The folder of one stage result; files in it are complete or absent. `saved` is told of each one that is written."""
 
     path: Path
+    saved: Callable[[], object] | None = None
+
+    @property
+    def name(self) -> str:
+        """The result's name among all results: "stage/key"."""
+        return f"{self.path.parent.name}/{self.path.name}"
 
     def has(self, name: str) -> bool:
         return (self.path / name).is_file()
@@ -55,6 +66,7 @@ class Entry:
     def save_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         with atomic(self.path / name) as temporary:
             save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary)
+        self._tell()
 
     def load_tensors(self, name: str) -> dict[str, Tensor]:
         """Raises `UserError` if the file is damaged or gone."""
@@ -64,11 +76,16 @@ class Entry:
     def save_json(self, name: str, data: Any) -> None:
         with atomic(self.path / name) as temporary:
             temporary.write_text(json.dumps(data), encoding="utf-8")
+        self._tell()
 
     def load_json(self, name: str) -> Any:
         """Raises `UserError` if the file is damaged or gone."""
         with self._reading(name):
             return json.loads((self.path / name).read_text(encoding="utf-8"))
+
+    def _tell(self) -> None:
+        if self.saved is not None:
+            self.saved()
 
     @contextlib.contextmanager
     def _reading(self, name: str) -> Iterator[None]:
@@ -104,37 +121,68 @@ class Cache:
 
 
 class Costs:
-    """What each stage took, measured when it was computed and remembered with its result."""
+    """What each stage took, measured when it was computed and remembered with its result.
+
+    `tally` has the evaluations of these stages and of all results that they were made from.
+    """
 
     def __init__(self) -> None:
         self.stages: dict[str, StageCost] = {}
+        self.tally: Tally = {}
 
     @contextlib.contextmanager
-    def measure(self, stage: str, entry: Entry) -> Iterator[None]:
-        """Time a computation; what an interrupted attempt took before is added, since its finished parts are reused."""
+    def measure(self, stage: str, entry: Entry) -> Iterator[Entry]:
+        """Time a computation and count its evaluations; yields the entry to keep finished parts in.
+
+        What an interrupted attempt took before is added, since its finished parts are reused. With each part the cost so
+        far is noted, so that a process that is killed loses no more than the cost of its unfinished part.
+        """
         reset_peak_memory()
         start = time.perf_counter()
-        try:
-            yield
-        finally:
-            cost = StageCost(time.perf_counter() - start, peak_memory_mib())
-            if entry.has("cost.json"):
-                before = StageCost(**entry.load_json("cost.json"))
-                cost = StageCost(cost.seconds + before.seconds, max(cost.peak_mib, before.peak_mib))
-            entry.save_json("cost.json", {"seconds": cost.seconds, "peak_mib": cost.peak_mib})
-            self._add(stage, cost)
+        before, tally = _noted(entry) if entry.has(_COST) else (StageCost(0.0, 0.0), {})
 
-    def _add(self, stage: str, cost: StageCost) -> None:
+        def note() -> StageCost:
+            seconds = before.seconds + time.perf_counter() - start
+            cost = StageCost(seconds, max(before.peak_mib, peak_memory_mib()))
+            evaluations = {name: dataclasses.asdict(found) for name, found in tally.items()}
+            entry.save_json(_COST, {"seconds": cost.seconds, "peak_mib": cost.peak_mib, "evaluations": evaluations})
+            return cost
+
+        try:
+            with counting(entry.name, tally):
+                yield dataclasses.replace(entry, saved=note)
+        finally:
+            self._add(stage, note(), tally)
+
+    def _add(self, stage: str, cost: StageCost, tally: Tally) -> None:
         """A stage that was done in several parts counts as a whole."""
         if stage in self.stages:
             seen = self.stages[stage]
             cost = StageCost(seen.seconds + cost.seconds, max(seen.peak_mib, cost.peak_mib), seen.cached and cost.cached)
         self.stages[stage] = cost
+        self.tally.update(tally)
 
     def recall(self, stage: str, entry: Entry) -> None:
         """Note the cost of a result that was read from the cache."""
-        if entry.has("cost.json"):
-            self._add(stage, StageCost(**entry.load_json("cost.json"), cached=True))
+        if entry.has(_COST):
+            cost, tally = _noted(entry)
+            include(tally)
+            self._add(stage, dataclasses.replace(cost, cached=True), tally)
+
+    def evaluations(self) -> dict[str, Evaluations]:
+        """Evaluations by stage, of these stages and of all that they rest on."""
+        found: dict[str, Evaluations] = {}
+        for name, more in self.tally.items():
+            stage = name.partition("/")[0]
+            found[stage] = found.get(stage, Evaluations()) + more
+        return found
+
+
+def _noted(entry: Entry) -> tuple[StageCost, Tally]:
+    """The cost and the tally that were noted with a result."""
+    data = entry.load_json(_COST)
+    tally = {name: Evaluations(**found) for name, found in data.get("evaluations", {}).items()}
+    return StageCost(data["seconds"], data["peak_mib"]), tally
 
 
 def cached_tensors(
@@ -145,8 +193,8 @@ def cached_tensors(
         if entry.has("result.safetensors"):
             costs.recall(stage, entry)
         else:
-            with costs.measure(stage, entry):
-                entry.save_tensors("result.safetensors", make(entry))
+            with costs.measure(stage, entry) as parts:
+                entry.save_tensors("result.safetensors", make(parts))
         return entry.load_tensors("result.safetensors")
 
 

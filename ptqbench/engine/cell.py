@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import traceback
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ptqbench.engine.accounting import BitLedger, bit_ledger, float_bytes
 from ptqbench.engine.cache import Costs, Entry, content_key
 from ptqbench.engine.context import RunContext
+from ptqbench.engine.hooks import Corrected, HookFitter
 from ptqbench.engine.images import FULL, OTHER, generate, image_chunks, image_shards
 from ptqbench.engine.measure import Measurement
 from ptqbench.engine.quantize import CellQuantizer, Tell
 from ptqbench.engine.sample import Predictor
+from ptqbench.engine.state_hash import state_hash
 from ptqbench.errors import UserError
 from ptqbench.recipe.experiment import Cell
 from ptqbench.results.record import Budget, CellRecord
+from ptqbench.results.rows import EVALUATION_STAGES
 
 PREVIEW = 16
 """Images of each cell that are kept beside its record, for the picture of samples."""
@@ -26,10 +30,24 @@ def cell_key(ctx: RunContext, cell: Cell) -> str:
     """Everything that a cell's record depends on: two recipes with an equal cell share its result."""
     e = ctx.experiment
     sampling = {k: v for k, v in dataclasses.asdict(e.sampling).items() if k != "batch"}
-    features = [e.evaluation.features.key, ctx.features_fingerprint]
+    features = [e.evaluation.features_key, ctx.features_fingerprint]
     measured = [features, [m.key for m in e.evaluation.metrics], e.evaluation.probes, ctx.reference_digest]
     method = cell.method.key if cell.method else cell.variant
     return content_key(ctx.base_key, sampling, dataclasses.asdict(e.calibration), measured, method, cell.seed)
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What is measured: the predictor and the key of its weights, grids and hooks; what it weighs, and what it took.
+
+    `state` names what they were made from, `state_hash` the codes and grids themselves.
+    """
+
+    predictor: Predictor
+    state: str
+    ledger: BitLedger | None = None
+    budget: Budget = field(default_factory=Budget)
+    state_hash: str = ""
 
 
 class CellRun:
@@ -71,29 +89,37 @@ class CellRun:
         return CellRecord(id=c.id, method=c.name, bits=c.bits, variant=c.variant, seed=c.seed, cost=self.costs.stages, **fields)
 
     def _compute(self, entry: Entry) -> CellRecord:
-        ctx = self.ctx
-        if self.cell.method is None:
-            state, predictor, quantizer, ledger = (OTHER if self.cell.variant else FULL), ctx.predictor(), None, None
-        else:
-            quantizer = CellQuantizer(ctx, self.cell, self.costs, self.tell)
-            q, state = quantizer.run()
-            predictor = ctx.predictor(q.module, q.context)
-            ledger = bit_ledger(ctx.model.denoiser, ctx.probe, quantizer.plan, q)
-        images = image_chunks(ctx, state, lambda: predictor)
-        self._generate(state, predictor)
+        made = self._calibrated()
+        images = image_chunks(self.ctx, made.state, lambda: made.predictor)
+        self._generate(made)
         entry.save_tensors("preview.safetensors", {"images": images.first(PREVIEW)})
         return self._record(
             status="ok",
-            metrics=Measurement(ctx, self.cell, self.costs, predictor, state).numbers(self.tell),
-            budget=self._budget(quantizer),
-            **self._weights(ledger),
+            metrics=Measurement(self.ctx, self.cell, self.costs, made.predictor, made.state).numbers(self.tell),
+            budget=made.budget,
+            state_hash=made.state_hash,
+            **self._weights(made.ledger),
         )
 
-    def _generate(self, state: str, predictor: Predictor) -> None:
+    def _calibrated(self) -> Calibrated:
+        """The cell's predictor: as it is for full precision, else quantized, with the method's hooks fitted in order."""
+        ctx, method = self.ctx, self.cell.method
+        if method is None:
+            return Calibrated(ctx.predictor(), OTHER if self.cell.variant else FULL)
+        quantizer = CellQuantizer(ctx, self.cell, self.costs, self.tell)
+        q, state = quantizer.run()
+        corrected = Corrected(ctx.predictor(q.module, q.context), state)
+        fitter = HookFitter(ctx, self.costs, self.tell, self.cell.seed)
+        for chosen in method.hooks:
+            corrected = fitter.fit(corrected, chosen)
+        ledger = bit_ledger(ctx.model.denoiser, ctx.probe, quantizer.plan, q, corrected.values)
+        return Calibrated(corrected.predictor, corrected.state, ledger, self._budget(quantizer), state_hash(q))
+
+    def _generate(self, made: Calibrated) -> None:
         pieces = image_shards(self.ctx)
         for i, ids in enumerate(pieces):
             self.tell(f"images {ids.stop}/{self.ctx.experiment.sampling.images}", i / len(pieces))
-            generate(self.ctx, self.costs, state, lambda: predictor, ids)
+            generate(self.ctx, self.costs, made.state, lambda: made.predictor, ids)
 
     def _weights(self, ledger: BitLedger | None) -> dict[str, Any]:
         """Bytes and the bit ledger as fields of the record."""
@@ -108,13 +134,16 @@ class CellRun:
             "ledger_hash": ledger.hash,
         }
 
-    def _budget(self, quantizer: CellQuantizer | None) -> Budget:
-        if quantizer is None or "calibration" not in quantizer.__dict__:
-            return Budget()
-        split, wanted = quantizer.split, self.ctx.experiment.calibration
+    def _budget(self, quantizer: CellQuantizer) -> Budget:
+        """What calibration took: the samples, if any stage asked for them, and everything that the stages evaluated."""
+        used = "calibration" in quantizer.__dict__
+        spent = {stage: n for stage, n in self.costs.evaluations().items() if stage not in EVALUATION_STAGES}
+        by_stage = {stage: n.denoiser for stage, n in spent.items() if n.denoiser}
         return Budget(
-            training=len(split.train),
-            validation=len(split.validation),
+            training=len(quantizer.split.train) if used else 0,
+            validation=len(quantizer.split.validation) if used else 0,
             gradient_steps=quantizer.gradient_steps,
-            denoiser_evaluations=wanted.trajectories * self.ctx.schedule.steps,
+            denoiser_evaluations=sum(by_stage.values()),
+            unit_evaluations=sum(n.unit for n in spent.values()),
+            by_stage=by_stage,
         )

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import ptqbench
 from ptqbench.digest import fingerprint
 from ptqbench.engine.cache import Cache, content_key
+from ptqbench.engine.no_features import NoFeatures
 from ptqbench.engine.sample import Predictor
 from ptqbench.engine.schedule import Schedule
 from ptqbench.errors import UserError
@@ -101,7 +102,8 @@ class RunContext:
     @cached_property
     def extractor(self) -> FeatureExtractor:
         """The feature extractor, without its weights."""
-        return self.experiment.evaluation.features.create()
+        chosen = self.experiment.evaluation.features
+        return NoFeatures() if chosen is None else chosen.create()
 
     @cached_property
     def loaded_extractor(self) -> FeatureExtractor:

@@ -20,6 +20,7 @@ import torch
 
 from ptqbench.engine.cache import Cache
 from ptqbench.engine.context import RunContext
+from ptqbench.engine.quantize import Tell
 from ptqbench.engine.tasks import Task, perform
 from ptqbench.errors import UserError
 from ptqbench.plugins import PluginManager
@@ -28,6 +29,9 @@ from ptqbench.recipe.load import load_experiment
 
 Report = Callable[[Task, str, float], None]
 """Progress of a task: what it does now, and how far it is in [0, 1]."""
+
+Perform = Callable[[RunContext, Task, Tell], dict[str, Any] | None]
+"""Does a task; a function of a module (or a `functools.partial` of one), so that workers find it."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,11 @@ def default_threads(device: torch.device, workers: int) -> int:
 class Local:
     """Runs waves of tasks; `run` yields (task, result) as tasks finish. Use as a context manager."""
 
-    def __init__(self, experiment: Experiment, settings: Settings, ctx: RunContext, report: Report) -> None:
+    def __init__(
+        self, experiment: Experiment, settings: Settings, ctx: RunContext, report: Report, perform: Perform = perform
+    ) -> None:
         self.experiment, self.settings, self.ctx, self.report = experiment, settings, ctx, report
+        self.perform = perform
         self.pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Local:
@@ -73,7 +80,7 @@ class Local:
                 self.settings.workers,
                 mp_context=spawn,
                 initializer=_start_worker,
-                initargs=(_portable(self.experiment), self.settings, self.messages),
+                initargs=(_portable(self.experiment), self.settings, self.messages, self.perform),
             )
         return self
 
@@ -92,7 +99,7 @@ class Local:
         """Finish all tasks, in any order."""
         if self.pool is None:
             for task in tasks:
-                yield task, perform(self.ctx, task, partial(self.report, task))
+                yield task, self.perform(self.ctx, task, partial(self.report, task))
             return
         with _interrupts_blocked():
             waiting: dict[Future[dict[str, Any] | None], Task] = {self.pool.submit(_work, task): task for task in tasks}
@@ -115,7 +122,7 @@ class Local:
 
 
 _worker: dict[str, Any] = {}
-"""This worker process's context and message queue."""
+"""This worker process's context, message queue, and the function that does its tasks."""
 
 
 def _portable(experiment: Experiment) -> dict[str, Any]:
@@ -149,7 +156,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _start_worker(raw: dict[str, Any], settings: Settings, messages: Any) -> None:
+def _start_worker(raw: dict[str, Any], settings: Settings, messages: Any, perform: Perform) -> None:
     # The parent decides what an interrupt means; workers are ended by it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -158,8 +165,9 @@ def _start_worker(raw: dict[str, Any], settings: Settings, messages: Any) -> Non
     experiment = load_experiment(raw, manager=PluginManager(warn=lambda _: None))
     _worker["context"] = RunContext(experiment, Cache(settings.cache), torch.device(settings.device))
     _worker["messages"] = messages
+    _worker["perform"] = perform
 
 
 def _work(task: Task) -> dict[str, Any] | None:
     messages = _worker["messages"]
-    return perform(_worker["context"], task, lambda what, part: messages.put((task, what, part)))
+    return _worker["perform"](_worker["context"], task, lambda what, part: messages.put((task, what, part)))

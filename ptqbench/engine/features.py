@@ -26,7 +26,7 @@ REFERENCE_TASKS = 8
 
 def feature_info(ctx: RunContext) -> FeatureInfo:
     """What metrics know of the recipe's extractor."""
-    return FeatureInfo(ctx.experiment.evaluation.features.name, dict(ctx.extractor.outputs()), ctx.extractor.inception)
+    return FeatureInfo(ctx.experiment.evaluation.features_name, dict(ctx.extractor.outputs()), ctx.extractor.inception)
 
 
 def wanted_outputs(ctx: RunContext) -> tuple[str, ...]:
@@ -36,11 +36,14 @@ def wanted_outputs(ctx: RunContext) -> tuple[str, ...]:
 
 
 def check_metrics(ctx: RunContext) -> None:
-    """Raises `UserError` if the extractor lacks what a metric reads, or if two metrics would share a column."""
+    """Raises `UserError` if there is no extractor or it lacks what a metric reads, or if two metrics would share a column."""
     info = feature_info(ctx)
     owners: dict[str, str] = {}
     for bound in ctx.experiment.evaluation.metrics:
         metric = _metric(bound)
+        if metric.reads and ctx.experiment.evaluation.features is None:
+            remedy = "name some: features = ... in [evaluation] (see `ptqbench list --role features`)"
+            raise UserError(f'the metric "{bound.name}" reads features, and the recipe names none', remedy)
         for output in metric.reads:
             if output not in info.outputs:
                 raise UserError(
@@ -110,8 +113,7 @@ def _features(ctx: RunContext, costs: Costs, images_key: str, read: Callable[[],
     """
     chosen = outputs or wanted_outputs(ctx)
     environment = [core_fingerprint(), torch.__version__, ctx.device.type]
-    extractor = ctx.experiment.evaluation.features
-    key = content_key(environment, extractor.key, ctx.features_fingerprint, images_key)
+    key = content_key(environment, ctx.experiment.evaluation.features_key, ctx.features_fingerprint, images_key)
     with ctx.cache.locked("features", key) as entry:
         missing = [name for name in chosen if not entry.has(f"{name}.safetensors")]
         if missing:
@@ -130,7 +132,7 @@ def _checked(ctx: RunContext, found: Mapping[str, Tensor], name: str, count: int
     if name not in found or tuple(found[name].shape) != expected:
         got = tuple(found[name].shape) if name in found else "nothing"
         raise CellFailedError(
-            f'the features "{ctx.experiment.evaluation.features.name}" gave {got} for {name!r}, {expected} was announced',
+            f'the features "{ctx.experiment.evaluation.features_name}" gave {got} for {name!r}, {expected} was announced',
             "mend the extractor's outputs() or extract()",
         )
     return found[name].float()

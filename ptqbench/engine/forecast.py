@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ptqbench.engine.context import CAPTURE_BUDGET, RunContext
+from ptqbench.engine.hooks import fitting_trajectories
 from ptqbench.engine.images import image_shards
 from ptqbench.engine.quantize import has_work, make_plan, make_units
 from ptqbench.recipe.experiment import Cell, Method
@@ -70,6 +71,8 @@ def _cell_evaluations(ctx: RunContext, cell: Cell, done: set[str]) -> float:
     e, steps = ctx.experiment, ctx.schedule.steps
     per_image = FAKE_QUANTIZATION if not cell.method.activations.off else 1.0
     total = per_image * (e.sampling.images + e.evaluation.probes) * steps
+    # Hooks are fitted on predictions of both networks.
+    total += sum((1 + per_image) * fitting_trajectories(ctx, bound.create()) * steps for bound in cell.method.hooks)
     reconstruction: Reconstruction = cell.method.reconstruction.create()
     for phase in reconstruction.phases:
         if not has_work(phase, cell.method):

@@ -32,7 +32,7 @@ def protocol_id(ctx: RunContext, chosen: Bound, metric: Metric, n: int) -> str:
     ]
     if metric.reads:
         real = ctx.reference_digest or ctx.source_fingerprint
-        parts += [ctx.experiment.evaluation.features.name, ctx.features_fingerprint, list(metric.reads), real]
+        parts += [ctx.experiment.evaluation.features_name, ctx.features_fingerprint, list(metric.reads), real]
     return content_key(*parts)[:10]
 
 
@@ -42,7 +42,7 @@ def protocol(ctx: RunContext) -> dict[str, Any]:
     return {
         "model": e.model.name,
         "weights": ctx.source_fingerprint,
-        "features": e.evaluation.features.name,
+        "features": e.evaluation.features_name,
         "features sha256": ctx.features_fingerprint,
         "real images sha256": ctx.reference_digest or "",
         "grid": e.sampling.grid,

@@ -98,13 +98,16 @@ def describe_method(method: Method) -> dict[str, Any]:
         return None if bound is None else {"use": bound.name, **bound.options.model_dump(mode="json")}
 
     return {
+        "preset": method.preset or None,
         "sampler": chosen(method.sampler),
         "weighter": chosen(method.weighter),
         "reconstruction": chosen(method.reconstruction),
+        "losses": [chosen(term) for term in method.losses],
         "partitioner": chosen(method.partitioner),
         "passes": [chosen(p) for p in method.passes],
         "weights": {"quantizer": chosen(method.weights.quantizer), "range": chosen(method.weights.range)},
         "activations": {"quantizer": chosen(method.activations.quantizer), "range": chosen(method.activations.range)},
+        "hooks": [chosen(hook) for hook in method.hooks],
     }
 
 

@@ -2,33 +2,66 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from ptqbench.engine.counting import count_denoiser
 from ptqbench.engine.rng import NoiseSource
 from ptqbench.engine.schedule import Schedule
+from ptqbench.errors import CellFailedError
 from ptqbench.quant.layer import StepContext
+from ptqbench.roles.hook import SamplerHook, StepNoise
 from ptqbench.roles.model import DiffusionModel
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A denoiser that tells its quantizers which sampling step each row is at before it predicts."""
+    """A denoiser that tells its quantizers which sampling step each row is at before it predicts.
+
+    `hooks` correct its predictions, and the noise of a sampler that uses it, in their order.
+    """
 
     model: DiffusionModel
     denoiser: nn.Module
     schedule: Schedule
     context: StepContext | None = None
+    hooks: Sequence[SamplerHook] = ()
 
     def __call__(self, x: Tensor, step: Tensor, cond: Mapping[str, Tensor], t: Tensor | None = None) -> Tensor:
-        """Noise prediction (B, C, H, W) for x (B, C, H, W) at sampling steps `step` (B,); `t` overrides the timesteps."""
+        """Noise prediction (B, C, H, W) for x (B, C, H, W) at sampling steps `step` (B,); `t` overrides the timesteps.
+
+        Raises `CellFailedError` if a hook changes the shape.
+        """
+        # Counted first, because a recording may end the pass early.
+        count_denoiser(len(x))
         if self.context is not None:
             self.context.step = step.to(x.device)
         label = self.schedule.timesteps[step] if t is None else t
-        return self.model.predict(self.denoiser, x, label.to(x.device), cond)
+        eps = self.model.predict(self.denoiser, x, label.to(x.device), cond)
+        for hook in self.hooks:
+            found = hook.prediction(step.to(x.device), eps)
+            if found.shape != eps.shape:
+                message = f"the sampler hook {type(hook).__name__} made {tuple(found.shape)} of {tuple(eps.shape)}"
+                raise CellFailedError(message, "mend its prediction()")
+            eps = found
+        return eps
+
+    def noise(self, s: int) -> StepNoise:
+        """The sampler's noise at step s: the schedule's, as the hooks change it.
+
+        Raises `CellFailedError` if a hook plans noise that no sampler can add.
+        """
+        planned = self.schedule.noise(s)
+        for hook in self.hooks:
+            planned = hook.noise(s, planned)
+            if not all(math.isfinite(value) and value >= 0 for value in (planned.sigma, planned.direction)):
+                message = f"the sampler hook {type(hook).__name__} plans {planned} at step {s}"
+                raise CellFailedError(message, "mend its noise(): deviations are finite and not negative")
+        return planned
 
 
 @torch.inference_mode()
@@ -44,7 +77,8 @@ def sample(
     """Generate latents x_0 (len(ids), C, H, W) from the noise of `ids` in a named block.
 
     `on_step(s, x, eps)` sees each step's input and prediction. Fresh noise (eta > 0) is drawn per id as well, so an image
-    is a function of its id, the seed and the predictor alone.
+    is a function of its id, the seed and the predictor alone. It is drawn wherever the schedule adds noise, also where a
+    hook takes that away, so that a step's noise is the same for every method.
     """
     model, schedule = predictor.model, predictor.schedule
     noise = NoiseSource(seed, block, ids, model.shape)
@@ -54,7 +88,9 @@ def sample(
         eps = predictor(x, torch.full((len(ids),), s), cond)
         if on_step is not None:
             on_step(s, x, eps)
-        x = schedule.update(s, x, eps, noise.draw().to(device) if schedule.sigma(s) > 0 else None)
+        planned = predictor.noise(s)
+        drawn = noise.draw().to(device) if max(planned.sigma, schedule.sigma(s)) > 0 else None
+        x = schedule.update(s, x, eps, drawn, planned)
     return x
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ptqbench.errors import UserError
+from ptqbench.roles.hook import StepNoise
 
 
 def uniform_timesteps(total: int, steps: int) -> Tensor:
@@ -63,13 +64,21 @@ class Schedule:
     def steps(self) -> int:
         return int(self.timesteps.shape[0])
 
-    def update(self, s: int, x: Tensor, eps: Tensor, noise: Tensor | None) -> Tensor:
-        """x after step s: x0 = (x - sqrt(1-a) eps) / sqrt(a); x' = sqrt(a') x0 + sqrt(1 - a' - sigma^2) eps + sigma noise."""
-        a, b = float(self.alpha[s]), float(self.alpha_next[s])
-        sigma = self.sigma(s)
+    def update(self, s: int, x: Tensor, eps: Tensor, noise: Tensor | None, planned: StepNoise | None = None) -> Tensor:
+        """x after step s: x0 = (x - sqrt(1-a) eps) / sqrt(a); x' = sqrt(a') x0 + sqrt(1 - a' - sigma^2) eps + sigma noise.
+
+        `planned` takes the place of `self.noise(s)`, where its `direction` is the sigma in the factor of eps.
+        """
+        planned = self.noise(s) if planned is None else planned
+        a, b = planned.alpha, planned.alpha_next
         clean = (x - math.sqrt(1 - a) * eps) / math.sqrt(a)
-        out = math.sqrt(b) * clean + math.sqrt(max(0.0, 1 - b - sigma**2)) * eps
-        return out if noise is None else out + sigma * noise
+        out = math.sqrt(b) * clean + math.sqrt(max(0.0, 1 - b - planned.direction**2)) * eps
+        return out if noise is None else out + planned.sigma * noise
+
+    def noise(self, s: int) -> StepNoise:
+        """What the schedule itself does at step s."""
+        sigma = self.sigma(s)
+        return StepNoise(float(self.alpha[s]), float(self.alpha_next[s]), sigma, sigma)
 
     def sigma(self, s: int) -> float:
         """Standard deviation of the fresh noise at step s: eta sqrt((1-a')/(1-a)) sqrt(1 - a/a'); 0 for repeated steps."""

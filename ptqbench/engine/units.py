@@ -23,6 +23,16 @@ if TYPE_CHECKING:
     from ptqbench.engine.quantize import CellQuantizer
 
 
+def weighter_file(position: int) -> str:
+    """Where a phase's entry keeps what the weighter reported of the unit at this position."""
+    return f"weighter-{position:03d}.safetensors"
+
+
+def observed_file(position: int) -> str:
+    """Where a phase's entry keeps what the observer found of the unit at this position."""
+    return f"observed-{position:03d}.safetensors"
+
+
 class UnitFitter:
     """Captures, fits, hardens and stores one unit after the other."""
 
@@ -96,11 +106,17 @@ class UnitFitter:
             rng=stream(seed, "mini-batches", name),
             weighter_rng=stream(seed, f"weighter/{self.cell.method.weighter.name}", name),
         )
-        count = 0
+        count, observer = 0, self.cell.observer
         label = f"{self.phase.name} {position + 1}/{len(self.units)} {unit.name}"
+        if observer is not None:
+            observer.begin(problem)
         for progress in self.cell.reconstruction.fit(context):
             count += 1
+            if observer is not None:
+                observer.see(progress)
             self.cell.tell(label, (position + progress) / len(self.units))
+        if observer is not None:
+            self.entry.save_tensors(observed_file(position), observer.end(weighter))
         return count
 
     def _layers(self, unit: UnitPlan) -> dict[str, Any]:
@@ -115,7 +131,7 @@ class UnitFitter:
         if report:
             # Copies, since a report may name one tensor twice and safetensors refuses shared storage.
             tensors = {name: tensor.detach().clone() for name, tensor in report.items()}
-            self.entry.save_tensors(f"weighter-{position:03d}.safetensors", tensors)
+            self.entry.save_tensors(weighter_file(position), tensors)
 
     def _store(self, unit: UnitPlan, part: str, report: dict[str, Any]) -> None:
         sites = self.q.owned(unit).items()

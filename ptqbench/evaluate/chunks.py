@@ -28,7 +28,15 @@ class Chunks:
         return sum(self.counts)
 
     def __iter__(self) -> Iterator[Tensor]:
-        return (self.part(i) for i in range(len(self.counts)))
+        return self.after(0)
+
+    def after(self, start: int) -> Iterator[Tensor]:
+        """The rows from `start` on, one part at a time; parts that end before it are not read."""
+        first = 0
+        for index, count in enumerate(self.counts):
+            if first + count > start:
+                yield self.part(index)[max(0, start - first) :]
+            first += count
 
     def part(self, index: int) -> Tensor:
         """Read one part."""
@@ -55,5 +63,21 @@ def regroup(parts: Iterable[Tensor], size: int) -> Iterator[Tensor]:
         if sum(map(len, waiting)) >= size:
             yield torch.cat(waiting)
             waiting = []
+    if waiting:
+        yield torch.cat(waiting)
+
+
+def recut(parts: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """The same rows in parts of exactly `size` (the last may have fewer), whatever the given parts are."""
+    waiting: list[Tensor] = []
+    for part in parts:
+        rest = part
+        while len(rest):
+            taken = rest[: size - sum(map(len, waiting))]
+            waiting.append(taken)
+            rest = rest[len(taken) :]
+            if sum(map(len, waiting)) == size:
+                yield torch.cat(waiting)
+                waiting = []
     if waiting:
         yield torch.cat(waiting)

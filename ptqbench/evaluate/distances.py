@@ -1,16 +1,15 @@
-"""Distances between two sets of feature vectors, in float64: the Frechet distance and the kernel distance (KID).
+"""The Frechet distance between two sets of feature vectors, in float64.
 
-Both come with what a delete-a-block interval needs (`ptqbench.evaluate.intervals`): the distance again with one block
-of images left out, found by taking that block's share away instead of starting over.
+It comes with what a delete-a-block interval needs (`ptqbench.evaluate.intervals`): the distance again with one block of
+images left out, found by taking that block's share away instead of starting over.
 
 A set that is *paired* with its reference was made from the same noise: row i of both belongs to one noise id. The ids
-are then what was drawn at random, so a left-out block leaves both sets, and the kernel distance skips the pairs (i, i).
+are then what was drawn at random, so a left-out block leaves both sets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,10 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ptqbench.evaluate.features import FeatureSet, same_width
-from ptqbench.evaluate.moments import Gaussian, Moments, checked, require_rows
-
-CHUNK = 1024
-"""Rows of a kernel matrix that exist at one time."""
+from ptqbench.evaluate.moments import Gaussian, Moments, require_rows
 
 
 def required_images(dimensions: int) -> int:
@@ -78,81 +74,6 @@ def _frechet(a: Gaussian, root: Tensor, b: Gaussian) -> float:
     cross = torch.linalg.eigvalsh((middle + middle.T) / 2).clamp_min(0.0).sqrt().sum()
     shift = (a.mean - b.mean).square().sum()
     return max(0.0, float(shift + a.covariance.trace() + b.covariance.trace() - 2.0 * cross))
-
-
-def kernel_distance(features: Tensor | FeatureSet, reference: Tensor | FeatureSet, *, paired: bool = False) -> float:
-    """Unbiased squared maximum mean discrepancy of features (N, D) and (M, D) under the kernel (x.y / D + 1)^3.
-
-    Unbiased means that it may come out below 0. Raises `CellFailedError` for fewer than 2 rows.
-    """
-    whole = np.zeros(max(1, len(features)), dtype=np.int64)
-    return kernel_distance_blocks(features, reference, whole, paired=paired)[0]
-
-
-def kernel_distance_blocks(
-    features: Tensor | FeatureSet, reference: Tensor | FeatureSet, blocks: NDArray[np.int64], *, paired: bool = False
-) -> tuple[float, list[float]]:
-    """The kernel distance, and the distance with each block of images left out (empty when there is one block).
-
-    `blocks` (N,) labels rows of `features` from 0. The kernel is summed once, block by block; what is left out is then
-    only subtracted. Memory grows with N + M, not with their product: all feature vectors are there, no image is.
-    """
-    count = int(blocks.max()) + 1
-    # Two rows make the one pair that a mean needs; with a block left out, three.
-    x, y = (checked(z.rows(), least=2 if count == 1 else 3) for z in same_width(features, reference))
-    if paired and len(x) != len(y):
-        raise ValueError(f"{len(x)} images cannot be paired with {len(y)}")
-    mine = _one_hot(blocks, count)
-    other = mine if paired else _one_hot(np.zeros(len(y), dtype=np.int64), 1)
-    xx = _BlockSums.of(x, x, mine, mine, skip_diagonal=True)
-    yy = _BlockSums.of(y, y, other, other, skip_diagonal=True)
-    xy = _BlockSums.of(x, y, mine, other, skip_diagonal=paired)
-
-    def distance(left_out: int | None) -> float:
-        theirs = left_out if paired else None
-        return xx.mean(left_out, left_out) + yy.mean(theirs, theirs) - 2.0 * xy.mean(left_out, theirs)
-
-    return distance(None), [distance(block) for block in range(count)] if count > 1 else []
-
-
-@dataclass(frozen=True)
-class _BlockSums:
-    """Sums of the kernel over pairs, and numbers of pairs, by the row's and the column's block: both (B1, B2)."""
-
-    sums: Tensor
-    pairs: Tensor
-
-    @classmethod
-    def of(cls, x: Tensor, y: Tensor, rows: Tensor, columns: Tensor, *, skip_diagonal: bool) -> _BlockSums:
-        sums = torch.zeros(rows.shape[0], columns.shape[0], dtype=torch.float64)
-        for start in range(0, len(x), CHUNK):
-            part = slice(start, start + CHUNK)
-            kernel = (x[part] @ y.T / x.shape[1] + 1.0) ** 3
-            if skip_diagonal:
-                index = torch.arange(len(kernel))
-                kernel[index, index + start] = 0.0
-            sums += rows[:, part] @ kernel @ columns.T
-        pairs = torch.outer(rows.sum(dim=1), columns.sum(dim=1))
-        return cls(sums, pairs - torch.diag(rows.sum(dim=1)) if skip_diagonal else pairs)
-
-    def mean(self, row: int | None, column: int | None) -> float:
-        """Mean over all pairs without those of block `row` or of block `column`."""
-        return _without(self.sums, row, column) / _without(self.pairs, row, column)
-
-
-def _without(table: Tensor, row: int | None, column: int | None) -> float:
-    total = float(table.sum())
-    if row is not None:
-        total -= float(table[row].sum())
-    if column is not None:
-        total -= float(table[:, column].sum())
-    if row is not None and column is not None:
-        total += float(table[row, column])
-    return total
-
-
-def _one_hot(blocks: NDArray[np.int64], count: int) -> Tensor:
-    return torch.from_numpy(np.arange(count)[:, None] == blocks[None, :]).to(torch.float64)
 
 
 def _square_root(matrix: Tensor) -> Tensor:

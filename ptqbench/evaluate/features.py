@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ptqbench.errors import CellFailedError
-from ptqbench.evaluate.chunks import Chunks
+from ptqbench.evaluate.chunks import Chunks, recut
 from ptqbench.evaluate.moments import Gaussian, Moments, checked, require_rows
 
 ROW_BUDGET = 256 * 2**20
@@ -39,9 +39,21 @@ class FeatureSet:
         """Images whose feature vectors are there."""
         return len(self._parts) if self._parts is not None else 0
 
+    def require_images(self) -> int:
+        """The number of images. Raises `CellFailedError` where only statistics are known."""
+        return len(self._chunks())
+
     def rows(self) -> Tensor:
-        """All feature vectors at once, (N, D) float64. Raises `CellFailedError` where only statistics are known."""
+        """All feature vectors at once, (N, D) float64: for small sets only. Errors as for `require_images`."""
         return torch.cat([part.double() for part in self._chunks()])
+
+    def slices(self, size: int, start: int = 0) -> Iterator[Tensor]:
+        """The feature vectors from `start` on in parts (`size`, D) float64, the last with the rest, read one after another.
+
+        Raises `CellFailedError` where only statistics are known, and for values that are not finite.
+        """
+        for part in recut(self._chunks().after(start), size):
+            yield checked(part, least=1)
 
     @cached_property
     def moments(self) -> Moments:

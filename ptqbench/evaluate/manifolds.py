@@ -1,56 +1,70 @@
 """Precision and recall from nearest-neighbour manifolds (Kynkaanniemi et al., arXiv:1904.06991), in float64.
 
 A set's manifold is the union of balls around its members that each reach to the member's k-th nearest neighbour in the set.
-Distances exist for some rows at a time only.
+Distances and feature vectors exist for some pairs at a time only.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from ptqbench.errors import CellFailedError
+from ptqbench.evaluate.features import FeatureSet, as_features, same_width
+from ptqbench.evaluate.tiles import TILE, tiles
 
-BUDGET = 64 * 2**20
-"""Bytes of distances that exist at one time."""
 
-
-def ball_radii(features: Tensor, neighbours: int) -> Tensor:
+def ball_radii(features: Tensor | FeatureSet, neighbours: int) -> Tensor:
     """Squared distance (N,) of each row of features (N, D) to its k-th nearest other row.
 
     Raises `CellFailedError` for fewer than k + 1 rows, or values that are not finite.
     """
-    if len(features) <= neighbours:
+    x = as_features(features)
+    count = x.require_images()
+    if count <= neighbours:
         raise CellFailedError(
-            f"{len(features)} images have no {neighbours} nearest neighbours: at least {neighbours + 1} are needed",
+            f"{count} images have no {neighbours} nearest neighbours: at least {neighbours + 1} are needed",
             "generate more images (sampling.images), or give a larger reference set",
         )
-    if not bool(torch.isfinite(features).all()):
-        raise CellFailedError("features are not finite", "look at this cell's images and at the extractor")
-    radii = []
-    for start, distances in _distances(features, features):
-        index = torch.arange(len(distances))
-        distances[index, index + start] = torch.inf
-        radii.append(distances.kthvalue(neighbours, dim=1).values)
-    return torch.cat(radii)
+    centre = _mean(x)
+    nearest = torch.full((count, neighbours), torch.inf, dtype=torch.float64)
+    for tile in tiles(x):
+        distances = _squared(tile.x - centre, tile.y - centre)
+        if tile.on_diagonal:
+            distances.fill_diagonal_(torch.inf)
+        _keep_nearest(nearest[tile.rows], distances)
+        if not tile.on_diagonal:
+            _keep_nearest(nearest[tile.columns], distances.T)
+    return nearest[:, -1]
 
 
-def inside(points: Tensor, centres: Tensor, radii: Tensor) -> Tensor:
-    """Whether each row of points (N, D) lies in any ball around centres (M, D) of squared radii (M,): (N,) bool."""
-    return torch.cat([(distances <= radii).any(dim=1) for _, distances in _distances(points, centres)])
+def coverage(
+    features: Tensor | FeatureSet, reference: Tensor | FeatureSet, radii: Tensor, reference_radii: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Whether each row of features (N, D) lies in any ball of the reference (M, D), and the other way round: bool (N,), (M,).
 
-
-def _distances(x: Tensor, y: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Squared distances of some rows of x (N, D) to all rows of y (M, D), with the first row's index.
-
-    The mean of y is taken off first: features far from the origin would lose digits in the differences of squares.
+    `radii` (N,) and `reference_radii` (M,) are squared, as `ball_radii` gives them. Raises `CellFailedError` for values that
+    are not finite.
     """
-    centre = y.mean(dim=0)
-    x, y = x - centre, y - centre
-    squares = y.square().sum(dim=1)
-    size = max(1, BUDGET // (8 * len(y)))
-    for start in range(0, len(x), size):
-        part = x[start : start + size]
-        yield start, (part.square().sum(dim=1, keepdim=True) + squares - 2.0 * (part @ y.T)).clamp_min(0.0)
+    x, y = same_width(features, reference)
+    centre = _mean(y)
+    inside, around = (torch.zeros(len(z), dtype=torch.bool) for z in (x, y))
+    for tile in tiles(x, y):
+        distances = _squared(tile.x - centre, tile.y - centre)
+        inside[tile.rows] |= (distances <= reference_radii[tile.columns]).any(dim=1)
+        around[tile.columns] |= (distances <= radii[tile.rows].unsqueeze(1)).any(dim=0)
+    return inside, around
+
+
+def _keep_nearest(nearest: Tensor, distances: Tensor) -> None:
+    """Put the k smallest of each row of `nearest` (n, k) and `distances` (n, m) into `nearest`, in ascending order."""
+    nearest.copy_(torch.cat([nearest, distances], dim=1).topk(nearest.shape[1], dim=1, largest=False).values)
+
+
+def _mean(features: FeatureSet) -> Tensor:
+    """The mean, taken off before distances are: features far from the origin would lose digits in differences of squares."""
+    return torch.stack([part.sum(dim=0) for part in features.slices(TILE)]).sum(dim=0) / len(features)
+
+
+def _squared(x: Tensor, y: Tensor) -> Tensor:
+    return (x.square().sum(dim=1, keepdim=True) + y.square().sum(dim=1) - 2.0 * (x @ y.T)).clamp_min_(0.0)

@@ -76,6 +76,8 @@ def _lines(baseline: Snapshot) -> Iterator[str]:
 def _entry(name: str, entry: Entry) -> Iterator[str]:
     yield from ("", f"[cells.{_text(name)}]")
     yield from _pairs(bits=entry.bits, ledger=entry.ledger, weight_bytes=entry.weight_bytes)
+    if entry.state:
+        yield from _pairs(state=entry.state)
     yield f"seeds = {list(entry.seeds)}"
     yield from _pairs(seconds=entry.seconds, peak_mib=entry.peak_mib)
     for metric, measure in entry.metrics.items():
@@ -88,9 +90,10 @@ def _measure(measure: Measure) -> Iterator[str]:
     if measure.spread is not None:
         yield from _pairs(spread=measure.spread)
     yield from _pairs(band=measure.band, protocol=measure.protocol)
-    if measure.replicates:
-        # Long on purpose: a pull request shows one changed line for all of them.
-        yield f"replicates = [{', '.join(map(_value, measure.replicates))}]"
+    for key, values in (("by_seed", measure.by_seed), ("replicates", measure.replicates)):
+        if values:
+            # Long on purpose: a pull request shows one changed line for all of them.
+            yield f"{key} = [{', '.join(map(_value, values))}]"
 
 
 def _pairs(**values: Scalar) -> Iterator[str]:
@@ -120,12 +123,12 @@ def _read_measure(data: Mapping[str, Any]) -> Measure:
     for key in ("value", "low", "high", "band", "spread"):
         if key in found:
             found[key] = _number(key, found[key])
-    replicates = tuple(_number("replicates", x) for x in found.pop("replicates", ()))
+    lists = {key: tuple(_number(key, x) for x in found.pop(key, ())) for key in ("by_seed", "replicates")}
     if found["better"] not in ("lower", "higher"):
         raise ValueError(f'better must be "lower" or "higher", not {found["better"]!r}')
     if found["band"] < 0:
         raise ValueError("a band cannot be negative")
-    return Measure(replicates=replicates, **found)
+    return Measure(**lists, **found)
 
 
 def _number(key: str, value: object) -> float:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ptqbench.errors import NotComparableError
 from ptqbench.gate import tiers
-from ptqbench.gate.difference import TOGETHER, pools
+from ptqbench.gate.difference import TOGETHER
 from ptqbench.gate.snapshot import Snapshot
 from ptqbench.gate.tiers import Pair
 from ptqbench.gate.verdicts import Finding, Report, Tier, Verdict
@@ -25,6 +25,7 @@ def compare(
     wanted: Collection[Tier] = ALL_TIERS,
     strict: bool = False,
     strict_cost: bool = False,
+    strict_state: bool = False,
     where: str = "the baseline",
 ) -> Report:
     """Findings of the wanted tiers. Raises `NotComparableError` if the two have no cell in common."""
@@ -33,7 +34,8 @@ def compare(
             f'the run of "{now.recipe}" and {where} (recipe "{then.recipe}") have no cell in common',
             f"the baseline has: {', '.join(then.cells) or 'nothing'}",
         )
-    findings = (replace(f, command=_command(now, f)) for f in _findings(now, then, wanted, strict_cost))
+    found = _findings(now, then, wanted, strict_cost, strict_state)
+    findings = (replace(f, command=_command(now, f)) for f in found)
     report = Report(now.recipe, where, tuple(findings), tuple(_notes(now, then, wanted)), strict)
     if not report.failing:
         return report
@@ -51,7 +53,9 @@ def environment_differs(now: Snapshot, then: Snapshot) -> str:
     return "" if now.environment.get("cpu") else "the environment does not name the processor"
 
 
-def _findings(now: Snapshot, then: Snapshot, wanted: Collection[Tier], strict_cost: bool) -> Iterator[Finding]:
+def _findings(
+    now: Snapshot, then: Snapshot, wanted: Collection[Tier], strict_cost: bool, strict_state: bool
+) -> Iterator[Finding]:
     # What decides whether two sides can be compared at all belongs to the first tier that looks at them.
     first = Tier.EXACT if Tier.EXACT in wanted else Tier.STAT if Tier.STAT in wanted else Tier.COST
     for name, entry in now.cells.items():
@@ -61,16 +65,17 @@ def _findings(now: Snapshot, then: Snapshot, wanted: Collection[Tier], strict_co
             yield Finding(Verdict.NEW, first, name, "cell", "not in the baseline; --update adds it")
     for name in then.cells.keys() - now.cells.keys():
         yield Finding(Verdict.MISSING, first, name, "cell", "the baseline has this cell, the run does not")
-    spreads = pools(then.cells)
     elsewhere = environment_differs(now, then)
     for pair in _pairs(now, then):
         if Tier.EXACT in wanted:
             yield from tiers.exact(pair)
+            if not elsewhere:
+                yield from tiers.state(pair, strict_state)
         if {Tier.EXACT, Tier.STAT} & set(wanted):
             yield from tiers.metric_sets(pair, first)
             yield from tiers.protocols(pair, first)
         if Tier.STAT in wanted:
-            yield from tiers.quality(pair, then, now, spreads)
+            yield from tiers.quality(pair, then, now)
         if Tier.COST in wanted:
             yield from tiers.cost(pair, strict_cost, elsewhere)
 
@@ -106,5 +111,8 @@ def _notes(now: Snapshot, then: Snapshot, wanted: Collection[Tier]) -> Iterator[
                 f"one calibration seed in the baseline for {', '.join(single)}: "
                 "differences say nothing about other calibrations"
             )
-    if Tier.COST in wanted and (differs := environment_differs(now, then)):
-        yield f"seconds and memory are information only: {differs}"
+    if differs := environment_differs(now, then):
+        if Tier.EXACT in wanted and any(entry.state for entry in then.cells.values()):
+            yield f"codes and grids are not compared: {differs}"
+        if Tier.COST in wanted:
+            yield f"seconds and memory are information only: {differs}"

@@ -24,6 +24,7 @@ Scalar = str | int | float | bool
 class Measure:
     """A metric of one cell, averaged over calibration seeds; `spread` is the standard deviation over them, if several.
 
+    `by_seed` has the value of each seed in the order of the cell's `seeds`; empty for one seed, or where one has none.
     `band` is the tolerated difference; a run has none of its own, so that it stays 0 until it becomes a baseline.
     """
 
@@ -34,6 +35,7 @@ class Measure:
     n: int
     protocol: str = ""
     spread: float | None = None
+    by_seed: tuple[float, ...] = ()
     replicates: tuple[float, ...] = ()
     band: float = 0.0
 
@@ -46,7 +48,8 @@ class Measure:
 @dataclass(frozen=True)
 class Entry:
     """One cell of the gate: method x bits x variant. `failed` says why it has no numbers; `seeds` are the calibrations
-    averaged (none for full precision, which has no calibration)."""
+    averaged (none for full precision, which has no calibration). `state` is a hash of the quantized weights and grids of all
+    of them; it is the same on a machine of the same kind only."""
 
     bits: str
     ledger: str
@@ -56,6 +59,7 @@ class Entry:
     peak_mib: float
     metrics: dict[str, Measure] = field(default_factory=dict)
     failed: str = ""
+    state: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,18 +112,19 @@ def _scalar(value: object) -> Scalar:
 
 
 def _entry(row: Row) -> Entry:
-    cells = row.cells
+    cells = sorted(row.cells, key=lambda cell: cell.seed)
     names = dict.fromkeys(name for cell in cells for name in cell.metrics)
     reasons = (f"seed {cell.seed}: {cell.reason.strip() or 'no reason recorded'}" for cell in row.failed)
     return Entry(
         bits=row.bits,
         ledger=_common(_ledger(cell) for cell in cells),
         weight_bytes=max((cell.weight_bytes for cell in cells), default=0),
-        seeds=() if row.full_precision else tuple(sorted(cell.seed for cell in cells)),
+        seeds=() if row.full_precision else tuple(cell.seed for cell in cells),
         seconds=_mean(cells, lambda cell: sum(cost.seconds for cost in cell.cost.values())),
         peak_mib=_mean(cells, lambda cell: max((cost.peak_mib for cost in cell.cost.values()), default=0.0)),
         metrics={name: _measure([cell.metrics[name] for cell in cells if name in cell.metrics]) for name in names},
         failed="; ".join(reasons),
+        state=_state(cells),
     )
 
 
@@ -135,13 +140,19 @@ def _ledger(cell: CellRecord) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def _state(cells: Sequence[CellRecord]) -> str:
+    """One hash over the seeds' weights and grids; empty where one is not known."""
+    states = [cell.state_hash for cell in cells]
+    return hashlib.sha256("\n".join(states).encode()).hexdigest()[:12] if states and all(states) else ""
+
+
 def _common(texts: Iterable[str]) -> str:
     """What all seeds have in common, or all that there is."""
     return "+".join(sorted(set(texts)))
 
 
 def _measure(numbers: Sequence[Number]) -> Measure:
-    """Means over seeds. They share their images' noise and blocks, so replicates average like values."""
+    """Means over seeds, given in their order. They share their images' noise and blocks, so replicates average like values."""
     values = [x.value for x in numbers]
     blocks = {len(x.replicates) for x in numbers}
     paired = zip(*(x.replicates for x in numbers), strict=True) if len(blocks) == 1 else ()
@@ -153,5 +164,6 @@ def _measure(numbers: Sequence[Number]) -> Measure:
         n=min(x.n for x in numbers),
         protocol=identity(numbers),
         spread=rounded(float(np.std(values, ddof=1))) if len(values) > 1 else None,
+        by_seed=tuple(map(rounded, values)) if len(values) > 1 else (),
         replicates=tuple(rounded(statistics.fmean(block)) for block in paired),
     )

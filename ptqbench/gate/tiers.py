@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ptqbench.evaluate.paired import Pool
 from ptqbench.gate.difference import Difference, Side, judge, spread_unknown
 from ptqbench.gate.snapshot import Entry, Measure, Snapshot
 from ptqbench.gate.verdicts import Finding, Tier, Verdict
 from ptqbench.results import formatting
 from ptqbench.results.protocols import mismatch
+
+STATE = "codes and grids"
+"""The subject of findings about what quantization made of the weights."""
 
 SLOWER = 1.25
 LARGER = 1.10
@@ -39,6 +41,20 @@ def exact(pair: Pair) -> Iterator[Finding]:
             yield Finding(Verdict.SAME, Tier.EXACT, pair.id, subject)
         else:
             yield Finding(Verdict.CHANGED, Tier.EXACT, pair.id, subject, f"was {then or 'none'}, is {now or 'none'}")
+
+
+def state(pair: Pair, strict: bool) -> Iterator[Finding]:
+    """Quantized weights and grids, where machine and seeds are the baseline's, so that equal code gives equal bits.
+
+    Another order of sums changes a few codes and no quality: the finding fails only when asked for (`strict`).
+    """
+    if not (pair.then.state and pair.now.state) or pair.then.seeds != pair.now.seeds:
+        return
+    if pair.then.state == pair.now.state:
+        yield Finding(Verdict.SAME, Tier.EXACT, pair.id, STATE)
+    else:
+        text = "not the baseline's on an equal machine: the code computes something else; the metrics say what it is worth"
+        yield Finding(Verdict.CHANGED, Tier.EXACT, pair.id, STATE, text, informational=not strict)
 
 
 def metric_sets(pair: Pair, tier: Tier) -> Iterator[Finding]:
@@ -71,7 +87,7 @@ def protocols(pair: Pair, tier: Tier) -> Iterator[Finding]:
             yield Finding(Verdict.INCOMPARABLE, tier, pair.id, name, why)
 
 
-def quality(pair: Pair, then: Snapshot, now: Snapshot, spreads: Mapping[str, Pool | None]) -> Iterator[Finding]:
+def quality(pair: Pair, then: Snapshot, now: Snapshot) -> Iterator[Finding]:
     """Metrics of the same protocol, two-sided: outside the band and significant, or else the same."""
     for name in common(pair):
         before, after = pair.then.metrics[name], pair.now.metrics[name]
@@ -82,7 +98,7 @@ def quality(pair: Pair, then: Snapshot, now: Snapshot, spreads: Mapping[str, Poo
             why = "other calibration seeds, and the baseline has one seed, which says nothing about their spread"
             yield Finding(Verdict.INCOMPARABLE, Tier.STAT, pair.id, name, why)
             continue
-        yield _judged(pair.id, name, before, after, judge(*sides, spreads.get(name), pair.comparisons))
+        yield _judged(pair.id, name, before, after, judge(*sides, pair.comparisons))
 
 
 def _judged(cell: str, name: str, then: Measure, now: Measure, difference: Difference) -> Finding:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from ptqbench.errors import CellFailedError, UserError
 from ptqbench.gate.bands import default_band, set_by_hand
 from ptqbench.gate.snapshot import Change, Entry, Measure, Snapshot
+from ptqbench.gate.tiers import STATE
 from ptqbench.gate.verdicts import Finding, Report, Tier, Verdict
 
 FIRST = "first baseline"
@@ -58,7 +59,9 @@ def tightened(now: Snapshot, old: Snapshot, report: Report) -> Update:
     _check_equal_seeds(now, old)
     cells = dict(old.cells)
     changes: list[str] = []
-    frozen = {f.cell for f in report.findings if f.verdict in (Verdict.FAILED, Verdict.CHANGED)}
+    # A better value comes with other codes and grids: they alone are no reason to refuse it.
+    stuck = (f for f in report.findings if f.verdict in (Verdict.FAILED, Verdict.CHANGED) and f.subject != STATE)
+    frozen = {f.cell for f in stuck}
     for finding in sorted(report.findings, key=lambda f: (f.cell, f.subject)):
         entry = now.cells.get(finding.cell)
         if entry is None or finding.cell in frozen or finding.tier is Tier.COST:
@@ -90,7 +93,8 @@ def _take(cells: dict[str, Entry], finding: Finding, entry: Entry) -> None:
     band = default_band(fresh) if before is None else min(before.band, default_band(fresh))
     # The spread over calibration seeds is a tolerance too, and never grows either.
     spread = fresh.spread if before is None or before.spread is None else min(before.spread, fresh.spread or before.spread)
-    cells[finding.cell] = replace(old, metrics={**old.metrics, name: replace(fresh, band=band, spread=spread)})
+    metrics = {**old.metrics, name: replace(fresh, band=band, spread=spread)}
+    cells[finding.cell] = replace(old, metrics=metrics, state=entry.state)
 
 
 def _with_bands(entry: Entry) -> Entry:

@@ -16,25 +16,33 @@ SCALE_FLOOR = 1e-8
 class QuantSpec:
     """What a site's grid is: bits, granularity and symmetry. Which plugin quantizes is the method's choice.
 
-    `steps` is the number of step groups with parameters of their own: 1 shares them over all sampling steps.
+    `steps` is the number of step groups with parameters of their own: 1 shares them over all sampling steps. `nonnegative`
+    says that the site has no values below zero: its zero point is 0, and no level is spent elsewhere. Raises `ValueError`
+    for a symmetric grid of such a site.
     """
 
     bits: int
     per: Literal["tensor", "channel"] = "tensor"
     symmetric: bool = False
     steps: int = 1
+    nonnegative: bool = False
+
+    def __post_init__(self) -> None:
+        if self.symmetric and self.nonnegative:
+            raise ValueError("a symmetric grid would spend half of its levels below zero, where this site has no values")
 
     @property
     def levels(self) -> Levels:
-        return Levels(self.bits, self.symmetric)
+        return Levels(self.bits, self.symmetric, self.nonnegative)
 
 
 @dataclass(frozen=True)
 class Levels:
-    """Integer codes of a grid: 0..2^b-1, or -2^(b-1)..2^(b-1)-1 when symmetric."""
+    """Integer codes of a grid: 0..2^b-1, or -2^(b-1)..2^(b-1)-1 when symmetric. `nonnegative` fixes the zero point at 0."""
 
     bits: int
     symmetric: bool = False
+    nonnegative: bool = False
 
     @property
     def low(self) -> int:
@@ -48,11 +56,14 @@ class Levels:
         """Scale and zero point that cover [lo, hi].
 
         Asymmetric: s = (hi - lo) / (2^b - 1), z = round(-lo / s). Symmetric: s = max(|lo|, |hi|) / (2^(b-1) - 1),
-        z = 0. Zero stays representable unless `include_zero` is off (padding needs an exact zero).
+        z = 0. Nonnegative: s = hi / (2^b - 1), z = 0. Zero stays representable unless `include_zero` is off (padding needs
+        an exact zero).
         """
         if self.symmetric:
             scale = torch.maximum(lo.abs(), hi.abs()) / self.high
             return scale.clamp_min(SCALE_FLOOR), torch.zeros_like(scale)
+        if self.nonnegative:
+            lo = torch.zeros_like(lo)
         if include_zero:
             lo, hi = lo.clamp_max(0), hi.clamp_min(0)
         scale = ((hi - lo) / (self.high - self.low)).clamp_min(SCALE_FLOOR)

@@ -163,10 +163,10 @@ class QuantLayer(nn.Module):
     def begin_learning(self, kinds: frozenset[str]) -> None:
         """Let the quantizers whose trainables are of these kinds learn."""
         for part in self.partitions():
-            if part.weight is not None and _learns(part.weight, kinds):
+            if part.weight is not None and learns(part.weight, kinds):
                 part.weight.begin_learning(self.weight[:, part.start : part.stop])
                 self.baked = torch.empty(0)
-            if part.activation is not None and self.quantize_activations and _learns(part.activation, kinds):
+            if part.activation is not None and self.quantize_activations and learns(part.activation, kinds):
                 part.activation.begin_learning(None)
 
     def end_learning(self) -> None:
@@ -213,5 +213,6 @@ class QuantLayer(nn.Module):
         return (codes - zero_point) * scale
 
 
-def _learns(quantizer: Quantizer, kinds: frozenset[str]) -> bool:
+def learns(quantizer: Quantizer, kinds: frozenset[str]) -> bool:
+    """Whether a quantizer has trainables of one of these kinds."""
     return any(group.kind in kinds for group in quantizer.learnable())

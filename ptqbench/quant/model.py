@@ -9,15 +9,20 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 from ptqbench.errors import CellFailedError
+from ptqbench.quant.attention import AttentionSites, attach
 from ptqbench.quant.layer import QuantizerFactory, QuantLayer, StepContext
-from ptqbench.quant.plan import Plan
+from ptqbench.quant.plan import Plan, UnitPlan
+from ptqbench.roles.quantizer import Quantizer
+
+Site = QuantLayer | AttentionSites
+"""A place of the network with quantizers of its own: what is observed, learned, exported and restored as a whole."""
 
 
 class QuantizedDenoiser:
-    """A deep copy of a denoiser whose planned layers are `QuantLayer`s; calls keep the original's signature.
+    """A deep copy of a denoiser with `QuantLayer`s for its planned layers and `AttentionSites` in its planned attentions.
 
-    `module` is the copy, `layers` maps names to quantized layers in execution order, `context` carries the sampling
-    step.
+    `module` is the copy, whose calls keep the original's signature. `layers` and `attentions` map names to quantized layers
+    and attentions in execution order, `context` carries the sampling step.
     """
 
     def __init__(self, denoiser: nn.Module, plan: Plan, factory: QuantizerFactory, steps: int) -> None:
@@ -31,9 +36,31 @@ class QuantizedDenoiser:
             quantized = QuantLayer(getattr(parent, attribute), layer, factory, self.context)
             setattr(parent, attribute, quantized)
             self.layers[layer.name] = quantized
+        self.attentions: dict[str, AttentionSites] = {}
+        for attention in plan.attentions:
+            sites = AttentionSites(attention, factory, self.context)
+            attach(self.module.get_submodule(attention.name), sites)
+            self.attentions[attention.name] = sites
         if not self.layers:
             hint = "the probe found no convolution or linear layer"
             raise CellFailedError("no layer of this model can be quantized", hint)
+
+    @property
+    def sites(self) -> dict[str, Site]:
+        """Layers and attentions by name."""
+        return {**self.layers, **self.attentions}
+
+    def owned(self, unit: UnitPlan) -> dict[str, Site]:
+        """What is fitted with a unit: its layers, and the attentions in or at its module.
+
+        A synthetic unit calls its layers only. Under units that are single layers no attention is fitted: grids stay as their
+        ranges made them.
+        """
+        own: dict[str, Site] = {name: self.layers[name] for name in unit.layers}
+        if not unit.synthetic:
+            inside = f"{unit.module}." if unit.module else ""
+            own |= {n: sites for n, sites in self.attentions.items() if n == unit.module or n.startswith(inside)}
+        return own
 
     def find_weight_grids(self) -> None:
         """Ranges for every weight, rounded to nearest."""
@@ -41,45 +68,52 @@ class QuantizedDenoiser:
             layer.find_weight_grids()
 
     def quantize_activations(self, on: bool) -> None:
-        for layer in self.layers.values():
-            layer.quantize_activations = on
+        """Round the inputs of layers and the operands of attention products, or leave them in floating point."""
+        for site in self.sites.values():
+            site.quantize_activations = on
 
     @contextmanager
     def observing(self) -> Iterator[None]:
         """While active, every activation quantizer sees its inputs and none quantizes."""
-        for layer in self.layers.values():
-            layer.observe_activations, layer.quantize_activations = True, False
+        for site in self.sites.values():
+            site.observe_activations, site.quantize_activations = True, False
         try:
             yield
         finally:
-            for layer in self.layers.values():
-                layer.observe_activations = False
+            for site in self.sites.values():
+                site.observe_activations = False
 
     def freeze_activations(self) -> None:
-        """Fix every activation grid. Raises `CellFailedError` naming the layers that saw no values."""
+        """Fix every activation grid. Raises `CellFailedError` naming the layers and attention sites that saw no values."""
         silent = []
-        for name, layer in self.layers.items():
-            for part in layer.partitions():
-                if part.activation is None:
-                    continue
-                try:
-                    part.activation.freeze()
-                except CellFailedError as error:
-                    silent.append(f"{name}: {error.message}")
+        for name, quantizer in self._activation_quantizers():
+            try:
+                quantizer.freeze()
+            except CellFailedError as error:
+                silent.append(f"{name}: {error.message}")
         if silent:
             raise CellFailedError("activation ranges are missing; " + "; ".join(silent))
 
+    def _activation_quantizers(self) -> Iterator[tuple[str, Quantizer]]:
+        """With names for people, which partitions of a layer share."""
+        for name, layer in self.layers.items():
+            yield from ((name, part.activation) for part in layer.partitions() if part.activation is not None)
+        for name, attention in self.attentions.items():
+            yield from ((f"{name} {site}", quantizer) for site, quantizer in attention.quantizers.items())
+
     def export(self) -> dict[str, Tensor]:
-        """The finished grids and codes of all layers, flat: "layer|w.0.codes", ..."""
-        return {f"{name}|{key}": value for name, layer in self.layers.items() for key, value in layer.export().items()}
+        """The finished grids and codes of layers and attentions, flat: "layer|w.0.codes", "attention|a.q.scale", ..."""
+        return {f"{name}|{key}": value for name, site in self.sites.items() for key, value in site.export().items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Inverse of `export`, also for a part of the layers. Raises `CellFailedError` for a state of another plan."""
-        by_layer: dict[str, dict[str, Tensor]] = {}
+        """Inverse of `export`, also for a part of it. Raises `CellFailedError` for a state of another plan."""
+        sites = self.sites
+        device = next(iter(self.layers.values())).weight.device
+        by_site: dict[str, dict[str, Tensor]] = {}
         for key, value in state.items():
             name, _, rest = key.partition("|")
-            by_layer.setdefault(name, {})[rest] = value
-        if unknown := sorted(set(by_layer) - set(self.layers)):
+            by_site.setdefault(name, {})[rest] = value.to(device)
+        if unknown := sorted(set(by_site) - set(sites)):
             raise CellFailedError(f"stored state names unknown layers: {', '.join(unknown)}")
-        for name, tensors in by_layer.items():
-            self.layers[name].restore(tensors)
+        for name, tensors in by_site.items():
+            sites[name].restore(tensors)

@@ -1,13 +1,22 @@
-"""The plan: every layer's grids and partitions, and the units in execution order. Plain data, hashable, no torch."""
+"""The plan: the grids of every layer and attention, partitions, and the units in execution order.
+
+Plain data, hashable, no torch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from ptqbench.errors import CellFailedError
 from ptqbench.quant.grid import QuantSpec
+
+ATTENTION: Final = "attention"
+"""The `kind` of the bit ledger's rows that are about an attention and not about a layer."""
+
+SITES: Final = ("q", "k", "v", "softmax")
+"""Where an attention's values go to grids: queries, keys and values as they enter, and the softmax's output."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +36,37 @@ class LayerProbe:
 
 
 @dataclass(frozen=True)
+class AttentionProbe:
+    """What one forward pass showed of a module that calls scaled dot-product attention itself.
+
+    `score_macs` are the multiply-accumulates of q k^T for one sample, `value_macs` those of the softmax times v, each
+    summed over the module's `calls`. `heads` are those of one sample at the first call.
+    """
+
+    name: str
+    heads: int
+    score_macs: int
+    value_macs: int
+    calls: int = 1
+
+    def macs(self, site: str) -> int:
+        """Multiply-accumulates of the product that the values at a site enter."""
+        return self.score_macs if site in ("q", "k") else self.value_macs
+
+
+@dataclass(frozen=True)
 class Probe:
     """Layers in execution order, and all module names in the order in which they are first called.
 
-    `steps` is the number of sampling steps, the most step groups that a grid can have.
+    `steps` is the number of sampling steps, the most step groups that a grid can have. `softmaxes` names the modules that
+    compute a softmax outside scaled dot-product attention: theirs may be attentions that nothing here can see.
     """
 
     layers: tuple[LayerProbe, ...]
     calls: tuple[str, ...]
     steps: int = 1
+    attentions: tuple[AttentionProbe, ...] = ()
+    softmaxes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +86,35 @@ class LayerPlan:
 
 
 @dataclass(frozen=True)
+class AttentionPlan:
+    """An attention's grids (None = floating point), per tensor, and why they differ: (site, reason) pairs."""
+
+    name: str
+    q: QuantSpec | None
+    k: QuantSpec | None
+    v: QuantSpec | None
+    softmax: QuantSpec | None
+    why: tuple[tuple[str, str], ...] = ()
+
+    def spec(self, site: str) -> QuantSpec | None:
+        """The grid of one of `SITES`."""
+        found: QuantSpec | None = getattr(self, site)
+        return found
+
+    def change(self, why: str, **changes: QuantSpec | None) -> AttentionPlan:
+        """A copy with the grids of some sites replaced and the reason noted for each of them."""
+        return replace(self, why=(*self.why, *((site, why) for site in changes)), **changes)  # type: ignore[arg-type]
+
+    @classmethod
+    def uniform(cls, name: str, activation: QuantSpec | None) -> AttentionPlan:
+        """All sites with the grid of activations, per tensor; the softmax's starts at zero, since its values do."""
+        if activation is None:
+            return cls(name, None, None, None, None)
+        signed = replace(activation, per="tensor")
+        return cls(name, signed, signed, signed, replace(signed, symmetric=False, nonnegative=True))
+
+
+@dataclass(frozen=True)
 class UnitPlan:
     """A unit: the module that is called, and the quantized layers that it owns.
 
@@ -69,9 +129,10 @@ class UnitPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Layer plans in execution order."""
+    """Plans of layers and attentions in execution order."""
 
     layers: tuple[LayerPlan, ...]
+    attentions: tuple[AttentionPlan, ...] = ()
 
     def __getitem__(self, name: str) -> LayerPlan:
         for layer in self.layers:
@@ -82,15 +143,25 @@ class Plan:
     def with_layers(self, changed: Iterable[LayerPlan]) -> Plan:
         """A plan in which layers of the same names are replaced."""
         new = {layer.name: layer for layer in changed}
-        return Plan(tuple(new.get(layer.name, layer) for layer in self.layers))
+        return replace(self, layers=tuple(new.get(layer.name, layer) for layer in self.layers))
+
+    def with_attentions(self, changed: Iterable[AttentionPlan]) -> Plan:
+        """A plan in which attentions of the same names are replaced."""
+        new = {attention.name: attention for attention in changed}
+        return replace(self, attentions=tuple(new.get(attention.name, attention) for attention in self.attentions))
 
     @classmethod
     def uniform(cls, probe: Probe, weight: QuantSpec | None, activation: QuantSpec | None) -> Plan:
-        """Every probed layer with the same grids."""
-        return cls(tuple(LayerPlan(p.name, p.kind, weight, activation) for p in probe.layers))
+        """Every probed layer and attention with the same grids."""
+        layers = tuple(LayerPlan(p.name, p.kind, weight, activation) for p in probe.layers)
+        return cls(layers, tuple(AttentionPlan.uniform(p.name, activation) for p in probe.attentions))
 
     def ledger(self, probe: Probe) -> list[dict[str, Any]]:
-        """One row per layer: grids, partitions, exceptions, weights and multiply-accumulates."""
+        """One row per layer: grids, partitions, exceptions, weights and multiply-accumulates.
+
+        Then one for each site of each attention, of kind `ATTENTION` and with "site"; its multiply-accumulates are those of
+        the product that it enters. Then one for each softmax whose products, if it has any, are not seen.
+        """
         rows = []
         for layer, seen in zip(self.layers, probe.layers, strict=True):
             row = asdict(layer)
@@ -98,7 +169,35 @@ class Plan:
             row["macs"] = seen.macs
             row["partitions"], row["why"] = list(layer.partitions), list(layer.why)
             rows.append(row)
-        return rows
+        for attention, found in zip(self.attentions, probe.attentions, strict=True):
+            rows += [_site_row(attention, found, site) for site in SITES]
+        return rows + [_unseen_row(name) for name in probe.softmaxes]
+
+
+def _site_row(attention: AttentionPlan, seen: AttentionProbe, site: str) -> dict[str, Any]:
+    spec = attention.spec(site)
+    why = [reason for place, reason in attention.why if place == site]
+    if seen.calls > 1:
+        why.append(f"shared by {seen.calls} calls")
+    return _attention_row(seen.name, site, why, activation=asdict(spec) if spec else None, macs=seen.macs(site))
+
+
+def _unseen_row(name: str) -> dict[str, Any]:
+    why = "outside scaled_dot_product_attention: if this is an attention, its products stay in floating point, uncounted"
+    return _attention_row(name, "unseen softmax", [why], activation=None, macs=0)
+
+
+def _attention_row(name: str, site: str, why: list[str], **fields: Any) -> dict[str, Any]:
+    """A row with the keys of a layer's row, so that readers of the ledger need not ask first."""
+    common: dict[str, Any] = {
+        "name": name,
+        "kind": ATTENTION,
+        "site": site,
+        "weight": None,
+        "partitions": [],
+        "weight_shape": [],
+    }
+    return {**common, "why": why, **fields}
 
 
 def check_units(units: list[UnitPlan], probe: Probe) -> None:

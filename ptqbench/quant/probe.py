@@ -1,18 +1,24 @@
-"""One forward pass with hooks: which layers exist, in which order they run, and what made their inputs."""
+"""One forward pass with hooks: which layers and attentions exist, in which order they run, and what made their inputs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ptqbench.quant.plan import LayerProbe, Probe
+from ptqbench.quant.attention import AttentionCall
+from ptqbench.quant.plan import AttentionProbe, LayerProbe, Probe
 
 QUANTIZABLE = (nn.Conv2d, nn.Conv1d, nn.Linear)
+
+SOFTMAXES = (F.softmax, torch.softmax, torch.special.softmax, Tensor.softmax, F.multi_head_attention_forward)
+"""What may be an attention that is not seen as one. (torch's multi-head attention hides the softmax that it computes.)"""
 
 
 class _CatRecorder(TorchFunctionMode):
@@ -44,26 +50,75 @@ class _CatRecorder(TorchFunctionMode):
         return self.widths.get((id(inp), axis), ()) if inp.dim() > 2 else ()
 
 
+class _AttentionRecorder(TorchFunctionMode):
+    """Remembers which modules call scaled dot-product attention, and which compute a softmax of another kind.
+
+    `executing` is the stack of the denoiser's modules that are running, the innermost last; a call outside of them all is
+    none of the denoiser's.
+    """
+
+    def __init__(self, batch: int) -> None:
+        super().__init__()
+        self.batch = batch
+        self.executing: list[str] = []
+        self.seen: dict[str, AttentionProbe] = {}
+        self.softmaxes: dict[str, None] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if self.executing and func is F.scaled_dot_product_attention:
+            self._record(self.executing[-1], AttentionCall(*args, **(kwargs or {})), out)
+        elif self.executing and func in SOFTMAXES:
+            self.softmaxes.setdefault(self.executing[-1])
+        return out
+
+    def _record(self, name: str, call: AttentionCall, out: Tensor) -> None:
+        """Count a call whose output is `out` (B, ..., H, L, V); B may also be one axis together with the heads."""
+        queries, width = out.shape[-2:]
+        rows = out.numel() // width
+        scores = rows * call.key.shape[-2] // self.batch
+        heads = max(1, rows // queries // self.batch)
+        before = self.seen.get(name, AttentionProbe(name, heads, 0, 0, 0))
+        self.seen[name] = replace(
+            before,
+            score_macs=before.score_macs + scores * call.query.shape[-1],
+            value_macs=before.value_macs + scores * width,
+            calls=before.calls + 1,
+        )
+
+
 def probe_denoiser(denoiser: nn.Module, call: Callable[[], Any], x: Tensor) -> Probe:
-    """Run `call()`, which evaluates `denoiser` on input `x` (B, C, H, W), and report its quantizable layers.
+    """Run `call()`, which evaluates `denoiser` on input `x` (B, C, H, W), and report its quantizable layers and attentions.
 
     Layers that are not called do not appear: nothing could calibrate them. A layer called twice appears at its first
-    call.
+    call. An attention is the innermost module that calls `torch.nn.functional.scaled_dot_product_attention`, whatever its
+    class; all its calls count as one. Attentions that spell out products and softmax are not seen, but the modules that
+    compute a softmax are named in `Probe.softmaxes`.
     """
     layers: dict[str, LayerProbe] = {}
     calls: dict[str, None] = {}
     handles = []
-    with _CatRecorder() as cats, torch.no_grad():
+    with _CatRecorder() as cats, _AttentionRecorder(x.shape[0]) as attentions, torch.no_grad():
 
-        def enter(name: str, module: nn.Module) -> Callable[..., None]:
+        def enter(name: str) -> Callable[..., None]:
+            def hook(*_: Any) -> None:
+                calls.setdefault(name)
+                attentions.executing.append(name)
+
+            return hook
+
+        def leave(*_: Any) -> None:
+            attentions.executing.pop()
+
+        def after(name: str, module: nn.Module) -> Callable[..., None]:
             def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-                if not isinstance(module, QUANTIZABLE) or name in layers:
+                if name in layers:
                     return
                 inp = args[0] if args else kwargs["input"]
                 layers[name] = LayerProbe(
                     name=name,
                     kind=type(module).__name__,
-                    weight_shape=tuple(module.weight.shape),
+                    weight_shape=tuple(module.get_parameter("weight").shape),
                     macs=_macs(module, out, batch=x.shape[0]),
                     cat=cats.channels(module, inp),
                     reads_input=inp is x or inp.data_ptr() == x.data_ptr(),
@@ -72,14 +127,19 @@ def probe_denoiser(denoiser: nn.Module, call: Callable[[], Any], x: Tensor) -> P
             return hook
 
         for name, module in denoiser.named_modules():
-            handles.append(module.register_forward_pre_hook(lambda *_, n=name: calls.setdefault(n, None)))
-            handles.append(module.register_forward_hook(enter(name, module), with_kwargs=True))
+            handles.append(module.register_forward_pre_hook(enter(name)))
+            # Also after an error, since a caller may catch it and go on.
+            handles.append(module.register_forward_hook(leave, always_call=True))
+            if isinstance(module, QUANTIZABLE):
+                handles.append(module.register_forward_hook(after(name, module), with_kwargs=True))
         try:
             call()
         finally:
             for handle in handles:
                 handle.remove()
-    return Probe(tuple(layers.values()), tuple(calls))
+    return Probe(
+        tuple(layers.values()), tuple(calls), attentions=tuple(attentions.seen.values()), softmaxes=tuple(attentions.softmaxes)
+    )
 
 
 def _macs(module: nn.Module, out: Tensor, batch: int) -> int:

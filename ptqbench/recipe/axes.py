@@ -14,11 +14,11 @@ from ptqbench.recipe import keypath
 from ptqbench.recipe.bind import Binder, reference_name
 from ptqbench.recipe.extend import complete
 from ptqbench.recipe.problems import Problems
-from ptqbench.recipe.schema import METHOD_REFERENCES, ActivationSite, MethodSection, SweepSection, WeightSite
+from ptqbench.recipe.schema import METHOD_REFERENCES, STARTS, ActivationSite, MethodSection, SweepSection, WeightSite
 
 _BITS = (("weights", "bits"), ("activations", "bits"))
 _KEYS = {
-    (): tuple(MethodSection.model_fields),
+    (): tuple(key for key in MethodSection.model_fields if key not in STARTS),
     ("weights",): tuple(WeightSite.model_fields),
     ("activations",): tuple(ActivationSite.model_fields),
 }
@@ -65,8 +65,8 @@ def read_axes(sweep: Mapping[str, Any], methods: Mapping[str, Any], problems: Pr
             problems.add(where, f'matches no method: there is no "{parts[1]}"', suggest(parts[1], [*methods, "*"]))
         elif not isinstance(values, list) or not values:
             problems.add(where, "must be an array of values", f'"{key}" = [..., ...]')
-        elif parts[2] == "extends":
-            problems.add(where, "what a method extends cannot vary", "write two methods")
+        elif parts[2] in STARTS:
+            problems.add(where, "what a method starts from cannot vary", "write two methods")
         elif parts[2:] in _BITS and "bits" in sweep:
             problems.add(where, "stands beside sweep.bits, which sets the same key", "keep one of the two")
         elif len({json.dumps(value, sort_keys=True, default=str) for value in values}) < len(values):

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ValidationError
 from ptqbench.component import Bound
 from ptqbench.errors import UserError
 from ptqbench.names import role_words
-from ptqbench.plugins import PluginManager, Record
+from ptqbench.plugin_records import PresetRecord, Record
+from ptqbench.plugins import PluginManager
 from ptqbench.recipe.keypath import KeyPath
 from ptqbench.recipe.problems import Problems
 from ptqbench.recipe.words import problems_of
@@ -37,6 +38,7 @@ class Binder:
     manager: PluginManager
     problems: Problems
     _records: dict[tuple[str, str], Record | UserError] = field(default_factory=dict)
+    _presets: dict[str, PresetRecord | UserError] = field(default_factory=dict)
 
     def record(self, role: str, name: str) -> Record | UserError:
         """The component, or the reason why there is none."""
@@ -47,6 +49,15 @@ class Binder:
             except UserError as error:
                 self._records[key] = error
         return self._records[key]
+
+    def preset(self, name: str) -> PresetRecord | UserError:
+        """The preset, or the reason why there is none."""
+        if name not in self._presets:
+            try:
+                self._presets[name] = self.manager.find_preset(name)
+            except UserError as error:
+                self._presets[name] = error
+        return self._presets[name]
 
     def bind(self, role: str, reference: object, where: KeyPath) -> Bound | None:
         """The component behind a string or a table with `use`, or None with the reason reported.
@@ -75,12 +86,16 @@ class Binder:
             self.problems.add_error(where, error)
         return None
 
-    def bind_all(self, role: str, references: object, where: KeyPath) -> tuple[Bound, ...]:
-        """Those of an array that resolve, in order; a repeated one is reported."""
+    def bind_all(self, role: str, references: object, where: KeyPath, *, one_of_a_name: bool = False) -> tuple[Bound, ...]:
+        """Those of an array that resolve, in order; a repeated one is reported, with `one_of_a_name` whatever its options."""
+
+        def same(a: Bound, b: Bound) -> bool:
+            return a.name == b.name if one_of_a_name else a.key == b.key
+
         bound: list[Bound] = []
         for i, reference in enumerate(references if isinstance(references, list) else ()):
             item = self.bind(role, reference, (*where, i))
-            if item is not None and any(item.key == other.key for other in bound):
+            if item is not None and any(same(item, other) for other in bound):
                 self.problems.add((*where, i), f'"{item.name}" is named twice', "leave one out")
             elif item is not None:
                 bound.append(item)

@@ -19,8 +19,8 @@ LEARNED = "learned"
 Components = Mapping[tuple[str, ...], Bound | None]
 
 
-def check_closed_form(components: Components, where: KeyPath, problems: Problems) -> None:
-    """A reconstruction that optimises nothing cannot go with a component that has to be learned."""
+def check_closed_form(components: Components, losses: Sequence[Bound], where: KeyPath, problems: Problems) -> None:
+    """A reconstruction that optimises nothing cannot go with a component that has to be learned, and reads no loss."""
     reconstruction = components[("reconstruction",)]
     if reconstruction is None or CLOSED_FORM not in reconstruction.component.traits:
         return
@@ -37,6 +37,13 @@ def check_closed_form(components: Components, where: KeyPath, problems: Problems
                 "nothing, so nothing would ever be learned",
                 f"choose a {what} that is not learned, or a reconstruction that fits",
             )
+    for i, term in enumerate(losses):
+        problems.add(
+            (*where, "losses", i),
+            f'"{term.name}" is a term of the loss, but the reconstruction "{reconstruction.name}" optimises nothing, '
+            "so nothing would ever read it",
+            'leave losses out (losses = ["output"] where they are inherited), or choose a reconstruction that fits',
+        )
 
 
 def check_fit(method: Method, where: KeyPath, problems: Problems) -> None:

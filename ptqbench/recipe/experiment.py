@@ -43,7 +43,10 @@ class SiteChoice:
 
 @dataclass(frozen=True)
 class Method:
-    """One PTQ method: an answer for each role."""
+    """One PTQ method: an answer for each role.
+
+    `losses` are empty if the reconstruction fits nothing. `preset` names the preset that the method started from.
+    """
 
     name: str
     sampler: Bound
@@ -55,10 +58,11 @@ class Method:
     partitioner: Bound | None
     losses: tuple[Bound, ...] = ()
     hooks: tuple[Bound, ...] = ()
+    preset: str = ""
 
     @property
     def key(self) -> dict[str, Any]:
-        """What identifies this method in a cache key; its name does not count."""
+        """What identifies this method in a cache key; its name and where it started from do not count."""
         return {
             "sampler": self.sampler.key,
             "weighter": self.weighter.key,
@@ -127,13 +131,23 @@ class Calibration:
 class Evaluation:
     """What is measured: features, metrics, and on how many held-out trajectories noise predictions are compared.
 
-    `reference` is the folder or file of real images that takes the place of those that the model brings.
+    `features` are None where the recipe names none, which is right if no metric reads any. `reference` is the folder or file
+    of real images that takes the place of those that the model brings.
     """
 
-    features: Bound
+    features: Bound | None
     metrics: tuple[Bound, ...]
     probes: int
     reference: Path | None = None
+
+    @property
+    def features_name(self) -> str:
+        return self.features.name if self.features else "none"
+
+    @property
+    def features_key(self) -> dict[str, Any] | None:
+        """What identifies the extractor in a cache key."""
+        return self.features.key if self.features else None
 
 
 @dataclass(frozen=True)

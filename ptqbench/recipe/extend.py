@@ -1,4 +1,4 @@
-"""From [methods] as written to one complete table per method: `extends`, then defaults."""
+"""What tables of methods mean: how one goes over another, and what is added where nothing is said."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ptqbench.names import suggest
 from ptqbench.recipe.experiment import FULL_PRECISION
 from ptqbench.recipe.problems import Problems
-from ptqbench.recipe.schema import METHOD_REFERENCES, NAME_PATTERN, NAME_RULE
+from ptqbench.recipe.schema import METHOD_LISTS, METHOD_REFERENCES, NAME_PATTERN, NAME_RULE
 
 Table = dict[str, Any]
 
@@ -23,14 +22,17 @@ def merge(parent: Mapping[str, Any], child: Mapping[str, Any]) -> Table:
     """
     merged = copy.deepcopy(dict(parent))
     for key, value in child.items():
-        old = merged.get(key)
-        if isinstance(value, dict) and isinstance(old, str):
-            old = {"use": old}
-        if isinstance(value, dict) and isinstance(old, dict) and value.get("use", old.get("use")) == old.get("use"):
-            merged[key] = merge(old, value)
-        else:
-            merged[key] = copy.deepcopy(value)
+        old = merged_into(merged.get(key), value)
+        merged[key] = copy.deepcopy(value) if old is None else merge(old, value)
     return merged
+
+
+def merged_into(old: object, value: object) -> Table | None:
+    """The parent's value as the table that the child's value changes key by key; None if it is replaced."""
+    if not isinstance(value, dict):
+        return None
+    table = {"use": old} if isinstance(old, str) else old
+    return table if isinstance(table, dict) and value.get("use", table.get("use")) == table.get("use") else None
 
 
 def complete(method: Mapping[str, Any]) -> Table:
@@ -50,6 +52,8 @@ def complete(method: Mapping[str, Any]) -> Table:
             owner[path[-1]] = {"use": value}
         elif isinstance(value, dict) and default is not None:
             owner[path[-1]] = {"use": default, **value}
+    for key, (_, names) in METHOD_LISTS.items():
+        table.setdefault(key, list(names))
     return table
 
 
@@ -64,36 +68,3 @@ def check_names(methods: Mapping[str, Any], problems: Problems) -> None:
             problems.add(("methods", name), "is reserved for the row that every comparison has", "choose another name")
         elif not re.fullmatch(NAME_PATTERN, name):
             problems.add(("methods", name), "cannot be a method's name", NAME_RULE)
-
-
-def ancestry(name: str, methods: Mapping[str, Any], problems: Problems) -> list[str]:
-    """The method and what it extends, nearest first; an unknown parent or a cycle is reported and ends the list."""
-    line = [name]
-    while True:
-        table = methods[line[-1]]
-        parent = table.get("extends") if isinstance(table, dict) else None
-        where = ("methods", line[-1], "extends")
-        if not isinstance(parent, str):
-            return line
-        if parent in line:
-            # Every member of a cycle meets it; it is reported once, at the member that comes first in the recipe.
-            cycle = line[line.index(parent) :]
-            first = min(cycle, key=list(methods).index)
-            turned = cycle[cycle.index(first) :] + cycle[: cycle.index(first)]
-            chain = " -> ".join([*turned, first])
-            message = f"goes round in a circle: {chain}"
-            problems.add(("methods", first, "extends"), message, "let one of them stand alone")
-            return line
-        if parent not in methods:
-            known = [other for other in methods if other != line[-1]]
-            problems.add(where, f'there is no method "{parent}" to start from', suggest(parent, known, "methods"))
-            return line
-        line.append(parent)
-
-
-def inherit(line: list[str], methods: Mapping[str, Any]) -> Table:
-    """The merged table of a method, given its ancestry."""
-    merged: Table = {}
-    for name in reversed(line):
-        merged = merge(merged, methods[name] if isinstance(methods[name], dict) else {})
-    return merged

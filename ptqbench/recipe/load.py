@@ -24,6 +24,7 @@ from ptqbench.recipe.experiment import (
     PublishedTable,
     Sampling,
 )
+from ptqbench.recipe.lineage import settle
 from ptqbench.recipe.methods import read_methods
 from ptqbench.recipe.problems import Problems
 from ptqbench.recipe.read import apply_overrides, read_recipe
@@ -171,9 +172,10 @@ class _Loader:
 
     def _evaluation(self, section: EvaluationSection | None, sampling: SamplingSection | None) -> Evaluation | None:
         table = self._table("evaluation")
-        features = self.binder.bind("features", table.get("features"), ("evaluation", "features"))
+        named = table.get("features")
+        features = self.binder.bind("features", named, ("evaluation", "features"))
         metrics = self.binder.bind_all("metric", table.get("metrics"), ("evaluation", "metrics"))
-        if section is None or sampling is None or features is None:
+        if section is None or sampling is None or (features is None and named is not None):
             return None
         probes = section.probes or min(DEFAULT_PROBES, sampling.images)
         reference = None if section.reference is None else beside(self.path, section.reference)
@@ -188,12 +190,17 @@ class _Loader:
         table = self._table("sweep")
         plain = {key: value for key, value in table.items() if key in SweepSection.model_fields}
         sweep = validate(SweepSection, plain if table else self.raw.get("sweep", {}), ("sweep",), self.problems)
-        methods = read_methods(self.raw.get("methods"), table, self.binder)
+        steps = sampling.steps if sampling else None
+        already = len(self.problems)
+        methods = read_methods(self.raw.get("methods"), table, steps, self.binder)
+        complete = len(self.problems) == already
         sweep = sweep or SweepSection()
         checks.check_repeats(sweep.bits, ("sweep", "bits"), "label", self.problems)
         checks.check_repeats(sweep.seeds, ("sweep", "seeds"), "seed", self.problems)
-        cells = expand(methods, sweep.bits, sweep.seeds, sampling.steps if sampling else None, self.problems)
-        return select(cells, sweep.only, self.problems) if cells else cells
+        cells = expand(methods.variants, sweep.bits, sweep.seeds, steps, self.problems)
+        settle(self.problems, methods.lines, self._table("methods"))
+        # With a method missing, sweep.only may name cells that are not there yet.
+        return select(cells, sweep.only, self.problems) if cells and complete else cells
 
     def _published(self) -> tuple[PublishedTable, ...]:
         tables = self.raw.get("published", [])

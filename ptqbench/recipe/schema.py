@@ -60,6 +60,7 @@ Name = Annotated[str, AfterValidator(_name)]
 BitsLabel = Annotated[str, AfterValidator(_label)]
 Reference = Annotated[Any, BeforeValidator(_reference)]
 Number = Annotated[float, BeforeValidator(_number)]
+Steps = Annotated[int, Field(ge=1, le=1000)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Count = Annotated[int, Field(ge=1, le=100_000_000)]
 
@@ -102,7 +103,7 @@ class CalibrationSection(Section):
 class EvaluationSection(Section):
     """[evaluation]: what is measured."""
 
-    features: Reference = Field(description="the feature extractor")
+    features: Reference | None = Field(None, description="the feature extractor; needed if a metric reads features")
     metrics: Annotated[tuple[Reference, ...], Field(min_length=1)] = Field(description="the metrics, at least one")
     probes: Count | None = Field(None, description="held-out trajectories for noise predictions; 64 if left out")
     reference: Annotated[str, Field(min_length=1)] | None = Field(
@@ -116,7 +117,6 @@ class Site(Section):
     """What weights and activations have in common."""
 
     symmetric: bool = Field(False, description="a grid symmetric around zero")
-    steps: Annotated[int, Field(ge=1, le=1000)] = Field(1, description="step groups with parameters of their own")
     quantizer: Reference
     range: Reference
 
@@ -126,6 +126,7 @@ class WeightSite(Site):
 
     bits: WeightBits = Field(8, description="2 to 8, or 32 for none")
     per: Literal["tensor", "channel"] = Field("channel", description="one scale per tensor or per channel")
+    steps: Steps = Field(1, description="1: weights are the same at every sampling step")
 
 
 class ActivationSite(Site):
@@ -133,18 +134,24 @@ class ActivationSite(Site):
 
     bits: ActivationBits = Field(8, description="2 to 8, 16, or 32 for none")
     per: Literal["tensor", "channel"] = Field("tensor", description="one scale per tensor or per channel")
+    steps: Steps | Literal["each"] = Field(
+        1, description='step groups with parameters of their own: 1 to 1000, or "each" for one per sampling step'
+    )
 
 
 class MethodSection(Section):
-    """[methods.NAME] after `extends` and the defaults have been applied."""
+    """[methods.NAME] after `extends`, `method` and the defaults have been applied."""
 
-    extends: str | None = Field(None, description="the method to start from")
+    extends: str | None = Field(None, description="the method of this recipe to start from")
+    method: str | None = Field(None, description="the preset to start from")
     sampler: Reference
     weighter: Reference
     reconstruction: Reference
+    losses: Annotated[tuple[Reference, ...], Field(min_length=1)] = Field(description="the terms of the loss, at least one")
     weights: WeightSite
     activations: ActivationSite
-    passes: tuple[Reference, ...] = Field((), description="plan passes, in order")
+    passes: tuple[Reference, ...] = Field(description="plan passes, in order")
+    hooks: tuple[Reference, ...] = Field(description="corrections while sampling, in order")
     partitioner: Reference | None = None
 
 
@@ -194,3 +201,13 @@ METHOD_REFERENCES: dict[tuple[str, ...], tuple[str, str | None]] = {
     ("partitioner",): ("partitioner", None),
 }
 """Where a method names a component: key path, role, and the default (None: the reconstruction has its own)."""
+
+METHOD_LISTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "losses": ("loss", ("output",)),
+    "passes": ("pass", ()),
+    "hooks": ("sampler-hook", ()),
+}
+"""Where a method names several components: key, role, and the default."""
+
+STARTS = ("extends", "method")
+"""The keys of a method that say what it starts from; a method has one of them at most."""

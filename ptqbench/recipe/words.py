@@ -38,6 +38,7 @@ _BOUNDS = {
     "multiple_of": ("must be a multiple of", "multiple_of"),
     "string_pattern_mismatch": ("must match the pattern", "pattern"),
 }
+_VALIDATORS = ("value_error", "assertion_error")
 _LENGTHS = {
     "too_short": ("must have at least {min_length}", "item"),
     "too_long": ("must have at most {max_length}", "item"),
@@ -100,7 +101,9 @@ def _message(item: Mapping[str, Any], noun: str) -> str:
         return "is missing"
     if kind == "extra_forbidden":
         return f"unknown {noun}"
-    return f"{_demand(kind, context, item['msg'])}, not {render(value)}"
+    demand = _demand(kind, context, item["msg"])
+    # A validator of a whole table has said what it refuses.
+    return demand if kind in _VALIDATORS and isinstance(value, dict) else f"{demand}, not {render(value)}"
 
 
 def _demand(kind: str, context: Mapping[str, Any], fallback: str) -> str:
@@ -115,7 +118,7 @@ def _demand(kind: str, context: Mapping[str, Any], fallback: str) -> str:
         return f"{count} {thing}" + ("" if count.endswith(" 1") else "s")
     if kind in ("literal_error", "enum"):
         return f"must be {_quotes(context['expected'])}"
-    if kind in ("value_error", "assertion_error"):
+    if kind in _VALIDATORS:
         return f"is not accepted ({context.get('error', fallback)})"
     if kind == "bits":
         return fallback

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ptqbench.results.record import CellRecord, RunRecord
 from ptqbench.results.rows import Row, metric_names
@@ -15,7 +15,7 @@ SIMULATED = (
 
 def comparison_notes(run: RunRecord, rows: Sequence[Row]) -> list[str]:
     """Notes in reading order, one sentence or two each, as plain text."""
-    notes = [SIMULATED, _sampling(run), _intervals(rows), _seeds(rows), _budget(rows)]
+    notes = [SIMULATED, _sampling(run), _intervals(rows), _seeds(rows), _budget(rows), _evaluations(rows)]
     if any(row.method == run.baseline for row in rows):
         notes.append("* baseline method.")
     if any(row.best for row in rows):
@@ -56,19 +56,45 @@ def _seeds(rows: Sequence[Row]) -> str:
 
 def _budget(rows: Sequence[Row]) -> str:
     """Equal budgets in one sentence, or who had how much; rows that need no calibration data are named apart."""
+    without = ", ".join(row.label for row in rows if not row.full_precision and row.cells and not any(map(_data, row.cells)))
+    apart = f" Needs no calibration data: {without}." if without else ""
+    totals = _totals(rows, _samples)
+    if not totals:
+        return apart.strip()
+    if len(totals) == 1:
+        return f"Calibration budget: equal, {next(iter(totals))} samples per row (training + validation).{apart}"
+    return f"Calibration budgets are NOT equal (training + validation samples): {_listed(totals)}.{apart}"
+
+
+def _evaluations(rows: Sequence[Row]) -> str:
+    """The same for the denoiser's evaluations; nothing for records that count trajectories alone, as older ones do."""
+    cells = [cell for row in rows for cell in row.cells if _data(cell)]
+    if not all(cell.budget.by_stage for cell in cells):
+        return ""
+    totals = _totals(rows, lambda cell: cell.budget.denoiser_evaluations)
+    if len(totals) < 2:
+        return f"Denoiser evaluations for calibration: equal, {next(iter(totals))} per row." if totals else ""
+    return f"Denoiser evaluations for calibration (samples times passes) are NOT equal: {_listed(totals)}."
+
+
+def _totals(rows: Sequence[Row], of: Callable[[CellRecord], int]) -> dict[int, list[str]]:
+    """The rows that used calibration data, by how much, the largest amount first."""
     totals: dict[int, list[str]] = {}
     for row in rows:
         if not row.full_precision:
-            for size in dict.fromkeys(map(_samples, row.cells)):
-                totals.setdefault(size, []).append(row.label)
-    without = f" Needs no calibration data: {', '.join(totals.pop(0))}." if 0 in totals else ""
-    if not totals:
-        return without.strip()
-    if len(totals) == 1:
-        return f"Calibration budget: equal, {next(iter(totals))} samples per row (training + validation).{without}"
-    parts = "; ".join(f"{size}: {', '.join(labels)}" for size, labels in sorted(totals.items(), reverse=True))
-    return f"Calibration budgets are NOT equal (training + validation samples): {parts}.{without}"
+            for amount in dict.fromkeys(of(cell) for cell in row.cells if _data(cell)):
+                totals.setdefault(amount, []).append(row.label)
+    return dict(sorted(totals.items(), reverse=True))
+
+
+def _listed(totals: Mapping[int, Sequence[str]]) -> str:
+    return "; ".join(f"{amount}: {', '.join(labels)}" for amount, labels in totals.items())
 
 
 def _samples(cell: CellRecord) -> int:
     return cell.budget.training + cell.budget.validation
+
+
+def _data(cell: CellRecord) -> bool:
+    """Whether the cell saw calibration data: samples, or trajectories that a sampler hook was fitted on."""
+    return _samples(cell) > 0 or cell.budget.denoiser_evaluations > 0

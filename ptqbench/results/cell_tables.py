@@ -8,25 +8,15 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from ptqbench.errors import UserError
-from ptqbench.names import suggest
 from ptqbench.results import formatting
-from ptqbench.results.record import CellRecord, RunRecord
+from ptqbench.results.record import HOOK_BYTES, CellRecord
 from ptqbench.results.tables import Cell, Column, Table
 
 
-def find_cell(run: RunRecord, wanted: str) -> CellRecord:
-    """The cell with this id. Raises `UserError` with the nearest id for any other."""
-    for cell in run.cells:
-        if cell.id == wanted:
-            return cell
-    raise UserError(f'no cell "{wanted}" in this run', suggest(wanted, (cell.id for cell in run.cells), "cells"))
-
-
 def cell_tables(cell: CellRecord) -> list[Table]:
-    """Metrics, each metric's details, budget, cost per stage and the grids of the layers; empty ones are left out."""
+    """Metrics, each metric's details, budget, cost per stage, the grids of layers and attentions; empty ones are left out."""
     details = [_detail(name, number.detail) for name, number in cell.metrics.items() if number.detail]
-    found = [_metrics(cell), *details, _budget(cell), _cost(cell), _ledger(cell)]
+    found = [_metrics(cell), *details, _budget(cell), _cost(cell), _layers(cell), _attentions(cell)]
     return [table for table in found if table.rows or table.notes]
 
 
@@ -59,9 +49,14 @@ def _budget(cell: CellRecord) -> Table:
         "validation samples": f"{budget.validation}",
         "optimiser steps": f"{budget.gradient_steps}",
         "denoiser evaluations": f"{budget.denoiser_evaluations}",
-        "weights, simulated": f"{cell.weight_bytes / 1024:.1f} KiB",
-        "weights, full precision": f"{cell.full_precision_bytes / 1024:.1f} KiB",
+        **{f"  in {stage}": f"{count}" for stage, count in budget.by_stage.items()},
     }
+    if budget.unit_evaluations:
+        figures["evaluations of single units"] = f"{budget.unit_evaluations}"
+    figures["weights, simulated"] = f"{cell.weight_bytes / 1024:.1f} KiB"
+    if hooks := cell.bits_summary.get(HOOK_BYTES):
+        figures["  in sampler hooks"] = f"{hooks / 1024:.1f} KiB"
+    figures["weights, full precision"] = f"{cell.full_precision_bytes / 1024:.1f} KiB"
     rows = [[Cell(name), Cell(figure)] for name, figure in figures.items()]
     return Table("budget and size", [Column("what", "what", text=True), Column("figure", "figure")], rows)
 
@@ -76,11 +71,13 @@ def _cost(cell: CellRecord) -> Table:
     return Table("cost when computed", columns, rows)
 
 
-def _ledger(cell: CellRecord) -> Table:
+def _layers(cell: CellRecord) -> Table:
     """Layers and weights counted by their grids; exceptions with the reason that the plan noted."""
     layers: Counter[tuple[str, str, str]] = Counter()
     weights: Counter[tuple[str, str, str]] = Counter()
     for row in cell.ledger:
+        if "site" in row:
+            continue
         kind = (_grid(row.get("weight")), _grid(row.get("activation")), "; ".join(row.get("why") or ()))
         layers[kind] += 1
         weights[kind] += _size(row.get("weight_shape") or ())
@@ -91,6 +88,19 @@ def _ledger(cell: CellRecord) -> Table:
         for kind, count in layers.most_common()
     ]
     return Table("grids of the layers", columns, rows)
+
+
+def _attentions(cell: CellRecord) -> Table:
+    """Attentions counted by the grid of each of their sites; exceptions with the reason that the plan noted."""
+    counts = Counter(
+        (str(row["site"]), _grid(row.get("activation")), "; ".join(row.get("why") or ()) or "as the method says")
+        for row in cell.ledger
+        if "site" in row
+    )
+    columns = [Column("site", "site", text=True), Column("grid", "grid", text=True)]
+    columns += [Column("attentions", "attentions"), Column("why", "why", text=True)]
+    rows = [[Cell(text) for text in (site, grid, str(count), why)] for (site, grid, why), count in counts.items()]
+    return Table("grids of attention", columns, rows)
 
 
 def _grid(spec: Mapping[str, Any] | None) -> str:

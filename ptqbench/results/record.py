@@ -12,6 +12,9 @@ from ptqbench.errors import UserError
 
 SCHEMA = 1
 
+HOOK_BYTES = "hook bytes"
+"""In `CellRecord.bits_summary`: bytes of the tables that sampler hooks keep; absent where there are none."""
+
 
 @dataclass
 class Number:
@@ -43,19 +46,29 @@ class StageCost:
 
 @dataclass
 class Budget:
-    """What a cell spent on calibration: samples, optimiser steps, and evaluations of the denoiser (samples times passes)."""
+    """What a cell spent on calibration: samples, optimiser steps, and evaluations, which are samples times passes.
+
+    `denoiser_evaluations` counts every sample that went through the whole denoiser, in full precision or quantized:
+    trajectories (shared ones in each cell that rests on them), activation ranges, recordings (a pass that stops early
+    counts whole), feature probing of samplers, fitting of sampler hooks. Work that was done again after an interruption
+    counts again; images and metrics do not count. `by_stage` has its parts. `unit_evaluations` counts samples through
+    single units while these are fitted.
+    """
 
     training: int = 0
     validation: int = 0
     gradient_steps: int = 0
     denoiser_evaluations: int = 0
+    unit_evaluations: int = 0
+    by_stage: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
 class CellRecord:
     """One cell. `status` is "ok" or "failed" (then `reason` says why). Bytes count codes, scales, zero points and the
     tensors that stay in full precision; `ledger` lists each layer's grids and bytes, `ledger_hash` names it, and
-    `bits_summary` has its totals ("average weight bits", "average activation bits", "bops", "bytes")."""
+    `bits_summary` has its totals ("average weight bits", "average activation bits", "bops", "bytes", `HOOK_BYTES`).
+    `state_hash` names the quantized weights and grids bit for bit, which is repeated in an equal environment only."""
 
     id: str
     method: str
@@ -71,6 +84,7 @@ class CellRecord:
     bits_summary: dict[str, float] = field(default_factory=dict)
     ledger: list[dict[str, Any]] = field(default_factory=list)
     ledger_hash: str = ""
+    state_hash: str = ""
     cost: dict[str, StageCost] = field(default_factory=dict)
 
     @classmethod

@@ -114,6 +114,34 @@ def test_check_recipe_says_ok_and_counts(recipe):
     assert [cell["id"] for cell in data["cells"]] == ["full-precision", "rtn/W8A8/seed0"]
 
 
+def test_check_recipe_lists_what_each_method_is_made_of(recipe, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    more = ("--set", "methods.mine.method=bands", "--set", 'sweep."methods.mine.sampler"=["random", "stride"]')
+    lines = [line.split() for line in ptqbench("check-recipe", recipe, *more).stdout.splitlines()]
+    headings = ["method", "bits", "preset", "sampler", "weighter", "reconstruction", "losses", "weights", "activations"]
+    assert [*headings, "passes", "hooks"] in lines
+    rows = {row["method"]: row for row in json.loads(ptqbench("check-recipe", recipe, *more, "--json").stdout)["methods"]}
+    assert rows["mine"] == {
+        "method": "mine",
+        "bits": "W8A8",
+        "preset": "bands",
+        "sampler": "random | stride",
+        "weighter": "uniform",
+        "reconstruction": "brecq",
+        "losses": "output, haar",
+        "weights": "adaround/minmax",
+        "activations": "lsq/minmax, 10 step groups",
+        "passes": "ends",
+        "hooks": "ptqd",
+    }
+    assert (rows["rtn"]["preset"], rows["rtn"]["losses"], rows["rtn"]["hooks"]) == ("", "", "")
+
+
+def test_check_recipe_leaves_out_columns_that_say_nothing(recipe):
+    headings = ptqbench("check-recipe", recipe).stdout.splitlines()[2].split()
+    assert headings == ["method", "bits", "sampler", "weighter", "reconstruction", "weights", "activations"]
+
+
 def test_check_recipe_prints_problems_on_stderr_and_as_json(recipe):
     result = ptqbench("check-recipe", recipe, "--set", "sampling.stepz=1", "--set", "model.use=x")
     assert result.exit_code == 2

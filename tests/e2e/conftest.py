@@ -24,6 +24,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """The toy comparison, with weights of one, and with a weighter from a file beside the recipe."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "late.py").write_text(LATE)
-    third = '[methods.third]\nextends = "late"\nweighter = "late"\n'
+    third = '[methods.third]\nextends = "late"\nweighter = "late-steps"\n'
     recipe = write_recipe(folder, "late.py", more=third)
     return Finished(folder, recipe, call(*run_args(recipe, folder, "--json")))

@@ -69,7 +69,7 @@ def parallel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("parallel")
     sources = {"late_plugin.py": LATE}
     site = entry_point_distribution(folder / "site", "ptqbench-late", {"late": "late_plugin"}, sources)
-    third = '[methods.third]\nextends = "late"\nweighter = "late"\n'
+    third = '[methods.third]\nextends = "late"\nweighter = "late-steps"\n'
     recipe = write_recipe(folder, more=third + REFUSING)
     done = call(*run_args(recipe, folder, workers=2), PYTHONPATH=str(site))
     return folder, done
@@ -98,14 +98,14 @@ def test_list_names_a_plugin_file_of_the_recipe(finished):
     listed = call("list", "--recipe", finished.recipe, "--role", "weighter", "--json")
     assert listed.returncode == 0, listed.stderr
     rows = {row["name"]: row for row in json.loads(listed.stdout)["components"]}
-    assert rows["late"]["plugin"] == "late.py"
-    assert rows["late"]["distribution"] == str(finished.folder / "late.py")
+    assert rows["late-steps"]["plugin"] == "late.py"
+    assert rows["late-steps"]["distribution"] == str(finished.folder / "late.py")
 
 
 def test_list_names_an_installed_distribution(parallel):
     listed = call("list", "--role", "weighter", "--json", PYTHONPATH=str(parallel[0] / "site"))
     rows = {row["name"]: row for row in json.loads(listed.stdout)["components"]}
-    assert (rows["late"]["plugin"], rows["late"]["distribution"]) == ("late", "ptqbench-late")
+    assert (rows["late-steps"]["plugin"], rows["late-steps"]["distribution"]) == ("late", "ptqbench-late")
 
 
 def test_without_any_plugin_the_program_explains_itself(finished):

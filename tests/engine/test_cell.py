@@ -13,6 +13,7 @@ from ptqbench.engine.accounting import bit_ledger
 from ptqbench.engine.cell import cell_key
 from ptqbench.engine.quantize import CellQuantizer, make_plan
 from ptqbench.errors import CellFailedError
+from ptqbench.quant.plan import SITES
 from ptqbench.roles.features import FeatureExtractor
 
 METHODS = ("nearest", "qdiffusion", "ptq4dm", "gacq")
@@ -49,7 +50,9 @@ def test_budgets_are_equal_and_count_every_optimiser_step(records):
     for bits, phases in (("W4A32", 1), ("W4A8", 2)):
         plain, gacq = records["qdiffusion", bits].budget, records["gacq", bits].budget
         assert (plain.training, plain.validation, gacq.training, gacq.validation) == (40, 0, 30, 10)
-        assert plain.denoiser_evaluations == gacq.denoiser_evaluations == 40
+        assert plain.by_stage["trajectories"] == gacq.by_stage["trajectories"] == 40
+        # A validation split takes nothing but samples of the range pass away.
+        assert plain.denoiser_evaluations - gacq.denoiser_evaluations == (10 if bits == "W4A8" else 0)
         assert plain.gradient_steps == gacq.gradient_steps
         rounding = records["qdiffusion", "W4A32"].budget.gradient_steps
         assert plain.gradient_steps == rounding * (1 + (phases - 1) / 2)
@@ -69,7 +72,7 @@ def test_both_activation_settings_share_the_rounding_phase(ctx, records, cache):
 
 
 def test_first_and_last_layer_keep_eight_bits(ctx, records):
-    ledger = records["qdiffusion", "W4A8"].ledger
+    ledger = [row for row in records["qdiffusion", "W4A8"].ledger if "site" not in row]
     wide = [row["name"] for row in ledger if row["weight"]["bits"] == 8]
     assert wide == ["conv_in", "conv_out"]
     assert all("first-last-8bit" in row["why"][0] for row in ledger if row["name"] in wide)
@@ -91,6 +94,8 @@ def test_bytes_equal_a_count_value_by_value(ctx, name, bits):
             total += _padded(layer.plan.weight.bits * count) + 32 * rows + _padded(layer.plan.weight.bits * rows)
             if layer.plan.activation is not None:
                 total += 32 + _padded(layer.plan.activation.bits)
+    grids = [attention.spec(site) for attention in q.plan.attentions for site in SITES]
+    total += sum(32 + _padded(grid.bits) for grid in grids if grid is not None)
     ledger = bit_ledger(ctx.model.denoiser, ctx.probe, q.plan, q)
     assert ledger.bytes * 8 == total
     assert ledger.bytes == ledger.other_bytes + sum(r["weight_bytes"] + r["activation_bytes"] for r in ledger.rows)
@@ -110,7 +115,8 @@ def test_averages_and_bit_operations_of_the_ledger(ctx):
     q, _ = quantized(ctx, cell_of(ctx, "nearest", "W4A8"))
     summary = bit_ledger(ctx.model.denoiser, ctx.probe, q.plan, q).summary
     assert (summary["average weight bits"], summary["average activation bits"]) == (4, 8)
-    assert summary["bops"] == 32 * sum(layer.macs for layer in ctx.probe.layers)
+    products = sum(attention.score_macs + attention.value_macs for attention in ctx.probe.attentions)
+    assert summary["bops"] == 32 * sum(layer.macs for layer in ctx.probe.layers) + 64 * products
 
 
 def test_a_layer_that_nobody_quantized_fails_the_cell_unless_the_plan_says_why(ctx, monkeypatch):

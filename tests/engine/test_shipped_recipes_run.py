@@ -32,7 +32,7 @@ SMALL = (
 def test_a_recipe_on_the_embedded_model_is_planned_and_runs(name, tmp_path):
     ctx = RunContext(load_experiment(RECIPES / f"{name}.toml", overrides=SMALL), Cache(tmp_path), torch.device("cpu"))
     cells = ctx.experiment.cells
-    assert len(cell_ledger(ctx, cells[-1])) == len(ctx.probe.layers)
+    assert len(cell_ledger(ctx, cells[-1])) == len(ctx.probe.layers) + 4 * len(ctx.probe.attentions)
     assert set(forecast(ctx).cells) == {cell.id for cell in cells}
     for i, cell in enumerate(cells):
         record = perform(ctx, Task("cell", i, cell.seed, cell.id), lambda *_: None)

@@ -8,10 +8,11 @@ import torch
 
 from ptqbench.errors import CellFailedError
 from ptqbench.evaluate import features
-from ptqbench.evaluate.chunks import Chunks, regroup
-from ptqbench.evaluate.distances import frechet_distance, frechet_without_blocks, kernel_distance_blocks
+from ptqbench.evaluate.chunks import Chunks, recut, regroup
+from ptqbench.evaluate.distances import frechet_distance, frechet_without_blocks
 from ptqbench.evaluate.features import FeatureSet
 from ptqbench.evaluate.intervals import partition
+from ptqbench.evaluate.kernels import kernel_distance_blocks
 from ptqbench.evaluate.moments import Gaussian, Moments
 
 
@@ -35,6 +36,22 @@ def test_regrouping_keeps_the_rows() -> None:
     parts = list(regroup(draw(23, 2, 0).split(3), 7))
     assert [len(part) for part in parts] == [9, 9, 5]
     assert torch.equal(torch.cat(parts), draw(23, 2, 0))
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 23, 100])
+def test_recutting_gives_parts_of_exactly_one_size(size: int) -> None:
+    parts = list(recut(draw(23, 2, 0).split(5), size))
+    assert [len(part) for part in parts] == [min(size, 23 - start) for start in range(0, 23, size)]
+    assert torch.equal(torch.cat(parts), draw(23, 2, 0))
+
+
+def test_slices_begin_anywhere_and_do_not_read_what_lies_before() -> None:
+    x, read = draw(23, 2, 0), []
+    parts = Chunks([5, 5, 5, 5, 3], lambda i: read.append(i) or x[5 * i : 5 * i + 5])
+    found = list(FeatureSet(parts, 2).slices(4, start=12))
+    assert [len(part) for part in found] == [4, 4, 3]
+    assert torch.equal(torch.cat(found), x[12:])
+    assert read == [2, 3, 4]
 
 
 @pytest.mark.parametrize("size", [1, 7, 100])

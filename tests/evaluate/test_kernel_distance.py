@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import weakref
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
 from ptqbench.errors import CellFailedError
-from ptqbench.evaluate import distances
-from ptqbench.evaluate.distances import kernel_distance, kernel_distance_blocks
+from ptqbench.evaluate import tiles
+from ptqbench.evaluate.chunks import Chunks
+from ptqbench.evaluate.features import FeatureSet
 from ptqbench.evaluate.intervals import partition
+from ptqbench.evaluate.kernels import kernel_distance, kernel_distance_blocks, kernel_distance_subsets
 
 
 def draw(n: int, d: int, seed: int, shift: float = 0.0) -> torch.Tensor:
@@ -31,7 +36,8 @@ def double_loop(x: torch.Tensor, y: torch.Tensor, paired: bool) -> float:
 
 @pytest.mark.parametrize("paired", [False, True])
 def test_equals_a_double_loop(paired: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distances, "CHUNK", 7)  # several chunks, the last one incomplete
+    monkeypatch.setattr(tiles, "TILE", 7)  # several tiles, the last ones incomplete
+    monkeypatch.setattr(tiles, "BAND", 8 * 5 * 14)  # two tiles of rows at a time
     x, y = draw(23, 5, 0), draw(23 if paired else 31, 5, 1, 0.3)
     assert kernel_distance(x, y, paired=paired) == pytest.approx(double_loop(x, y, paired), rel=1e-12)
 
@@ -44,6 +50,39 @@ def test_left_out_blocks_equal_starting_over(paired: bool) -> None:
     keep = [torch.from_numpy(blocks != b) for b in range(4)]
     assert value == pytest.approx(kernel_distance(x, y, paired=paired), rel=1e-12)
     assert left_out == pytest.approx([kernel_distance(x[k], y[k] if paired else y, paired=paired) for k in keep])
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_subsets_are_distances_of_blocks_alone(paired: bool) -> None:
+    x, y = draw(25, 4, 2), draw(25, 4, 3, 0.5)
+    blocks = partition(25, 4)
+    chosen = [torch.from_numpy(blocks == b) for b in range(4)]
+    expected = [kernel_distance(x[c], y[c] if paired else y, paired=paired) for c in chosen]
+    assert list(kernel_distance_subsets(x, y, blocks, paired=paired)) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_features_are_read_in_parts_and_never_gathered(paired: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve parts of five rows; no more than a band and a tile of rows are held at any time."""
+    monkeypatch.setattr(tiles, "TILE", 10)
+    monkeypatch.setattr(tiles, "BAND", 8 * 4 * 20)
+    x, y = draw(60, 4, 7), draw(60, 4, 8, 0.2)
+    alive: weakref.WeakSet[torch.Tensor] = weakref.WeakSet()
+    most = 0
+
+    def part_of(rows: torch.Tensor, index: int) -> torch.Tensor:
+        nonlocal most
+        found = rows[5 * index : 5 * index + 5].clone()
+        alive.add(found)
+        most = max(most, len(alive))
+        return found
+
+    a, b = (FeatureSet(Chunks([5] * 12, partial(part_of, z)), 4) for z in (x, y))
+    found = kernel_distance_blocks(a, b, partition(60), paired=paired)
+    value, left_out = kernel_distance_blocks(x, y, partition(60), paired=paired)
+    assert found[0] == pytest.approx(value, rel=1e-12)
+    assert found[1] == pytest.approx(left_out, rel=1e-12)
+    assert most <= (20 + 10) // 5 + 2
 
 
 def test_unbiased_around_zero_for_equal_distributions() -> None:

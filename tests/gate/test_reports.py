@@ -39,6 +39,7 @@ def everything() -> Report:
             found.weight_bytes = 1024
         if found.method == "plain":
             found.cost["images"].seconds *= 3
+            found.state_hash += "+"
     return compare(snapshot(now), first_baseline(snapshot(before), ""), where="baselines/sample.toml")
 
 
@@ -59,8 +60,8 @@ def test_a_check_that_passes_is_short():
     base = snapshot(steady())
     report = compare(base, first_baseline(base, ""), where="base.toml")
     text = reports.terminal(report)
-    assert text.splitlines()[0] == "sample against base.toml: 10 same"
-    assert "same: 6 exact, 4 measured (4 equal to the last stored digit), 4 cost" in text
+    assert text.splitlines()[0] == "sample against base.toml: 12 same"
+    assert "same: 8 exact, 4 measured (4 equal to the last stored digit), 4 cost" in text
     assert reports.markdown(report).startswith("<!-- ptqbench -->\n## ptqbench: sample passes\n")
 
 

@@ -62,6 +62,7 @@ def test_the_whole_file(tmp_path):
         ("n = 512", "", "not a baseline"),
         ("band = ", "band = -", "negative"),
         ("value = ", 'value = "x" #', "must be a number"),
+        ("by_seed = [", "by_seed = [true, ", "by_seed must be a number"),
         ('better = "lower"', 'better = "smaller"', "better must be"),
         ("seeds = [", "seeds = [[", "not a baseline"),
     ],
@@ -118,6 +119,16 @@ def test_tightening_leaves_a_changed_cell_alone():
     for found in gain.cells:
         found.ledger_hash += "x"
     assert tighten(gain) == (BASE, ())
+
+
+def test_a_better_value_is_taken_with_its_codes():
+    gain = scaled(steady(), "fitted", "fd@data", 0.7)
+    for found in gain.cells:
+        found.state_hash += "x"
+    after, changes = tighten(gain)
+    assert changes == ("better value taken: fitted/W4A8 fd@data",)
+    assert after.cells["fitted/W4A8"].state == snapshot(gain).cells["fitted/W4A8"].state
+    assert after.cells["plain/W4A8"].state == BASE.cells["plain/W4A8"].state
 
 
 def test_tightening_needs_the_baselines_seeds_and_noise():

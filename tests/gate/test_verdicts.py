@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from gate_samples import cell, number, run, scaled, steady
+from gate_samples import World, cell, number, run, scaled, steady
+from scipy.special import stdtrit
 
 from ptqbench.errors import NotComparableError
 from ptqbench.gate.compare import compare
 from ptqbench.gate.snapshot import Snapshot, snapshot
+from ptqbench.gate.tiers import STATE
 from ptqbench.gate.update import first_baseline
 from ptqbench.gate.verdicts import Finding, Report, Tier, Verdict
 from ptqbench.results.record import CellRecord, RunRecord
@@ -51,8 +53,8 @@ def test_the_same_run_is_the_same():
     report = check(BASE)
     assert report.exit_code == 0
     assert set(report.counts) == {Verdict.SAME}
-    # Three exact things and two metrics for each of two cells, and two costs each.
-    assert report.counts[Verdict.SAME] == 10
+    # Four exact things and two metrics for each of two cells, and two costs each.
+    assert report.counts[Verdict.SAME] == 12
 
 
 @pytest.mark.parametrize(("factor", "verdict", "code"), [(1.3, "worse", 1), (0.7, "better", 0), (1.01, "same", 0)])
@@ -64,7 +66,7 @@ def test_two_sided(factor, verdict, code):
         return
     found = only(report)
     assert (found.verdict, found.cell, found.subject) == (verdict, "fitted/W4A8", "fd@data")
-    assert found.difference.how == "paired"
+    assert found.difference.how == "images and calibrations paired"
     assert found.difference.low < found.difference.value < found.difference.high
     assert found.command == "ptqbench run recipes/sample.toml --only fitted/W4A8"
 
@@ -110,6 +112,53 @@ def test_exact_changes(fields, subject):
     assert (found.verdict, found.subject, found.tier) == ("changed", subject, "exact")
     assert report.exit_code == 1
     assert check(changed(**fields), wanted={Tier.STAT}).exit_code == 0
+
+
+def test_other_codes_on_an_equal_machine_are_named_and_fail_only_when_asked_for():
+    report = check(changed(state_hash="another"))
+    assert report.exit_code == 0
+    found = next(f for f in report.notable if f.subject == STATE)
+    assert (found.verdict, found.cell, found.informational) == ("changed", "fitted/W4A8", True)
+    assert check(changed(state_hash="another"), strict_state=True).exit_code == 1
+    assert check(changed(state_hash="another"), wanted={Tier.STAT}, strict_state=True).exit_code == 0
+
+
+@pytest.mark.parametrize("other", ["cpu", "seeds", "unknown"])
+def test_codes_are_not_compared_where_they_cannot_be_equal(other):
+    now = changed(state_hash="" if other == "unknown" else "another")
+    if other == "cpu":
+        now.environment["cpu"] = "another processor"
+    if other == "seeds":
+        for found in now.cells:
+            found.seed += 10
+    report = check(now, strict_state=True)
+    assert report.exit_code == 0
+    assert not any(f.subject == STATE and f.cell == "fitted/W4A8" for f in report.findings)
+    assert any("codes and grids are not compared" in note for note in report.notes) == (other == "cpu")
+
+
+def test_a_loss_that_all_seeds_share_is_seen_though_the_seeds_differ_by_more():
+    """The spread over seeds is 20 %; the loss of 8 % moves every seed alike."""
+    base = World(("plain", "fitted"), ("eps-error",), spread=0.2, noise=0.02).draw(np.random.default_rng(3), range(5))
+    worse = scaled(base, "fitted", "eps-error", 1.08)
+    found = only(check(worse, baseline(base)))
+    assert (found.verdict, found.difference.how) == ("worse", "images and calibrations paired")
+    unknown = baseline(base)
+    for name, entry in unknown.cells.items():
+        metrics = {key: replace(x, by_seed=()) for key, x in entry.metrics.items()}
+        unknown.cells[name] = replace(entry, metrics=metrics)
+    assert not notable(check(worse, unknown))
+
+
+def test_pairing_seeds_halves_the_error_of_either_rule():
+    """Without any noise of images, half of the interval is Student's t at half of the tail, by hand."""
+    sides = ((1.0, 1.3, 1.9), (2.0, 2.35, 2.9))
+    records = [run([cell("plain", s, {"m": number(x, np.zeros(20))}) for s, x in enumerate(side)]) for side in sides]
+    found = only(check(records[1], baseline(records[0])))
+    differences = np.array([1.0, 1.05, 1.0])
+    half = stdtrit(2, 1 - 0.03 / 2 / 2) * differences.std(ddof=1) / np.sqrt(3)
+    assert found.difference.value == pytest.approx(differences.mean(), rel=1e-5)
+    assert found.difference.high - found.difference.value == pytest.approx(half, rel=1e-4)
 
 
 def test_a_ledger_without_a_hash_is_hashed():

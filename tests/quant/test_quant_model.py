@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 import pytest
 import torch
-from quantkit import Factory, plan_for, skip_net
+from quantkit import Attend, Factory, plan_for, skip_net
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from ptqbench.errors import CellFailedError
 from ptqbench.quant.grid import QuantSpec
 from ptqbench.quant.model import QuantizedDenoiser
-from ptqbench.quant.plan import LayerPlan, Plan, Probe
+from ptqbench.quant.plan import SITES, AttentionPlan, LayerPlan, Plan, Probe, UnitPlan
+from ptqbench.quant.probe import probe_denoiser
 
 ProbedUNet = tuple[nn.Module, Tensor, Probe]
 
@@ -31,13 +33,13 @@ def ranged(q: QuantizedDenoiser, *args: Tensor) -> QuantizedDenoiser:
 def learn(q: QuantizedDenoiser, kind: str, seed: int = 0) -> None:
     """Move all trainables of a kind by chance, then harden: what a reconstruction leaves behind."""
     rng = torch.Generator().manual_seed(seed)
-    for layer in q.layers.values():
-        layer.begin_learning(frozenset({kind}))
-        for name, parameter in layer.named_parameters():
+    for site in q.sites.values():
+        site.begin_learning(frozenset({kind}))
+        for name, parameter in site.named_parameters():
             if name.endswith(("alpha", "scale")):
                 factor = torch.randn(parameter.shape, generator=rng)
                 parameter.data.mul_(factor if kind == "rounding" else 1 + 0.1 * factor)
-        layer.end_learning()
+        site.end_learning()
 
 
 def stored(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -70,6 +72,8 @@ def test_a_real_unet_round_trips(unet: ProbedUNet) -> None:
     t = torch.tensor([7, 700])
     plan = plan_for(probe)
     q = ranged(QuantizedDenoiser(net, plan, Factory("adaround", "lsq"), steps=1), x, t)
+    learn(q, "rounding")
+    learn(q, "step")
     again = QuantizedDenoiser(net, plan, Factory("adaround", "lsq"), steps=1)
     again.restore(stored(q.export()))
     again.quantize_activations(True)
@@ -140,3 +144,106 @@ def test_batches_of_mixed_steps_equal_step_by_step_evaluation(steps: int) -> Non
         for i in range(6):
             q.context.step = step[i : i + 1]
             torch.testing.assert_close(together[i : i + 1], q.module(x[i : i + 1]), rtol=1e-4, atol=1e-5)
+
+
+def units_of(*names: str, synthetic: bool = False) -> list[UnitPlan]:
+    return [UnitPlan(name, name, (), synthetic) for name in names]
+
+
+def test_attentions_are_sites_of_the_copy_and_not_of_the_original(unet: ProbedUNet) -> None:
+    net, x, probe = unet
+    t = torch.tensor([7, 700])
+    q = ranged(QuantizedDenoiser(net, plan_for(probe), Factory(), steps=1), x, t)
+    assert list(q.attentions) == [attention.name for attention in probe.attentions]
+    assert set(q.sites) == set(q.layers) | set(q.attentions)
+    quantizers = dict(q.module.named_modules())
+    for name, sites in q.attentions.items():
+        assert quantizers[f"{name}.attention_sites.softmax"] is sites.quantizers["softmax"]
+        assert "forward" not in vars(net.get_submodule(name))
+    with torch.no_grad():
+        full = q.module(x, t).sample
+        for sites in q.attentions.values():
+            sites.quantize_activations = False
+        assert not torch.equal(q.module(x, t).sample, full)
+
+
+def test_every_site_of_attention_has_a_part_in_the_output(unet: ProbedUNet) -> None:
+    net, x, probe = unet
+    t = torch.tensor([7, 700])
+    outputs = []
+    for dropped in (None, *SITES):
+        plan = plan_for(probe, None, 4)
+        if dropped is not None:
+            plan = plan.with_attentions(attention.change("a test", **{dropped: None}) for attention in plan.attentions)
+        q = ranged(QuantizedDenoiser(net, plan, Factory(), steps=1), x, t)
+        with torch.no_grad():
+            outputs.append(q.module(x, t).sample)
+    assert not any(torch.equal(a, b) for i, a in enumerate(outputs) for b in outputs[:i])
+
+
+def test_observing_attention_leaves_outputs_in_full_precision(unet: ProbedUNet) -> None:
+    net, x, probe = unet
+    t = torch.tensor([7, 700])
+    net = copy.deepcopy(net).requires_grad_(False)
+    q = QuantizedDenoiser(net, plan_for(probe, None, 4), Factory(), steps=1)
+    with torch.no_grad(), q.observing():
+        assert torch.equal(q.module(x, t).sample, net(x, t).sample)
+    q.freeze_activations()
+    assert all(len(site.export()) == 8 for site in q.attentions.values())
+
+
+def test_an_attention_site_that_saw_nothing_is_named(unet: ProbedUNet) -> None:
+    net, _, probe = unet
+    q = QuantizedDenoiser(net, plan_for(probe), Factory(), steps=1)
+    with pytest.raises(CellFailedError, match=r"mid_block\.attentions\.0 softmax: no values were observed"):
+        q.freeze_activations()
+
+
+def test_a_unit_owns_its_layers_and_the_attentions_inside_it(unet: ProbedUNet) -> None:
+    net, _, probe = unet
+    q = QuantizedDenoiser(net, plan_for(probe), Factory(), steps=1)
+    names = list(q.attentions)
+    own = lambda unit: list(q.owned(unit))  # noqa: E731
+    attention, block, other, whole = units_of("mid_block.attentions.0", "up_blocks.0", "up_blocks.0.attentions.0.to_q", "")
+    assert own(attention) == ["mid_block.attentions.0"]
+    assert own(block) == [name for name in names if name.startswith("up_blocks.0.")]
+    assert own(other) == []
+    assert own(whole) == names
+    assert own(units_of("up_blocks.0", synthetic=True)[0]) == []
+    layers = UnitPlan("block", "mid_block.attentions.0", ("mid_block.attentions.0.to_q", "conv_in"))
+    assert own(layers) == ["mid_block.attentions.0.to_q", "conv_in", "mid_block.attentions.0"]
+    assert q.owned(layers)["conv_in"] is q.layers["conv_in"]
+    assert q.owned(layers)["mid_block.attentions.0"] is q.attentions["mid_block.attentions.0"]
+
+
+def test_a_name_that_only_begins_like_a_unit_is_not_in_it() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.ab, self.layer = Attend(), Attend(), nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(self.a(x, x, self.ab(x, x, x)))
+
+    net, x = Two(), torch.randn(2, 5, 4)
+    q = QuantizedDenoiser(net, plan_for(probe_denoiser(net, lambda: net(x), x)), Factory(), steps=1)
+    assert list(q.owned(units_of("a")[0])) == ["a"]
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_unet_in_batches_of_mixed_steps_equals_step_by_step_evaluation(unet: ProbedUNet, steps: int) -> None:
+    net, _, probe = unet
+    rng = torch.Generator().manual_seed(0)
+    x, step = torch.randn(4, 3, 16, 16, generator=rng), torch.tensor([0, 3, 1, 2])
+    t = torch.tensor([900, 10, 600, 300])
+    q = QuantizedDenoiser(net, plan_for(probe, None, None), Factory(), steps=4)
+    plan = q.plan.with_attentions(AttentionPlan.uniform(a.name, QuantSpec(4, steps=steps)) for a in q.plan.attentions)
+    q = QuantizedDenoiser(net, plan, Factory(), steps=4)
+    q.context.step = step
+    ranged(q, x, t)
+    assert q.attentions["mid_block.attentions.0"].quantizers["v"].scale.shape == (steps, 1)
+    with torch.no_grad():
+        together = q.module(x, t).sample
+        for i in range(4):
+            q.context.step = step[i : i + 1]
+            torch.testing.assert_close(together[i : i + 1], q.module(x[i : i + 1], t[i : i + 1]).sample, rtol=1e-3, atol=1e-4)

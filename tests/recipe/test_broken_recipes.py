@@ -51,6 +51,29 @@ BROKEN = [
     ("methods.gacq.activations=8", "methods.gacq.activations", "must be a table, not 8", ""),
     ("methods.gacq.sampler=7", "methods.gacq.sampler", "must be a component's name or a table", "use"),
     ('methods.gacq.passes=["ends", "end"]', "methods.gacq.passes[1]", "no plan pass", 'did you mean "ends"'),
+    ("methods.gacq.activations.steps=all", "methods.gacq.activations.steps", 'or must be "each", not "all"', "1 to 1000"),
+    ("methods.gacq.weights.steps=each", "methods.gacq.weights.steps", 'must be a whole number, not "each"', "the same"),
+    ("methods.gacq.losses=haar", "methods.gacq.losses", "must be an array", "at least one"),
+    ("methods.gacq.losses=[]", "methods.gacq.losses", "must have at least 1 item", "at least one"),
+    ('methods.gacq.losses=["output", "har"]', "methods.gacq.losses[1]", "there is no loss term", 'did you mean "haar"'),
+    ('methods.gacq.losses=["haar", {use="haar", levels=3}]', "methods.gacq.losses[1]", '"haar" is named twice', "leave"),
+    ('methods.gacq.losses=[{use="haar", levels=0}]', "methods.gacq.losses[0].levels", "must be at least 1", "transform"),
+    ('methods.rtn.losses=["haar"]', "methods.rtn.losses[0]", '"none" optimises nothing', 'losses = ["output"]'),
+    ('methods.rtn.losses=["output", "haar"]', "methods.rtn.losses[1]", '"none" optimises nothing', "that fits"),
+    ("methods.gacq.hooks=ptqd", "methods.gacq.hooks", "must be an array", "corrections while sampling"),
+    ('methods.gacq.hooks=["ptqt"]', "methods.gacq.hooks[0]", "there is no sampler hook", 'did you mean "ptqd"'),
+    ('methods.gacq.hooks=["ptqd", "ptqd"]', "methods.gacq.hooks[1]", '"ptqd" is named twice', "leave one out"),
+    ("methods.gacq.method=bands", "methods.gacq.method", "stands beside extends", "keep one of the two"),
+    ("methods.rtn.method=band", "methods.rtn.method", 'no method preset called "band"', 'did you mean "bands"'),
+    ("methods.rtn.method=plain", "methods.rtn.method", 'no method preset called "plain"', 'write extends = "plain"'),
+    ("methods.rtn.method=gacq", "methods.rtn.method", '"gacq" is a weighter, not a method preset', 'extends = "gacq"'),
+    ("methods.rtn.method=stride", "methods.rtn.method", '"stride" is a sampler, not a method preset', "known: bands"),
+    ("methods.rtn.method=3", "methods.rtn.method", "must be a string, not 3", "the preset to start from"),
+    ("methods.rtn.extends=bands", "methods.rtn.extends", 'there is no method "bands"', 'write method = "bands"'),
+    ("methods.gacq.weighter=bands", "methods.gacq.weighter", '"bands" is a method preset, not a weighter', "uniform"),
+    ('sweep."methods.rtn.method"=["bands"]', 'sweep."methods.rtn.method"', "cannot vary", "write two methods"),
+    ('sweep."methods.*.losses"=[["har"]]', 'sweep."methods.*.losses"', 'with ["har"]: there is no loss', "haar"),
+    ('sweep."methods.*.hooks"=["ptqd"]', 'sweep."methods.*.hooks"', 'with "ptqd": must be an array', "in order"),
     ("methods.gacq.extends=plan", "methods.gacq.extends", 'there is no method "plan"', 'did you mean "plain"'),
     ("methods.plain.extends=gacq", "methods.plain.extends", "plain -> gacq -> plain", "stand alone"),
     ("methods.gacq.extends=gacq", "methods.gacq.extends", "goes round in a circle", "stand alone"),
@@ -119,7 +142,7 @@ def test_a_missing_section(section):
 
 
 @pytest.mark.parametrize("key", ["recipe.name", "recipe.baseline", "model.use", "sampling.steps", "sampling.images",
-                                 "calibration.samples", "evaluation.features", "evaluation.metrics"])  # fmt: skip
+                                 "calibration.samples", "evaluation.metrics"])  # fmt: skip
 def test_a_missing_key(key):
     raw = recipe()
     section, _, name = key.partition(".")

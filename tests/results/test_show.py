@@ -11,6 +11,7 @@ from comparison_samples import one_seed
 
 from ptqbench.cli import cli
 from ptqbench.errors import EXIT_OK, EXIT_PLUGIN, EXIT_USAGE
+from ptqbench.results.record import HOOK_BYTES, Budget
 
 
 @pytest.fixture
@@ -52,6 +53,27 @@ def test_everything_about_a_cell(folder: Path) -> None:
     ):
         assert words in text
     assert "failed: noise predictions are not finite" in show(folder, "--cell", "gacq/W4A8/seed0").stdout
+
+
+def test_the_parts_of_a_budget_and_what_hooks_weigh(tmp_path: Path) -> None:
+    record = one_seed()
+    cell = next(c for c in record.cells if c.id == "gacq/W4A32/seed0")
+    (tmp_path / "results.json").write_text(record.to_json(), encoding="utf-8")
+    words = ("in trajectories", "in hook-ptqd", "evaluations of single units", "in sampler hooks")
+    assert not any(word in show(tmp_path, "--cell", cell.id).stdout for word in words)
+    parts = {"trajectories": 512, "hook-ptqd": 1024}
+    cell.budget = Budget(486, 26, 5200, 1536, unit_evaluations=77_000, by_stage=parts)
+    cell.bits_summary = {"bytes": 612_345.0, HOOK_BYTES: 2048.0}
+    (tmp_path / "results.json").write_text(record.to_json(), encoding="utf-8")
+    lines = [line.split() for line in show(tmp_path, "--cell", cell.id).stdout.splitlines()]
+    for expected in (
+        "denoiser evaluations 1536",
+        "in trajectories 512",
+        "in hook-ptqd 1024",
+        "evaluations of single units 77000",
+        "in sampler hooks 2.0 KiB",
+    ):
+        assert expected.split() in lines
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from comparison_samples import cell, failed, one_seed, run, two_seeds
 
 from ptqbench.results import formatting
-from ptqbench.results.record import CellRecord, Number
+from ptqbench.results.record import Budget, CellRecord, Number, RunRecord
 from ptqbench.results.rows import Row, metric_names, rows_of
 from ptqbench.results.tables import NOTHING, Cell, Table, comparison, published
 
@@ -126,6 +126,36 @@ def test_equal_and_unequal_budgets() -> None:
     assert "1024: nearest W4A32; 512: " in notes
 
 
+def counted() -> RunRecord:
+    """The sample run with evaluations counted by stage."""
+    record = one_seed()
+    for done in record.cells[1:]:
+        done.budget = Budget(512, 0, 0, 512, by_stage={"trajectories": 512})
+    return record
+
+
+def test_equal_and_unequal_evaluations() -> None:
+    record = counted()
+    assert "Denoiser evaluations for calibration: equal, 512 per row." in " ".join(comparison(record).notes)
+    record.cells[3].budget = Budget(512, 0, 0, 4000, by_stage={"trajectories": 512, "reconstruct-rounding": 3488})
+    notes = " ".join(comparison(record).notes)
+    assert "equal, 512 samples per row" in notes
+    assert "Denoiser evaluations for calibration (samples times passes) are NOT equal: 4000: qdiffusion W4A32; 512: " in notes
+
+
+def test_a_record_that_counts_trajectories_alone_says_nothing_about_evaluations() -> None:
+    assert "Denoiser evaluations" not in " ".join(comparison(one_seed()).notes)
+
+
+def test_trajectories_for_a_hook_are_calibration_data_too() -> None:
+    record = counted()
+    record.cells[1].budget = Budget(denoiser_evaluations=640, by_stage={"trajectories": 320, "hook-ptqd": 320})
+    notes = " ".join(comparison(record).notes)
+    assert "Needs no calibration data" not in notes
+    assert "0: nearest W4A32" in notes
+    assert "640: nearest W4A32; 512: " in notes
+
+
 def test_captions_say_what_was_held_equal() -> None:
     notes = " ".join(comparison(two_seeds()).notes)
     for words in (
@@ -183,7 +213,7 @@ def test_metrics_that_only_some_rows_have_keep_their_place() -> None:
 
 def test_a_method_without_calibration_data_does_not_make_the_others_unequal() -> None:
     record = one_seed()
-    record.cells[1].budget.training = record.cells[1].budget.validation = 0
+    record.cells[1].budget = Budget()
     notes = " ".join(comparison(record).notes)
     assert "NOT equal" not in notes
     assert f"Needs no calibration data: {record.cells[1].method}" in notes

@@ -16,9 +16,10 @@ from ptqbench import Options
 from ptqbench.component import Component
 from ptqbench.errors import CellFailedError
 from ptqbench.evaluate.chunks import Chunks
-from ptqbench.evaluate.distances import frechet_distance, kernel_distance
+from ptqbench.evaluate.distances import frechet_distance
 from ptqbench.evaluate.evidence import Evidence
 from ptqbench.evaluate.features import FeatureSet
+from ptqbench.evaluate.kernels import kernel_distance
 from ptqbench.roles.features import FeatureInfo
 from ptqbench.roles.metric import Metric, MetricValue
 from ptqbench_metrics import ptqbench_metrics

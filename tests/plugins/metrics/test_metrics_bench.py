@@ -6,8 +6,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from ptqbench_metrics.bench import RandomProjection, moments, progress, random_images
-from ptqbench_metrics.commands import bench
+from ptqbench_metrics.bench import ALL_PAIRS, RandomProjection, moments, pairwise, progress, random_images
+from ptqbench_metrics.commands import KINDS, MOMENTS, bench
 
 
 @pytest.mark.parametrize("width", [16, 64])
@@ -34,8 +34,33 @@ def test_the_command_prints_a_table() -> None:
     result = CliRunner().invoke(bench, ["features", "--images", "600", "--dims", "4,8"], catch_exceptions=False)
     assert result.exit_code == 0
     lines = [line.split() for line in result.stdout.splitlines()]
-    assert lines[0][:2] == ["width", "images"]
-    assert [line[:2] for line in lines if line[1] == "600"] == [["4", "600"], ["8", "600"]]
+    assert lines[0][:3] == ["what", "width", "images"]
+    assert [line[:3] for line in lines if line[2] == "600"] == [["moments", "4", "600"], ["moments", "8", "600"]]
+
+
+def test_the_command_measures_all_pairs() -> None:
+    arguments = ["features", "--images", "400", "--dims", "4", "--what", "kid,precision-recall"]
+    result = CliRunner().invoke(bench, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    found = [line.split()[:3] for line in result.stdout.splitlines()[1:]]
+    assert found == [[kind, "4", str(n)] for kind in ("kid", "precision-recall") for n in (100, 200, 300, 400)]
+
+
+def test_memory_of_all_pairs_does_not_grow_with_the_square() -> None:
+    """All distances of 6000 images would be 288 MB each; tiles and two blocks of features are a few MB."""
+    for what in ALL_PAIRS:
+        rows = list(pairwise(what, 6000, 16))
+        assert rows[-1].peak_mib - rows[0].peak_mib < 100, what
+
+
+def test_the_names_are_those_of_the_command() -> None:
+    assert (MOMENTS, *ALL_PAIRS) == KINDS
+
+
+def test_unknown_kinds_are_a_usage_error() -> None:
+    result = CliRunner().invoke(bench, ["features", "--what", "fid"])
+    assert result.exit_code == 2
+    assert "moments, kid, precision-recall" in result.output
 
 
 def test_widths_must_be_numbers() -> None:

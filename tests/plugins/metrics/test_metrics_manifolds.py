@@ -8,9 +8,10 @@ from metrickit import evidence_of, numbers
 from scipy.stats import binomtest
 
 from ptqbench.errors import CellFailedError
-from ptqbench.evaluate import manifolds
+from ptqbench.evaluate import tiles
+from ptqbench.evaluate.chunks import Chunks
 from ptqbench.evaluate.features import FeatureSet
-from ptqbench.evaluate.manifolds import ball_radii, inside
+from ptqbench.evaluate.manifolds import ball_radii, coverage
 
 
 def draw(n: int, d: int, seed: int, shift: float = 0.0) -> torch.Tensor:
@@ -37,15 +38,25 @@ def test_equals_brute_force(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
         "recall-digits@data": brute_force(y, x, k),
     }
     assert [value.n for value in found.values()] == [40, 31]
-    monkeypatch.setattr(manifolds, "BUDGET", 8 * 31 * 7)  # several parts, the last one incomplete
-    again = numbers("precision-recall", evidence_of(pool=x, data=FeatureSet.of(y)), neighbours=k)
+    monkeypatch.setattr(tiles, "TILE", 7)  # several tiles, the last ones incomplete
+    monkeypatch.setattr(tiles, "BAND", 8 * 4 * 14)
+    again = numbers("precision-recall", evidence_of(size=9, pool=x, data=FeatureSet(Chunks.of(y, 4), 4)), neighbours=k)
     assert again == found
+
+
+def test_radii_are_those_of_all_distances_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = draw(40, 4, 0)
+    monkeypatch.setattr(tiles, "TILE", 3)
+    expected = torch.cdist(x, x).square().fill_diagonal_(torch.inf).sort(dim=1).values
+    for k in (1, 3, 11):  # more neighbours than a tile has columns, too
+        assert torch.allclose(ball_radii(FeatureSet(Chunks.of(x, 9), 4), k), expected[:, k - 1], rtol=1e-9)
 
 
 def test_far_from_the_origin_no_digit_is_lost() -> None:
     x, y = draw(40, 4, 0), draw(31, 4, 1, 0.8)
-    near = inside(x, y, ball_radii(y, 3))
-    assert torch.equal(inside(x + 1e6, y + 1e6, ball_radii(y + 1e6, 3)), near)
+    near = coverage(x, y, ball_radii(x, 3), ball_radii(y, 3))
+    far = coverage(x + 1e6, y + 1e6, ball_radii(x + 1e6, 3), ball_radii(y + 1e6, 3))
+    assert all(torch.equal(a, b) for a, b in zip(near, far, strict=True))
 
 
 def test_equal_sets_cover_each_other_and_far_ones_do_not() -> None:

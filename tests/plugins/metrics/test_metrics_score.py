@@ -9,6 +9,7 @@ import torch
 from metrickit import evidence_of, number
 
 from ptqbench.errors import CellFailedError
+from ptqbench.evaluate.intervals import partition
 from ptqbench_metrics.score import score, shuffled
 
 
@@ -30,6 +31,14 @@ def test_equals_the_definition_split_by_split() -> None:
     assert found.value == pytest.approx(sum(splits) / 4, rel=1e-12)
     assert found.n == 47
     assert found.low < found.value < found.high
+
+
+def test_left_out_blocks_equal_starting_over_and_parts_change_nothing() -> None:
+    rows, labels = probabilities(47, 5), torch.from_numpy(partition(47))
+    found = number("inception-score", evidence_of(probabilities=rows), splits=4)
+    expected = [sum(direct(rows[part[labels[part] != block]].tolist()) for part in shuffled(47, 4)) / 4 for block in range(20)]
+    assert found.replicates == pytest.approx(expected, rel=1e-12)
+    assert number("inception-score", evidence_of(size=5, probabilities=rows), splits=4).value == pytest.approx(found.value)
 
 
 def test_splits_are_a_fixed_shuffle_of_all_images() -> None:

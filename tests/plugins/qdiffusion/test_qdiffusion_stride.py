@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 
@@ -11,7 +13,9 @@ from ptqbench_qdiffusion import StrideOptions
 from ptqbench_qdiffusion.sampler import StrideSampler
 
 
-def select(n: int, points: int, *, steps: int = 100, trajectories: int = 64, seed: int = 0, **options: bool) -> Selection:
+def select(
+    n: int, points: int | Literal["all"], *, steps: int = 100, trajectories: int = 64, seed: int = 0, **options: bool
+) -> Selection:
     grid = TrajectoryGrid(torch.arange(steps).flip(0) * 10, trajectories)
     rng = torch.Generator().manual_seed(seed)
     return StrideSampler(StrideOptions(points=points, **options)).select(grid, n, rng)
@@ -56,6 +60,11 @@ def test_released_rule() -> None:
     assert chosen.trajectory.tolist() == list(range(4)) * 26
     published = select(20 * 3, 20, compat=True)
     assert published.step.unique().tolist() == list(range(0, 100, 5))
+
+
+@pytest.mark.parametrize("compat", [False, True])
+def test_all_takes_every_step_equally_often(compat: bool) -> None:
+    assert select(7 * 5, "all", steps=7, compat=compat).step.bincount().tolist() == [5] * 7
 
 
 @pytest.mark.parametrize("compat", [False, True])

@@ -1,0 +1,98 @@
+"""EDA-DM: calibration steps by density and diversity of features, and a loss on every layer inside a unit.
+
+Only light imports here, so that listing plugins never imports torch.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from ptqbench import Component, Options, Preset, hookimpl
+from ptqbench_edadm import presets
+
+PAPER = (
+    "Liu et al., EDA-DM: Enhanced Distribution Alignment for Post-Training Quantization of Diffusion Models, arXiv:2401.04585"
+)
+
+MIDDLE_BLOCKS = ("mid_block.attentions.0", "mid.attn_1", "middle_block.1")
+"""Attention in the middle of diffusers' UNets, of the DDPM UNet for CIFAR-10, and of the latent-diffusion UNet."""
+
+
+class DensityDiversityOptions(Options):
+    """Options of the sampler `density-diversity`."""
+
+    tap: tuple[str, ...] = Field(
+        MIDDLE_BLOCKS,
+        strict=False,
+        min_length=1,
+        description="module whose input describes a step: the first of these names that the denoiser calls",
+    )
+    radius: float = Field(
+        0.0,
+        ge=0.0,
+        description="steps within this mean squared distance count as neighbours; published: 3.0 (CIFAR-10, ImageNet) and 0.3 "
+        "(LSUN, COCO), which fit those networks' features only; 0: a quantile of all distances",
+    )
+    radius_quantile: float = Field(
+        0.2, gt=0.0, lt=1.0, description="share of all pairs of steps that are neighbours where `radius` is 0"
+    )
+    weight: float = Field(1.2, ge=0.0, description="weight of diversity beside density (the paper's lambda)")
+    probe: int = Field(64, ge=1, description="trajectories whose features are compared")
+
+
+class LayerOutputsOptions(Options):
+    """Options of the loss term `layer-outputs`."""
+
+    factor: float = Field(0.8, ge=0.0, description="factor of the term beside the unit's output (the paper's gamma)")
+
+
+@hookimpl
+def ptqbench_samplers() -> list[Component]:
+    """The sampler `density-diversity`."""
+    return [
+        Component(
+            "density-diversity",
+            "more samples from steps whose features have many neighbours or point another way than the others'",
+            "ptqbench_edadm.sampler:DensityDiversitySampler",
+            DensityDiversityOptions,
+            paper=PAPER,
+            deviations=(
+                "the radius of a neighbourhood follows the features' own distances unless it is given (option radius)",
+                "with more samples than trajectories, trajectories are reused; the paper takes one sample from each",
+                "64 probe trajectories on every model; the released code takes 1024 (CIFAR-10), 64 (latent) or 8 (COCO)",
+            ),
+        )
+    ]
+
+
+@hookimpl
+def ptqbench_losses() -> list[Component]:
+    """The loss term `layer-outputs`."""
+    return [
+        Component(
+            "layer-outputs",
+            "errors of all layers inside a unit but the last, beside the error of its output",
+            "ptqbench_edadm.loss:LayerOutputs",
+            LayerOutputsOptions,
+            paper=PAPER,
+            deviations=(
+                "inner layers are compared in the same pass as the output; the released code runs a second pass with new "
+                "drop masks",
+                "the last layer is the one executed last; the released code leaves out the one registered last",
+            ),
+        )
+    ]
+
+
+@hookimpl
+def ptqbench_presets() -> list[Preset]:
+    """The preset `eda-dm`."""
+    return [
+        Preset(
+            "eda-dm",
+            "density and diversity choose the steps; joint fine-grained reconstruction; constants for CIFAR-10 at W4",
+            presets.EDADM,
+            paper=PAPER,
+            deviations=presets.DEVIATIONS,
+        )
+    ]

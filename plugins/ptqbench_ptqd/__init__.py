@@ -1,0 +1,66 @@
+"""PTQD: the quantized network's predictions corrected while sampling, and less fresh noise where its error adds noise.
+
+Only light imports here, so that listing plugins never imports torch.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from ptqbench import Component, Options, Preset, hookimpl
+from ptqbench_ptqd import presets
+
+PAPER = "He et al., PTQD: Accurate Post-Training Quantization for Diffusion Models, NeurIPS 2023, arXiv:2305.10657"
+
+
+class PtqdOptions(Options):
+    """Options of the sampler hook `ptqd`."""
+
+    slope: bool = Field(True, description="divide by 1 + k: the part of the error that follows the prediction")
+    bias: bool = Field(True, description="subtract each channel's mean error")
+    variance: bool = Field(True, description="take the variance of what remains out of the sampler's noise (eta > 0)")
+    trajectories: int = Field(1024, ge=2, description="trajectories that it is fitted on, at most as many as the recipe has")
+    compat: bool = Field(
+        False,
+        description="as released: bias of the whole error instead of what the slope leaves, deviation per sample with "
+        "the bias in it, and the reduced noise in the direction's factor too",
+    )
+
+
+@hookimpl
+def ptqbench_sampler_hooks() -> list[Component]:
+    """The sampler hook `ptqd`."""
+    return [
+        Component(
+            "ptqd",
+            "correct slope and bias of the quantization error at each step, and calibrate the variance of the sampler",
+            "ptqbench_ptqd.hook:Ptqd",
+            PtqdOptions,
+            paper=PAPER,
+            deviations=(
+                "bias, deviation and direction follow the paper's derivation; the released code does not (option compat)",
+                "bits are the same at all steps: the paper's step-aware mixed precision is not offered",
+            ),
+        )
+    ]
+
+
+@hookimpl
+def ptqbench_presets() -> list[Preset]:
+    """The presets `ptqd` and `ptqd-released`."""
+    return [
+        Preset(
+            "ptqd",
+            "block reconstruction on random samples, then the noise predictions corrected while sampling",
+            presets.PTQD,
+            paper=PAPER,
+            deviations=presets.DEVIATIONS,
+        ),
+        Preset(
+            "ptqd-released",
+            "PTQD as its code runs: grids per tensor; shortcuts, downsampling and attention in full precision",
+            presets.RELEASED,
+            paper=PAPER,
+            deviations=presets.RELEASED_DEVIATIONS,
+        ),
+    ]

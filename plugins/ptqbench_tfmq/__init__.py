@@ -1,0 +1,110 @@
+"""TFMQ-DM: the layers that know only the timestep are fitted together, and get activation grids for each sampling step.
+
+Only light imports here, so that listing plugins never imports torch.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from ptqbench import Component, Options, Preset, hookimpl
+from ptqbench.quant.units import BLOCK_CLASSES
+from ptqbench_tfmq import presets
+
+PAPER = "Huang et al., TFMQ-DM: Temporal Feature Maintenance Quantization for Diffusion Models, CVPR 2024, arXiv:2311.16503"
+
+
+class TemporalOptions(Options):
+    """Where the temporal information block lies. Patterns are shell-style and match whole names; `*` spans dots."""
+
+    embedding: tuple[str, ...] = Field(
+        ("time_embedding", "time_embed", "temb.dense.*"),
+        strict=False,
+        min_length=1,
+        description="the module that turns the timestep's code into the time embedding, or its layers, which then follow "
+        "each other with SiLU between them",
+    )
+    projections: tuple[str, ...] = Field(
+        ("*.time_emb_proj", "*.temb_proj", "*.emb_layers.1"),
+        strict=False,
+        min_length=1,
+        description="the layers of the residual blocks that read the time embedding",
+    )
+
+
+class TemporalBlocksOptions(TemporalOptions):
+    """Options of the partitioner `temporal-blocks`."""
+
+    blocks: tuple[str, ...] = Field(
+        BLOCK_CLASSES,
+        strict=False,
+        min_length=1,
+        description="class names of modules that are fitted as a whole; of nested ones the outermost counts",
+    )
+
+
+class FiniteSetOptions(TemporalOptions):
+    """Options of the pass `finite-set`."""
+
+    compat: bool = Field(
+        False,
+        description="as released: grids for each sampling step at every layer and attention, not only in the temporal block",
+    )
+
+
+@hookimpl
+def ptqbench_partitioners() -> list[Component]:
+    """The partitioner `temporal-blocks`."""
+    return [
+        Component(
+            "temporal-blocks",
+            "time MLP and timestep projections as the first unit, then blocks and single layers in execution order",
+            "ptqbench_tfmq.partition:TemporalBlocks",
+            TemporalBlocksOptions,
+            paper=PAPER,
+            deviations=(
+                "class embeddings that a model adds to the time embedding are left out while the temporal block is fitted",
+                "units come in execution order; the released code takes the order of registration",
+            ),
+        )
+    ]
+
+
+@hookimpl
+def ptqbench_passes() -> list[Component]:
+    """The pass `finite-set`."""
+    return [
+        Component(
+            "finite-set",
+            "activation grids of their own for each sampling step in the layers that know only the timestep",
+            "ptqbench_tfmq.finite:FiniteSet",
+            FiniteSetOptions,
+            paper=PAPER,
+            deviations=(
+                "ranges come from the method's estimator, not always min-max; on values that only the timestep decides, "
+                "min-max and moving averages agree",
+                "the released code has such grids at every layer (option compat)",
+            ),
+        )
+    ]
+
+
+@hookimpl
+def ptqbench_presets() -> list[Preset]:
+    """The presets `tfmq-dm` and `tfmq-dm-released`."""
+    return [
+        Preset(
+            "tfmq-dm",
+            "temporal block first, then blocks; grids per step in the temporal block",
+            presets.TFMQ,
+            paper=PAPER,
+            deviations=presets.DEVIATIONS,
+        ),
+        Preset(
+            "tfmq-dm-released",
+            "TFMQ-DM as its code runs: grids per step everywhere; shortcuts, downsamplers and attention in full precision",
+            presets.RELEASED,
+            paper=PAPER,
+            deviations=presets.RELEASED_DEVIATIONS,
+        ),
+    ]

@@ -1,0 +1,103 @@
+"""`ptqbench diagnose RECIPE`: look into the fits of a recipe's cells; write data, pictures and a page."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ptqbench.commands.options import (
+    cache_option,
+    device_option,
+    experiment_argument,
+    only_option,
+    only_override,
+    override_option,
+    threads_option,
+    workers_option,
+)
+from ptqbench.errors import EXIT_CELL_FAILED, EXIT_OK, UserError
+from ptqbench.recipe.experiment import Experiment
+from ptqbench.recipe.load import load_experiment
+from ptqbench.results import console
+
+if TYPE_CHECKING:
+    from ptqbench.diagnostics.observer import GradientObserver
+    from ptqbench.diagnostics.summary import Summary
+
+
+@click.command("diagnose", short_help="Look into the fits of a recipe's cells.")
+@experiment_argument
+@override_option
+@only_option
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Where files go.  [default: runs/<recipe>/diagnosis-<time>-<hash>]"
+)
+@click.option("--groups", type=click.IntRange(2), default=5, show_default=True, help="Groups of sampling steps.")
+@cache_option
+@device_option
+@workers_option
+@threads_option
+def command(
+    recipe: Path,
+    overrides: tuple[str, ...],
+    only: tuple[str, ...],
+    out: Path | None,
+    groups: int,
+    cache: Path,
+    device: str,
+    workers: int | None,
+    threads: int | None,
+) -> int:
+    """Do gradients of different timesteps conflict in RECIPE's cells, and what do learned weights make of it?
+
+    Every cell is fitted once more under observation, which changes no number of the fit; images are not generated. The
+    error of the noise prediction is taken from finished runs in the cache.
+    """
+    experiment = load_experiment(recipe, overrides=(*overrides, *only_override(only)))
+    steps = experiment.sampling.steps
+    if groups > steps:
+        raise UserError(f"{groups} groups of {steps} sampling steps cannot be", f"give --groups {steps} or fewer")
+    from ptqbench.diagnostics.observer import GradientObserver
+    from ptqbench.diagnostics.report import write
+    from ptqbench.diagnostics.tables import tables
+
+    observer = GradientObserver(groups=groups)
+    found = _observe(experiment, observer, cache, device, workers, threads)
+    folder = out or Path("runs") / experiment.name / f"diagnosis-{datetime.now():%Y%m%d-%H%M%S}-{experiment.digest[:8]}"
+    write(found, observer, folder)
+    click.echo(f"written to {folder}: diagnostics.md, diagnostics.json, units.json, pictures", err=True)
+    width = shutil.get_terminal_size((100, 24)).columns
+    click.echo(console.render(tables(found), width, color=sys.stdout.isatty()), nl=False)
+    for name, reason in found.failed.items():
+        click.echo(f"{name} failed: {reason}", err=True)
+    return EXIT_CELL_FAILED if found.failed else EXIT_OK
+
+
+def _observe(
+    experiment: Experiment,
+    observer: GradientObserver,
+    cache: Path,
+    device: str,
+    workers: int | None,
+    threads: int | None,
+) -> Summary:
+    """Fit under observation with progress on stderr. Raises `UserError` if no cell fits anything."""
+    from ptqbench.commands.progress import Progress
+    from ptqbench.diagnostics.collect import collect
+    from ptqbench.diagnostics.summary import summarize
+    from ptqbench.engine.context import pick_device
+    from ptqbench.engine.executor import Settings, default_threads, default_workers
+
+    chosen = pick_device(device)
+    workers = workers or default_workers(chosen)
+    settings = Settings(cache, str(chosen), workers, threads or default_threads(chosen, workers))
+    with Progress() as progress:
+        collected = collect(experiment, settings, observer, progress.report, progress.announce)
+    if not collected.observations and not collected.failed:
+        raise UserError("no cell of this recipe fits anything", "choose cells whose reconstruction learns something")
+    return summarize(experiment, settings, collected, observer.groups)

@@ -1,0 +1,137 @@
+"""Fitting a recipe's cells under observation, and reading what was found."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ptqbench.diagnostics.observer import GradientObserver
+from ptqbench.engine.cache import Cache, Costs, Entry
+from ptqbench.engine.context import RunContext
+from ptqbench.engine.executor import Local, Report, Settings
+from ptqbench.engine.quantize import CellQuantizer, Tell, has_work
+from ptqbench.engine.tasks import Task, cell_tasks, perform, reference_tasks
+from ptqbench.engine.units import observed_file, weighter_file
+from ptqbench.errors import UserError
+from ptqbench.recipe.experiment import Cell, Experiment
+from ptqbench.roles.reconstruction import Reconstruction
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class UnitFindings:
+    """One unit of one phase: what the observer found (see `GradientObserver`) and what its weighter reported."""
+
+    name: str
+    observed: Arrays
+    report: Arrays
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One phase of one cell. `entry` names the stored result: cells with equal entries were fitted together.
+
+    `seconds` is what fitting took, without the measuring.
+    """
+
+    cell: Cell
+    phase: str
+    entry: str
+    seconds: float
+    units: list[UnitFindings]
+
+
+@dataclass
+class Collected:
+    """Observations in the order of the recipe, the cells that failed with the reason, and those with nothing to fit."""
+
+    observations: list[Observation] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    unfitted: list[str] = field(default_factory=list)
+
+
+def collect(
+    experiment: Experiment,
+    settings: Settings,
+    observer: GradientObserver,
+    report: Report,
+    announce: Callable[[list[Task]], None],
+) -> Collected:
+    """Fit every cell that has something to fit, or read it from the cache, and load the findings."""
+    ctx = RunContext(experiment, Cache(settings.cache), torch.device(settings.device))
+    fitted = [task for task in cell_tasks(ctx) if task.index < len(experiment.cells) and _fits(experiment.cells[task.index])]
+    # Images, probes and features belong to evaluation.
+    shared = [task for task in reference_tasks(ctx) if task.kind == "trajectories"]
+    announce([*shared, *fitted])
+    results: dict[int, dict[str, Any]] = {}
+    with Local(experiment, settings, ctx, report, partial(observe, observer=observer)) as executor:
+        for wave in (shared, fitted):
+            for task, result in executor.run(wave):
+                report(task, "", 1.0)
+                if result is not None:
+                    results[task.index] = result
+    return _read(ctx, results)
+
+
+def _fits(cell: Cell) -> bool:
+    """Whether any phase of the cell has something to learn."""
+    method = cell.method
+    if method is None:
+        return False
+    reconstruction: Reconstruction = method.reconstruction.create()
+    return any(has_work(phase, method) for phase in reconstruction.phases)
+
+
+def observe(ctx: RunContext, task: Task, tell: Tell, observer: GradientObserver) -> dict[str, Any] | None:
+    """Do a task; a cell is only quantized. Returns "phases", the stored result and the seconds of each, or "failed"."""
+    if task.kind != "cell":
+        return perform(ctx, task, tell)
+    costs = Costs()
+    quantizer = CellQuantizer(ctx, ctx.experiment.cells[task.index], costs, tell, observer=observer)
+    try:
+        quantizer.run()
+    except UserError as error:
+        return {"failed": str(error)}
+    except Exception as error:
+        # A bug, most likely of a plugin: the other cells must not pay for it, and its author needs the traceback.
+        traceback.print_exc()
+        return {"failed": f"{type(error).__name__}: {error}"}
+    phases = {name: [entry.name, costs.stages[entry.path.parent.name].seconds] for name, entry in quantizer.fitted.items()}
+    return {"phases": phases}
+
+
+def _read(ctx: RunContext, results: Mapping[int, dict[str, Any]]) -> Collected:
+    found = Collected()
+    for index, cell in enumerate(ctx.experiment.cells):
+        if index not in results:
+            found.unfitted += [cell.id] if cell.method else []
+        elif "failed" in results[index]:
+            found.failed[cell.id] = results[index]["failed"]
+        else:
+            for phase, (name, seconds) in results[index]["phases"].items():
+                units = read_units(ctx.cache.entry(*name.split("/")))
+                measuring = sum(float(unit.observed["seconds"][0]) for unit in units)
+                found.observations.append(Observation(cell, phase, name, seconds - measuring, units))
+    return found
+
+
+def read_units(entry: Entry) -> list[UnitFindings]:
+    """The findings of a phase's units in execution order; units with nothing to learn have none."""
+    found = []
+    for position, name in enumerate(entry.load_json("units.json")):
+        if entry.has(observed_file(position)):
+            report = _arrays(entry, weighter_file(position)) if entry.has(weighter_file(position)) else {}
+            found.append(UnitFindings(name, _arrays(entry, observed_file(position)), report))
+    return found
+
+
+def _arrays(entry: Entry, name: str) -> Arrays:
+    return {key: np.asarray(value) for key, value in entry.load_tensors(name).items()}

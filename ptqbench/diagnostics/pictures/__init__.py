@@ -1,0 +1,1 @@
+"""The findings as pictures, one file a topic."""

@@ -1,0 +1,116 @@
+"""What finished cells say beside their fits: the cost of a weighter, and the error of the noise prediction by timestep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ptqbench.diagnostics.arms import is_counterpart
+from ptqbench.diagnostics.collect import Observation
+from ptqbench.diagnostics.statistics import Array, Spread, mean_known, over_seeds
+from ptqbench.engine.cell import cell_key
+from ptqbench.engine.context import RunContext
+from ptqbench.errors import UserError
+from ptqbench.recipe.experiment import Cell
+from ptqbench.results.record import CellRecord
+
+FITTING = "reconstruct-"
+"""Stages with such names fit units."""
+
+Records = dict[str, CellRecord]
+"""Records of finished cells, by the cell's id."""
+
+
+def finished_cells(ctx: RunContext, cells: Sequence[Cell]) -> Records:
+    """The records that an earlier `ptqbench run` left in the cache."""
+    found: Records = {}
+    for cell in cells:
+        try:
+            entry = ctx.cache.entry("cells", cell_key(ctx, cell))
+        except UserError:
+            # The key names the feature extractor's weights. Without them no cell was ever measured here.
+            return {}
+        if entry.has("record.json"):
+            found[cell.id] = CellRecord.from_dict(entry.load_json("record.json"))
+    return found
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of fitting all units with a weighter, relative to the counterpart that weighs all samples alike.
+
+    `source` is "run" where both cells' seconds are those of finished runs, else "diagnosis": the observed fits, without
+    the measuring.
+    """
+
+    title: str
+    counterpart: str
+    source: str
+    seeds: list[int]
+    seconds: list[float]
+    counterpart_seconds: list[float]
+    ratio: Spread
+
+    @property
+    def ratios(self) -> list[float]:
+        """By seed."""
+        return [a / b for a, b in zip(self.seconds, self.counterpart_seconds, strict=True)]
+
+
+def weighter_costs(observations: Sequence[Observation], records: Records) -> list[Cost]:
+    """One for each method, bits and variant that has a counterpart."""
+    cells = {o.cell.id: o.cell for o in observations}
+    pairs: dict[str, list[tuple[Cell, Cell]]] = {}
+    for cell in cells.values():
+        other = next((o for o in cells.values() if o.seed == cell.seed and is_counterpart(cell, o)), None)
+        if other is not None:
+            pairs.setdefault(cell_title(cell), []).append((cell, other))
+    return [_cost(title, own, observations, records) for title, own in pairs.items()]
+
+
+def cell_title(cell: Cell) -> str:
+    """Method, variant and bits, without the seed."""
+    return " ".join(filter(None, (cell.name, cell.variant, cell.bits)))
+
+
+def _cost(title: str, pairs: Sequence[tuple[Cell, Cell]], observations: Sequence[Observation], records: Records) -> Cost:
+    recorded = all(cell.id in records for pair in pairs for cell in pair)
+
+    def seconds(cell: Cell) -> float:
+        if recorded:
+            return sum(cost.seconds for stage, cost in records[cell.id].cost.items() if stage.startswith(FITTING))
+        return sum(o.seconds for o in observations if o.cell.id == cell.id)
+
+    own, theirs = [seconds(cell) for cell, _ in pairs], [seconds(other) for _, other in pairs]
+    ratio = over_seeds([a / b for a, b in zip(own, theirs, strict=True)])
+    source = "run" if recorded else "diagnosis"
+    return Cost(title, cell_title(pairs[0][1]), source, [cell.seed for cell, _ in pairs], own, theirs, ratio)
+
+
+@dataclass(frozen=True)
+class NoiseError:
+    """A metric by timestep t (S,), mean over calibration seeds: the error of the noise prediction on held-out trajectories."""
+
+    title: str
+    metric: str
+    seeds: list[int]
+    t: Array
+    error: Array
+
+
+def noise_errors(cells: Sequence[Cell], records: Records) -> list[NoiseError]:
+    """For each method, bits and variant whose records have a metric with the details "t" and "error"."""
+    found: dict[tuple[str, str], list[tuple[int, list[float], list[float]]]] = {}
+    for cell in cells:
+        if cell.method is None or cell.id not in records:
+            continue
+        for name, number in records[cell.id].metrics.items():
+            if {"t", "error"} <= number.detail.keys():
+                entry = (cell.seed, number.detail["t"], number.detail["error"])
+                found.setdefault((cell_title(cell), name), []).append(entry)
+    return [
+        NoiseError(title, name, [s for s, _, _ in rows], np.asarray(rows[0][1]), mean_known([e for _, _, e in rows]))
+        for (title, name), rows in found.items()
+    ]

@@ -1,0 +1,90 @@
+"""Sampler hooks of a cell: fitted after quantization on pairs of predictions, stored, and set before the sampler."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ptqbench.component import Bound
+from ptqbench.engine.cache import Costs, Entry, cached_tensors, content_key
+from ptqbench.engine.context import RunContext
+from ptqbench.engine.quantize import Tell
+from ptqbench.engine.reference import calibration_states
+from ptqbench.engine.sample import Predictor, shards
+from ptqbench.errors import CellFailedError
+from ptqbench.roles.hook import PredictionPairs, SamplerHook
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """A predictor with fitted hooks, the key of its weights, grids and hooks, and how many values the hooks keep."""
+
+    predictor: Predictor
+    state: str
+    values: int = 0
+
+
+def fitting_trajectories(ctx: RunContext, hook: SamplerHook) -> int:
+    """How many calibration trajectories a hook is fitted on."""
+    return min(hook.trajectories, ctx.experiment.calibration.trajectories)
+
+
+@dataclass(frozen=True)
+class HookFitter:
+    """Fits hooks in their order, each on predictions that the ones before it have corrected."""
+
+    ctx: RunContext
+    costs: Costs
+    tell: Tell
+    seed: int
+
+    def fit(self, corrected: Corrected, chosen: Bound) -> Corrected:
+        """The predictor with one more hook, fitted or read from the cache.
+
+        Raises `CellFailedError` if the hook finds anything but finite numbers.
+        """
+        hook: SamplerHook = chosen.create()
+        count = fitting_trajectories(self.ctx, hook)
+        # They decide which shards hold these trajectories, and so how predictions are batched.
+        parts = [self.ctx.experiment.calibration.trajectories, self.ctx.experiment.calibration.batch]
+        key = content_key(corrected.state, "sampler hook", chosen.key, count, parts, self.seed)
+
+        def make(_: Entry) -> dict[str, Tensor]:
+            found = dict(hook.fit(self._pairs(corrected.predictor, chosen.name, count)))
+            broken = [name for name, tensor in found.items() if not bool(torch.isfinite(tensor).all())]
+            if broken:
+                message = f"the sampler hook {chosen.name!r} found values that are not finite: {', '.join(broken)}"
+                raise CellFailedError(message, "look at the ranges of activations")
+            return found
+
+        stored = cached_tensors(self.ctx.cache, self.costs, f"hook-{chosen.name}", key, make)
+        # Another instance than the one that was fitted: fresh and resumed runs know the same.
+        restored: SamplerHook = chosen.create()
+        restored.restore(self.ctx.to_device(stored))
+        hooks = (*corrected.predictor.hooks, restored)
+        values = corrected.values + sum(tensor.numel() for tensor in stored.values())
+        return Corrected(dataclasses.replace(corrected.predictor, hooks=hooks), key, values)
+
+    def _pairs(self, predictor: Predictor, name: str, count: int) -> PredictionPairs:
+        """Predictions of the full-precision model and of `predictor` on calibration trajectories."""
+        ctx, steps = self.ctx, self.ctx.schedule.steps
+        states = calibration_states(ctx, self.seed, count)
+        cond = dict(ctx.model.conditions(range(count)))
+
+        def predict(of: Predictor, s: int) -> Tensor:
+            found = []
+            for ids in shards(count, ctx.experiment.calibration.batch):
+                index = slice(ids.start, ids.stop)
+                own = ctx.to_device({key: value[index] for key, value in cond.items()})
+                found.append(of(states[index, s].to(ctx.device), torch.full((len(ids),), s), own).float().cpu())
+            return torch.cat(found)
+
+        def at(s: int) -> tuple[Tensor, Tensor]:
+            self.tell(f"sampler hook {name}, step {s + 1}/{steps}", s / steps)
+            with torch.no_grad():
+                return predict(ctx.predictor(), s), predict(predictor, s)
+
+        return PredictionPairs(steps, count, at)

@@ -1,0 +1,103 @@
+"""From one complete table to a `Method`: its components bound, and checked against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ptqbench.component import Bound
+from ptqbench.recipe.bind import Binder, validate
+from ptqbench.recipe.checks import CLOSED_FORM, check_closed_form
+from ptqbench.recipe.experiment import Method, SiteChoice
+from ptqbench.recipe.keypath import KeyPath, show
+from ptqbench.recipe.schema import METHOD_LISTS, METHOD_REFERENCES, ActivationSite, MethodSection, WeightSite
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The components that a method names: by key path where there is one (None if it did not resolve), lists by key."""
+
+    single: dict[tuple[str, ...], Bound | None]
+    lists: dict[str, tuple[Bound, ...]]
+
+    def __iter__(self) -> Iterator[tuple[str, Bound]]:
+        """What resolved, with the key that names it."""
+        yield from ((show(path), bound) for path, bound in self.single.items() if bound is not None)
+        yield from ((key, bound) for key, several in self.lists.items() for bound in several)
+
+
+def choose(table: Mapping[str, Any], where: KeyPath, binder: Binder) -> Choices:
+    """The components of a complete table; what does not resolve or fit together is reported."""
+    single: dict[tuple[str, ...], Bound | None] = {}
+    for path, (role, _) in METHOD_REFERENCES.items():
+        single[path] = binder.bind(role, _at(table, path), (*where, *path))
+    _take_defaults(single, where, binder)
+    reconstruction = single[("reconstruction",)]
+    closed_form = reconstruction is not None and CLOSED_FORM in reconstruction.component.traits
+    lists = {}
+    for key, (role, names) in METHOD_LISTS.items():
+        # Where nothing is fitted no loss is read, so the default need not even be installed.
+        unread = key == "losses" and closed_form and _says(table.get(key), names)
+        lists[key] = () if unread else binder.bind_all(role, table.get(key), (*where, key), one_of_a_name=key == "losses")
+    check_closed_form(single, lists["losses"], where, binder.problems)
+    return Choices(single, lists)
+
+
+def build(name: str, table: Mapping[str, Any], preset: str, sampling_steps: int | None, binder: Binder) -> Method | None:
+    """The method that a complete table describes, or None with the reasons reported to the binder.
+
+    `sampling_steps` is what steps = "each" stands for; it is None in a recipe that is broken elsewhere.
+    """
+    where = ("methods", name)
+    section: MethodSection | None = validate(MethodSection, table, where, binder.problems)
+    choices = choose(table, where, binder)
+    if section is None or binder.problems.found:
+        return None
+    chosen = {path: value for path, value in choices.single.items() if value is not None}
+    steps = section.activations.steps
+    return Method(
+        name=name,
+        sampler=chosen[("sampler",)],
+        weighter=chosen[("weighter",)],
+        reconstruction=chosen[("reconstruction",)],
+        weights=_site(section.weights, section.weights.steps, chosen, "weights"),
+        activations=_site(section.activations, (sampling_steps or 1) if steps == "each" else steps, chosen, "activations"),
+        passes=choices.lists["passes"],
+        partitioner=chosen.get(("partitioner",)),
+        losses=choices.lists["losses"],
+        hooks=choices.lists["hooks"],
+        preset=preset,
+    )
+
+
+def _take_defaults(bound: dict[tuple[str, ...], Bound | None], where: KeyPath, binder: Binder) -> None:
+    """Where the recipe names no component of a role, take the one that another chosen component implies."""
+    for owner in [b for b in bound.values() if b is not None]:
+        for role, name in owner.component.defaults.items():
+            if (role,) in bound and bound[(role,)] is None:
+                bound[(role,)] = binder.bind(role, name, (*where, role))
+
+
+def _says(references: object, names: Sequence[str]) -> bool:
+    """Whether an array names exactly these components, without options."""
+    return references in ([*names], [{"use": name} for name in names])
+
+
+def _site(section: WeightSite | ActivationSite, steps: int, chosen: Mapping[tuple[str, ...], Bound], key: str) -> SiteChoice:
+    return SiteChoice(
+        bits=section.bits,
+        per=section.per,
+        symmetric=section.symmetric,
+        steps=steps,
+        quantizer=chosen[(key, "quantizer")],
+        range=chosen[(key, "range")],
+    )
+
+
+def _at(table: object, path: Sequence[str]) -> Any:
+    for key in path:
+        if not isinstance(table, dict) or key not in table:
+            return None
+        table = table[key]
+    return table

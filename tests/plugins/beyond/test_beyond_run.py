@@ -1,0 +1,111 @@
+"""Meta weighting in whole cells: what equals plain weighting bit for bit, what is reported, and both presets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from enginekit import cell_of, context, experiment, quantized, recipe, run_cell
+from safetensors.torch import load_file
+
+from ptqbench_beyond import presets
+from ptqbench_qdiffusion.presets import Q_DIFFUSION
+from ptqbench_tfmq.presets import TFMQ
+
+PLAIN = "model.network=plain"
+FROZEN = {"learn": "frequencies", "validation": 0.25, "groups": 5, "every": 1}
+META = {"use": "sample-frequency", "validation": 0.25, "groups": 5, "every": 2}
+
+
+def with_methods(**methods: dict[str, Any]) -> dict[str, Any]:
+    raw = recipe()
+    base = raw["methods"]["qdiffusion"]
+    raw["methods"] = {"qdiffusion": base, **{name: {"extends": "qdiffusion", **table} for name, table in methods.items()}}
+    return raw
+
+
+def states(folder: Path, **methods: dict[str, Any]) -> list[dict[str, torch.Tensor]]:
+    """The quantized network of each method."""
+    ctx = context(folder, experiment(PLAIN, raw=with_methods(**methods)))
+    return [quantized(ctx, cell_of(ctx, name))[0].export() for name in methods]
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    assert a.keys() == b.keys()
+    return all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_without_bands_and_with_frozen_samples_it_equals_weights_of_one_bit_for_bit(tmp_path: Path) -> None:
+    off = ["output", {"use": "haar", "gamma": 0.0}]
+    plain, frozen, on = states(
+        tmp_path,
+        plain={"weighter": "validated-ones"},
+        frozen={"weighter": {**META, **FROZEN}, "losses": off},
+        on={"weighter": {**META, **FROZEN}, "losses": ["output", "haar"]},
+    )
+    assert equal(plain, frozen)
+    assert not equal(plain, on)
+
+
+def test_bands_that_cannot_move_equal_a_longer_loss_bit_for_bit(tmp_path: Path) -> None:
+    """With a rate that is lost in rounding, every factor stays exactly 1."""
+    losses = ["output", "haar"]
+    plain, still, moving = states(
+        tmp_path,
+        plain={"weighter": "validated-ones", "losses": losses},
+        still={"weighter": {**META, **FROZEN, "frequency_rate": 1e-30}, "losses": losses},
+        moving={"weighter": {**META, **FROZEN, "frequency_rate": 0.2}, "losses": losses},
+    )
+    assert equal(plain, still)
+    assert not equal(plain, moving)
+
+
+@pytest.mark.parametrize("phase", ["rounding", "steps"])
+def test_every_unit_reports_its_weights(tmp_path: Path, phase: str) -> None:
+    meta = {"weighter": META, "losses": ["output", "haar"]}
+    ctx = context(tmp_path, experiment(PLAIN, raw=with_methods(meta=meta)))
+    _, quantizer = quantized(ctx, cell_of(ctx, "meta"))
+    assert (quantizer.needs.validation, quantizer.needs.groups) == (0.25, 5)
+    reports = [load_file(path) for path in sorted(tmp_path.glob(f"reconstruct-{phase}/*/weighter-*.safetensors"))]
+    assert len(reports) == 5
+    for report in reports:
+        assert report["weights"].shape == report["step"].shape == (30,)
+        assert float(report["weights"].mean()) == pytest.approx(1, abs=1e-5)
+        assert float(report["weights"].std()) > 1e-4
+        assert report["bands"].shape == (5, 4)
+        torch.testing.assert_close(report["bands"].sum(1), torch.ones(5))
+        assert float(report["bands"].min()) >= 0.01 - 1e-6
+        assert float(report["bands"].std()) > 1e-4
+        assert len(report["validation"]) == len(report["regulariser"]) == (3 if phase == "rounding" else 2)
+        assert all(bool(torch.isfinite(value).all()) for value in report.values())
+
+
+@pytest.mark.parametrize("preset", ["beyond-uniformity", "beyond-uniformity-brecq"])
+def test_both_presets_give_rows(tmp_path: Path, preset: str) -> None:
+    short: dict[str, Any] = {"iterations": 3, "batch": 8}
+    changes: dict[str, Any] = {"reconstruction": short, "weights": {"range": {"candidates": 8}}}
+    if preset.endswith("brecq"):
+        changes |= {"reconstruction": {**short, "step_iterations": 2}, "sampler": {"points": 5}}
+    raw = recipe()
+    raw["methods"] = {"mine": {"method": preset, **changes}}
+    raw["recipe"]["baseline"] = "mine"
+    ctx = context(tmp_path, experiment(raw=raw))
+    cell = cell_of(ctx, "mine")
+    assert [term.name for term in cell.method.losses] == ["output", "haar"]
+    record = run_cell(ctx, cell)
+    assert (record.status, record.reason) == ("ok", "")
+    assert record.metrics["eps-error"].value > 0
+
+
+@pytest.mark.parametrize(("table", "base"), [(presets.BEYOND, TFMQ), (presets.BEYOND_BRECQ, Q_DIFFUSION)])
+def test_the_presets_differ_from_their_bases_in_loss_and_weighter_only(table: dict[str, Any], base: dict[str, Any]) -> None:
+    assert {key for key in table | base if table.get(key) != base.get(key)} == {"losses", "weighter"}
+
+
+def test_bands_without_the_plain_error_fail_the_cell(tmp_path: Path) -> None:
+    ctx = context(tmp_path, experiment(PLAIN, raw=with_methods(meta={"weighter": META, "losses": ["haar"]})))
+    record = run_cell(ctx, cell_of(ctx, "meta"))
+    assert record.status == "failed"
+    assert "output" in record.reason

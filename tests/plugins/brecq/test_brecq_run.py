@@ -1,0 +1,61 @@
+"""Loss terms and presets of block reconstruction in whole cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from enginekit import cell_of, context, experiment, quantized, recipe, run_cell
+
+from ptqbench_brecq import BrecqOptions, presets
+
+PLAIN = "model.network=plain"
+
+
+def state(folder: Path, *overrides: str) -> dict[str, torch.Tensor]:
+    ctx = context(folder, experiment(PLAIN, *overrides, methods=("qdiffusion",)))
+    return quantized(ctx, cell_of(ctx, "qdiffusion"))[0].export()
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    assert a.keys() == b.keys()
+    return all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_output_is_the_loss_of_a_recipe_that_names_none(tmp_path: Path) -> None:
+    assert equal(state(tmp_path), state(tmp_path / "named", "methods.qdiffusion.losses=['output']"))
+
+
+def test_fisher_and_its_released_form_fit_differently(tmp_path: Path) -> None:
+    fisher = "methods.qdiffusion.losses=[{use='fisher', compat=%s}]"
+    plain, paper, released = state(tmp_path), state(tmp_path, fisher % "false"), state(tmp_path, fisher % "true")
+    assert not equal(plain, paper)
+    assert not equal(plain, released)
+    assert not equal(paper, released)
+
+
+@pytest.mark.parametrize(("preset", "term"), [("brecq", "output"), ("brecq-fisher", "fisher"), ("adaround", "output")])
+def test_the_presets_give_rows(tmp_path: Path, preset: str, term: str) -> None:
+    raw = recipe()
+    short = {"iterations": 3, "step_iterations": 2, "batch": 8}
+    raw["methods"] = {"mine": {"method": preset, "reconstruction": short}}
+    raw["recipe"]["baseline"] = "mine"
+    ctx = context(tmp_path, experiment(PLAIN, raw=raw))
+    cell = cell_of(ctx, "mine")
+    layerwise = preset == "adaround"
+    assert [loss.name for loss in cell.method.losses] == [term]
+    assert cell.method.partitioner.name == ("layers" if layerwise else "blocks")
+    record = run_cell(ctx, cell)
+    assert (record.status, record.reason) == ("ok", "")
+    layers = len(ctx.probe.layers)
+    # AdaRound's activation grids stay as they were found, so it has one phase only.
+    assert record.budget.gradient_steps == (layers * 3 if layerwise else 5 * (3 + 2))
+
+
+@pytest.mark.parametrize("table", [presets.BRECQ, presets.BRECQ_FISHER, presets.ADAROUND])
+def test_the_presets_spell_out_the_published_constants(table: dict[str, Any]) -> None:
+    fit = {key: value for key, value in table["reconstruction"].items() if key != "use"}
+    assert BrecqOptions(**fit) == BrecqOptions()
+    assert set(fit) == set(BrecqOptions.model_fields)

@@ -1,0 +1,48 @@
+"""The presets `gacq` and `gacq-tfmq`: their bases with another weighter, and both as cells; where scores live."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+from enginekit import cell_of, context, experiment, recipe, run_cell
+
+from ptqbench.roles.weighter import InnerProblem
+from ptqbench_gacq import GacqOptions, presets
+from ptqbench_gacq.weighter import GacqWeighter
+from ptqbench_qdiffusion.presets import Q_DIFFUSION
+from ptqbench_tfmq.presets import TFMQ
+
+
+@pytest.mark.parametrize(("table", "base"), [(presets.GACQ, Q_DIFFUSION), (presets.GACQ_TFMQ, TFMQ)])
+def test_only_the_weighter_is_gacqs(table: dict[str, Any], base: dict[str, Any]) -> None:
+    assert {key for key in table | base if table.get(key) != base.get(key)} == {"weighter"}
+
+
+@pytest.mark.parametrize("preset", ["gacq", "gacq-tfmq"])
+def test_both_presets_give_rows(tmp_path: Path, preset: str) -> None:
+    raw = recipe()
+    short: dict[str, Any] = {"iterations": 3, "batch": 8}
+    mine: dict[str, Any] = {"method": preset, "reconstruction": short, "weighter": {"validation": 0.25}}
+    if preset == "gacq":
+        mine |= {"reconstruction": {**short, "step_iterations": 2}, "sampler": {"points": 5}}
+    raw["methods"] = {"mine": mine}
+    raw["recipe"]["baseline"] = "mine"
+    ctx = context(tmp_path, experiment(raw=raw))
+    cell = cell_of(ctx, "mine")
+    chosen = cell.method.weighter.options
+    assert (chosen.temperature, chosen.groups, chosen.validation) == (1.0, 5, 0.25)
+    record = run_cell(ctx, cell)
+    assert (record.status, record.reason) == ("ok", "")
+    assert list(tmp_path.glob("reconstruct-rounding/*/weighter-*.safetensors"))
+
+
+def test_scores_live_where_the_losses_are() -> None:
+    """Trainables on an accelerator (here: torch's device without data), sampling steps on the CPU."""
+    problem = SimpleNamespace(train_steps=torch.zeros(3, dtype=torch.int64), params={"a": torch.zeros(2, device="meta")})
+    weighter = GacqWeighter(GacqOptions())
+    weighter.begin_unit("unit", "rounding", cast(InnerProblem, problem), torch.Generator())
+    assert weighter.scores.device.type == "meta"

@@ -1,0 +1,64 @@
+"""The TOML and the preset that the documentation shows are what it says they are."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from fakes import recipe
+
+from ptqbench.plugin_sources import PluginInfo
+from ptqbench.plugins import PluginManager
+from ptqbench.recipe.experiment import Method
+from ptqbench.recipe.load import load_experiment
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"(?ms)^```{language}\n(.*?)^```", (DOCS / page).read_text(encoding="utf-8"))
+
+
+def load(methods: dict, manager: PluginManager) -> dict[str, Method]:
+    raw = recipe() | {"methods": methods}
+    raw["recipe"] = {"name": "trial", "baseline": "full-precision"}
+    raw["evaluation"] = {"features": "digits", "metrics": ["eps-error"]}
+    return {cell.name: cell.method for cell in load_experiment(raw, manager=manager).cells if cell.method is not None}
+
+
+@pytest.fixture
+def manager() -> PluginManager:
+    return PluginManager(block="", warn=lambda _: None)
+
+
+def test_the_methods_that_start_from_a_preset(manager):
+    (text,) = [block for block in blocks("recipes.md", "toml") if "tfmq-gacq" in block]
+    found = load(tomllib.loads(text)["methods"], manager)
+    assert {method.preset for method in found.values()} == {"tfmq-dm"}
+    assert (found["tfmq-gacq"].weighter.name, found["tfmq-gacq"].passes) == ("gacq", ())
+    before, after = (found[name].reconstruction.options.model_dump() for name in ("tfmq-dm", "tfmq-gacq"))
+    assert {key for key in before if before[key] != after[key]} == {"iterations"}
+    assert found["tfmq-quick"].key == found["tfmq-gacq"].key
+
+
+def test_lines_of_losses_and_hooks(manager):
+    lines = "".join(block for block in blocks("recipes.md", "toml") if block.startswith(("losses", "hooks")))
+    (method,) = load({"mine": {"method": "brecq", **tomllib.loads(lines)}}, manager).values()
+    assert [term.name for term in method.losses] == ["output", "layer-outputs"]
+    assert [hook.name for hook in method.hooks] == ["ptqd"]
+
+
+def test_the_preset_of_the_page_on_plugins(manager):
+    manager.load_file(DOCS / "examples" / "late_weighter.py")
+    (source,) = [block for block in blocks("plugins.md", "python") if "ptqbench_presets" in block]
+    names: dict = {}
+    exec(source, names)
+
+    class Page:
+        ptqbench_presets = staticmethod(names["ptqbench_presets"])
+
+    manager.register(Page(), PluginInfo("page", "pagedist", "1", "page"))
+    (method,) = load({"mine": {"method": "late-brecq"}}, manager).values()
+    assert (method.weighter.name, method.weighter.options.model_dump()) == ("late-steps", {"factor": 2.0})
