@@ -23,7 +23,7 @@ class OutputError(LossTerm):
 
 
 class FisherError(LossTerm):
-    """Squared error weighted element by element with the squared sensitivity g of the network's error (BRECQ, section 3.2).
+    """Squared error weighted element by element with the squared sensitivity g of the network's error (BRECQ, ICLR 2021).
 
     sum (P - Q)^2 g^2 over channels, averaged over positions: the diagonal of the Fisher information in place of the Hessian.
     """

@@ -46,7 +46,8 @@ class LearnedRow:
 class Learned:
     """The learned weights of an arm; bands and bins pool units and seeds.
 
-    `terms` are relative to the first tenth of a unit's updates, in absolute value: median and band over units and seeds.
+    `by_step` has the mean and the 10-90 % band at each sampling step. `terms` are relative to the mean absolute value of the
+    first tenth of a unit's updates: median and quartiles, since a term that starts near zero makes a mean meaningless.
     """
 
     arm: str

@@ -14,7 +14,7 @@ from ptqbench.evaluate.intervals import mean_interval
 Array = NDArray[np.float64]
 
 BAND = (10.0, 90.0)
-"""Percentiles that bound a band."""
+"""Percentiles that bound the band of weights."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Band:
-    """By row: the middle, and the 10th and 90th percentile."""
+    """The middle of many values at each place, and the ends of a band that holds part of them."""
 
     middle: Array
     low: Array
@@ -112,6 +112,6 @@ def by_step(step: NDArray[np.int64], values: Array, steps: int) -> Band:
 
 
 def median_band(curves: Array) -> Band:
-    """Median and 10-90 % band over rows: (K,) from (R, K)."""
-    low, middle, high = np.percentile(curves, [BAND[0], 50.0, BAND[1]], axis=0)
+    """Median and quartiles over rows: (K,) from (R, K)."""
+    low, middle, high = np.percentile(curves, [25.0, 50.0, 75.0], axis=0)
     return Band(middle, low, high)

@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ptqbench.engine.counting import count_unit
 from ptqbench.engine.losses import UnitLoss, total
 from ptqbench.engine.unit_data import UnitData
 from ptqbench.quant.layer import StepContext
@@ -109,6 +110,7 @@ class UnitProblem:
 
     def loss_parts(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """See `InnerProblem.loss_parts`. Attention runs on the math kernel, which has second derivatives everywhere."""
+        count_unit(len(batch))
         self.context.step = batch.step
         wanted = self.modules.layers if self.loss.reads_layers else {}
         with sdpa_kernel(SDPBackend.MATH):
@@ -132,6 +134,7 @@ class UnitProblem:
 
     @torch.no_grad()
     def _full_precision_layers(self, batch: Batch) -> dict[str, Tensor]:
+        count_unit(len(batch))
         args, kwargs = batch.full_inputs or (batch.args, batch.kwargs)
         with tapped({name: pair[1] for name, pair in self.modules.layers.items()}) as layers:
             self.modules.original(*args, **kwargs)

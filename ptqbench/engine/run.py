@@ -19,6 +19,7 @@ from ptqbench.engine.cell import CellRun, cell_key
 from ptqbench.engine.context import RunContext
 from ptqbench.engine.executor import Local, Report, Settings
 from ptqbench.engine.features import check_metrics
+from ptqbench.engine.machine import hardware
 from ptqbench.engine.protocol import protocol
 from ptqbench.engine.tasks import Task, all_cells, cell_tasks, pending, reference_tasks
 from ptqbench.recipe.experiment import Experiment, Method
@@ -84,6 +85,7 @@ def environment(settings: Settings) -> dict[str, Any]:
         "ptqbench": ptqbench.__version__,
         "python": platform.python_version(),
         "platform": f"{sys.platform} {platform.machine()}",
+        **hardware(settings.device),
         "device": settings.device,
         "workers": settings.workers,
         "threads": settings.threads,

@@ -50,6 +50,7 @@ class AttentionCall:
     def weights(self) -> Tensor:
         """softmax(scale * q k^T + mask), (B, ..., H, L, S), where a wholly masked row is zero as in torch.
 
+        Vaswani et al., Attention Is All You Need, NeurIPS 2017, equation 1: `scale` is 1 / sqrt(E) unless given.
         Raises `CellFailedError` for what explicit attention does not offer.
         """
         self._refuse()
@@ -116,6 +117,7 @@ class AttentionSites(nn.Module):
         """What `original`, torch's attention, would give for these arguments with its operands on their grids.
 
         The softmax is spelled out only where its own values are needed: elsewhere torch's kernel runs on rounded q, k and v.
+        Raises `CellFailedError` as `AttentionCall.weights` does.
         """
         if not self.active:
             return original(*args, **kwargs)

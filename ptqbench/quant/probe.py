@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 from ptqbench.quant.attention import AttentionCall
 from ptqbench.quant.plan import AttentionProbe, LayerProbe, Probe
@@ -97,21 +98,11 @@ def probe_denoiser(denoiser: nn.Module, call: Callable[[], Any], x: Tensor) -> P
     """
     layers: dict[str, LayerProbe] = {}
     calls: dict[str, None] = {}
-    handles = []
+    handles: list[RemovableHandle] = []
     with _CatRecorder() as cats, _AttentionRecorder(x.shape[0]) as attentions, torch.no_grad():
 
-        def enter(name: str) -> Callable[..., None]:
-            def hook(*_: Any) -> None:
-                calls.setdefault(name)
-                attentions.executing.append(name)
-
-            return hook
-
-        def leave(*_: Any) -> None:
-            attentions.executing.pop()
-
-        def after(name: str, module: nn.Module) -> Callable[..., None]:
-            def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        def after(name: str) -> Callable[..., None]:
+            def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
                 if name in layers:
                     return
                 inp = args[0] if args else kwargs["input"]
@@ -127,19 +118,30 @@ def probe_denoiser(denoiser: nn.Module, call: Callable[[], Any], x: Tensor) -> P
             return hook
 
         for name, module in denoiser.named_modules():
-            handles.append(module.register_forward_pre_hook(enter(name)))
-            # Also after an error, since a caller may catch it and go on.
-            handles.append(module.register_forward_hook(leave, always_call=True))
+            handles += _follow(name, module, calls, attentions.executing)
             if isinstance(module, QUANTIZABLE):
-                handles.append(module.register_forward_hook(after(name, module), with_kwargs=True))
+                handles.append(module.register_forward_hook(after(name), with_kwargs=True))
         try:
             call()
         finally:
             for handle in handles:
                 handle.remove()
-    return Probe(
-        tuple(layers.values()), tuple(calls), attentions=tuple(attentions.seen.values()), softmaxes=tuple(attentions.softmaxes)
-    )
+    seen, softmaxes = tuple(attentions.seen.values()), tuple(attentions.softmaxes)
+    return Probe(tuple(layers.values()), tuple(calls), attentions=seen, softmaxes=softmaxes)
+
+
+def _follow(name: str, module: nn.Module, calls: dict[str, None], executing: list[str]) -> list[RemovableHandle]:
+    """Hooks that note a module's first call in `calls`, and keep it on the stack `executing` while it runs."""
+
+    def enter(*_: Any) -> None:
+        calls.setdefault(name)
+        executing.append(name)
+
+    def leave(*_: Any) -> None:
+        executing.pop()
+
+    # Leaving also after an error, since a caller may catch it and go on.
+    return [module.register_forward_pre_hook(enter), module.register_forward_hook(leave, always_call=True)]
 
 
 def _macs(module: nn.Module, out: Tensor, batch: int) -> int:

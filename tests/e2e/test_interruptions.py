@@ -32,7 +32,9 @@ def test_a_run_killed_in_a_unit_and_then_in_sampling_continues(tmp_path, finishe
     assert first.returncode == -signal.SIGKILL, first.stderr
     assert (tmp_path / "in-unit").exists()
     in_unit = files(cache)
-    units = [name for name in in_unit if name.startswith("reconstruct-rounding") and name.endswith(".json")]
+    units = [name for name in in_unit if name.startswith("reconstruct-rounding/") and name.endswith(".json")]
+    # What the finished unit took is noted with it.
+    assert units.pop(0).endswith("/cost.json")
     assert [name.rpartition("/")[2] for name in units] == ["unit-000.json"]
     assert not any(name.endswith("result.safetensors") for name in in_unit if name.startswith("reconstruct"))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 from gate_samples import World, scaled
@@ -11,7 +13,9 @@ from ptqbench.gate.snapshot import snapshot
 from ptqbench.gate.update import first_baseline
 from ptqbench.gate.verdicts import Tier
 
-TRIALS = 300
+TRIALS = 200
+MORE = 700
+"""Where the calibrations decide and the rate comes near to what the intervals allow (1.5 %)."""
 WORLDS = {
     "one spread": World(spread=0.05),
     "large spread": World(spread=0.3, noise=0.5),
@@ -45,14 +49,24 @@ CASES = [(name, seeds, False) for name in WORLDS for seeds in (2, 3, 5)] + [("la
 
 @pytest.mark.parametrize(("name", "seeds", "other_images"), CASES)
 def test_the_same_commit_under_other_seeds_raises_at_most_one_alarm_in_forty(name, seeds, other_images):
-    assert alarms(WORLDS[name], seeds, other_images) <= 1 / 40
+    assert alarms(WORLDS[name], seeds, other_images, trials=MORE if name == "large spread" else TRIALS) <= 1 / 40
 
 
-@pytest.mark.parametrize("seeds", [2, 3, 5])
-@pytest.mark.parametrize("name", WORLDS)
-def test_other_random_numbers_under_equal_seeds_raise_no_more_alarms(name, seeds):
+@pytest.mark.parametrize("seeds", [2, 5])
+@pytest.mark.parametrize(("name", "trials"), [("large spread", MORE), ("one method varies most", TRIALS)])
+def test_other_random_numbers_under_equal_seeds_raise_no_more_alarms(name, trials, seeds):
     """Both rules for the spread over calibrations are open here; together they keep to the error of one."""
-    assert alarms(WORLDS[name], seeds, other_images=False, other_seeds=False) <= 1 / 40
+    assert alarms(WORLDS[name], seeds, other_images=False, trials=trials, other_seeds=False) <= 1 / 40
+
+
+def test_a_seed_that_diverged_does_not_hide_itself_in_the_spread():
+    base = World(("plain", "fitted"), ("eps-error",), spread=0.02, noise=0.02).draw(np.random.default_rng(5), range(5))
+    now = copy.deepcopy(base)
+    broken = next(cell for cell in now.cells if (cell.method, cell.seed) == ("fitted", 3))
+    number = broken.metrics["eps-error"]
+    number.value, number.replicates = number.value * 8, [x * 8 for x in number.replicates]
+    report = compare(snapshot(now), first_baseline(snapshot(base), ""), wanted={Tier.STAT})
+    assert [(f.verdict, f.cell) for f in report.failing] == [("worse", "fitted/W4A8")]
 
 
 def test_an_injected_loss_is_caught():

@@ -30,7 +30,7 @@ MOST_COLUMNS = 3
 LETTERS = 12
 """Letters of a title on an inch."""
 
-BESIDE = 0.25
+BESIDE = 0.1
 """Room that the lines of a panel take up beside each other, as a share of the gap between two places."""
 
 

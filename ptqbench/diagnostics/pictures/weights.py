@@ -122,7 +122,7 @@ def meta_terms(summary: Summary, phase: str, folder: Path) -> Picture:
     legend_below(figure, axes[0])
     caption = (
         f"Phase {phase}: terms of the weighter's meta objective at each update, divided by their mean absolute value in the "
-        "first tenth of the unit's updates; median and 10 to 90 % over units and seeds."
+        "first tenth of the unit's updates; median and quartiles over units and seeds."
     )
     return save(
         figure,

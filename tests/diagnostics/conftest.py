@@ -1,0 +1,95 @@
+"""Findings made by hand, under cells of the toy recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from enginekit import experiment
+
+from ptqbench.diagnostics.arms import alignments, arms_of
+from ptqbench.diagnostics.collect import Observation, UnitFindings
+from ptqbench.diagnostics.learned import learned_weights
+from ptqbench.diagnostics.records import NoiseError, weighter_costs
+from ptqbench.diagnostics.summary import Summary, group_ranges
+from ptqbench.recipe.experiment import Cell
+
+MOMENTS, GROUPS, STEPS, TRAIN = 5, 5, 10, 60
+TIMESTEPS = [901, 801, 701, 601, 501, 401, 301, 201, 101, 1]
+
+
+def unit(name: str, rng: np.random.Generator, *, weighed: bool, updates: int = 12) -> UnitFindings:
+    """Random findings of one unit."""
+    half = rng.uniform(-1, 1, (MOMENTS, GROUPS, GROUPS))
+    cosine = (half + half.transpose(0, 2, 1)) / 2
+    cosine[:, range(GROUPS), range(GROUPS)] = 1.0
+    shape = (MOMENTS, GROUPS)
+    observed = {
+        "cosine": cosine,
+        "norm": rng.uniform(1, 2, shape),
+        "loss": 10 ** rng.uniform(-2, 0, shape),
+        "count": np.full(GROUPS, 12),
+        "train.step": rng.integers(0, STEPS, TRAIN),
+        "seconds": np.array([0.5]),
+    }
+    if not weighed:
+        return UnitFindings(name, observed, {})
+    weights = rng.uniform(0.2, 3.0, TRAIN)
+    observed["agreement"] = rng.uniform(-0.5, 1.0, TRAIN // 2)
+    observed["agreement.weight"] = weights[::2]
+    terms = {name: np.exp(-np.arange(updates) / 5) * rng.uniform(0.5, 1.5, updates) for name in ("validation", "matching")}
+    return UnitFindings(name, observed, {"weights": weights, **terms})
+
+
+def observe(cell: Cell, phase: str, seed: int, entry: str = "") -> Observation:
+    """Random findings of two units."""
+    rng = np.random.default_rng(seed)
+    units = [unit(name, rng, weighed=cell.name == "gacq") for name in ("first", "second")]
+    return Observation(cell, phase, entry or f"stage/{cell.id}/{phase}", 4.0 + cell.seed + (cell.name == "gacq"), units)
+
+
+@pytest.fixture
+def cells() -> list[Cell]:
+    """qdiffusion and gacq at W4A32 and W4A8 with three calibration seeds."""
+    made = experiment('sweep.bits=["W4A32", "W4A8"]', "sweep.seeds=[0, 1, 2]", methods=("qdiffusion", "gacq"))
+    return [cell for cell in made.cells if cell.method]
+
+
+@pytest.fixture
+def observations(cells: list[Cell]) -> list[Observation]:
+    """Rounding is shared by both bits; W4A8 has learned steps as well."""
+    found = []
+    for i, cell in enumerate(cells):
+        found.append(observe(cell, "rounding", 100 * (cell.name == "gacq") + cell.seed, f"stage/{cell.name}{cell.seed}"))
+        if cell.bits == "W4A8":
+            found.append(observe(cell, "steps", 200 + i))
+    return found
+
+
+@pytest.fixture
+def summarized() -> Callable[[list[Observation]], Summary]:
+    """A summary of observations without finished runs."""
+
+    def summarize(observations: list[Observation], **fields: object) -> Summary:
+        arms = arms_of(observations)
+        errors = [NoiseError("gacq W4A8", "eps-error", [0, 1], np.asarray(TIMESTEPS, float), 10.0 ** -np.arange(STEPS))]
+        made = {
+            "name": "toy",
+            "title": "Toy",
+            "digest": "0123456789",
+            "created": "2030-01-01T00:00:00+00:00",
+            "environment": {"ptqbench": "0", "torch": "2", "device": "cpu"},
+            "timesteps": TIMESTEPS,
+            "groups": group_ranges(TIMESTEPS, GROUPS),
+            "arms": arms,
+            "alignments": alignments(arms),
+            "learned": learned_weights(arms, STEPS),
+            "costs": weighter_costs(observations, {}),
+            "noise_errors": errors,
+            "failed": {},
+            "unfitted": [],
+        }
+        return Summary(**(made | fields))  # type: ignore[arg-type]
+
+    return summarize
