@@ -22,7 +22,7 @@ class DiffusersOptions(Options):
     unet: str = Field("unet", min_length=1, description="subfolder that holds the denoiser, for example unet_ema")
     reference: str = Field(
         "",
-        description="real images of the model's size for metrics @data: a folder of png and jpg files, or an .npz file "
+        description="real images of the model's size for metrics @data: a folder of png files, or an .npz file "
         "with arr_0 (N, H, W, C) uint8; empty for none",
     )
     labels: Literal["balanced"] | Label = Field(

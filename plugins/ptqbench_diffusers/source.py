@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from functools import cached_property
 from pathlib import Path
 
@@ -29,14 +31,15 @@ class DiffusersSource(ModelSource):
         super().__init__(options)
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over weights, configurations and reference images, wherever they lie.
+        """SHA-256 (hex) over weights, configurations and reference images, wherever they lie, and options that change images.
 
         Raises `UserError` if a file is missing. Reference images count because metrics depend on them.
         """
         files = dict(self._folder().files)
         if self._reference is not None:
             files |= {f"reference/{name}": path for name, path in reference_files(self._reference).items()}
-        return fingerprint(files)
+        chosen = [fingerprint(files), self.options.labels, self.options.latent_scale, self.options.dtype]
+        return hashlib.sha256(json.dumps(chosen).encode()).hexdigest()
 
     def load(self, device: torch.device) -> DiffusionModel:
         """The model in eval mode, float32, gradients off. Raises `UserError` if files are missing or do not fit."""

@@ -92,11 +92,13 @@ def _grid(spec: dict[str, Any] | None) -> str:
 
 
 def _summary(expected: Forecast, workers: int) -> str:
-    return (
-        f"forecast from scratch: {_time(expected.wall(workers))} on {workers} processes, "
+    features = f" ({_time(expected.features)} of work on features)" if expected.features else ""
+    text = (
+        f"forecast from scratch: {_time(expected.wall(workers))} on {workers} processes{features}, "
         f"{workers + 1} x {expected.memory_mib:.0f} MiB of memory, {expected.disk_mib:.0f} MiB of cache on disk "
         "(timed on this machine just now; a guide, not a promise)"
     )
+    return "\n".join([text, *expected.notes])
 
 
 def _time(seconds: float) -> str:

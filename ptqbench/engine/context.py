@@ -113,8 +113,9 @@ class RunContext:
 
     @cached_property
     def features_fingerprint(self) -> str:
-        """Hash of the feature extractor's weights."""
-        return self.extractor.fingerprint()
+        """Hash of the feature extractor's weights; "" if no metric reads features, so that weights need not be there."""
+        read = any(bound.create().reads for bound in self.experiment.evaluation.metrics)
+        return self.extractor.fingerprint() if read else ""
 
     @cached_property
     def schedule(self) -> Schedule:

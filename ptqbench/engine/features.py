@@ -17,8 +17,12 @@ from ptqbench.engine.sample import Predictor
 from ptqbench.errors import CellFailedError, UserError
 from ptqbench.evaluate.chunks import Chunks
 from ptqbench.evaluate.features import FeatureSet
+from ptqbench.evaluate.levels import require_bytes
 from ptqbench.roles.features import FeatureInfo
 from ptqbench.roles.metric import Metric
+
+PUBLISHED = {"fid": True, "sfid": True, "kid": True, "is": False}
+"""Names that stand for numbers on Inception's features, and whether they have a reference."""
 
 REFERENCE_TASKS = 8
 """Parts of the work on a reference in files, which may be large; that of a model is small."""
@@ -52,10 +56,29 @@ def check_metrics(ctx: RunContext) -> None:
                     'choose features = "inception", or leave the metric out',
                 )
         for name in metric.names(info):
+            _check_name(bound.name, name, info)
             if owners.setdefault(name, bound.name) != bound.name:
                 raise UserError(
                     f'the metrics "{owners[name]}" and "{bound.name}" both give the column {name}', "leave one of them out"
                 )
+
+
+def _check_name(metric: str, column: str, info: FeatureInfo) -> None:
+    """A published name must mean what papers mean by it: Inception's features, and a reference that it names."""
+    label, at, _ = column.lower().partition("@")
+    if label not in PUBLISHED:
+        return
+    if not info.inception:
+        raise UserError(
+            f'the metric "{metric}" gives the column {column}, but the features "{info.name}" are not Inception\'s with the '
+            "published weights: the number could be compared with no other of that name",
+            f'name the column after the features, as in "{label}-{info.name}@data", or choose features = "inception"',
+        )
+    if PUBLISHED[label] and not at:
+        raise UserError(
+            f'the metric "{metric}" gives the column {column}, which does not say what it is measured against',
+            f'name it "{column}@data" for real images, "{column}@fp" for those of full precision',
+        )
 
 
 def image_features(
@@ -119,6 +142,7 @@ def _features(ctx: RunContext, costs: Costs, images_key: str, read: Callable[[],
         if missing:
             with costs.measure("features", entry):
                 images = read()
+                require_bytes(images)
                 found = ctx.loaded_extractor.extract(images)
                 for name in missing:
                     entry.save_tensors(f"{name}.safetensors", {name: _checked(ctx, found, name, len(images))})

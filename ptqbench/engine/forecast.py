@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
+import math
 from dataclasses import dataclass
 
-import torch
-
-from ptqbench.engine.context import CAPTURE_BUDGET, RunContext
+from ptqbench.engine.context import CAPTURE_BUDGET, REFERENCE_SETTING, RunContext
+from ptqbench.engine.features import wanted_outputs
 from ptqbench.engine.hooks import fitting_trajectories
-from ptqbench.engine.images import image_shards
 from ptqbench.engine.quantize import has_work, make_plan, make_units
+from ptqbench.engine.timing import seconds_per_evaluation, time_images
+from ptqbench.evaluate.pictures import count_pictures
 from ptqbench.recipe.experiment import Cell, Method
 from ptqbench.roles.reconstruction import Phase, Reconstruction
 
@@ -24,12 +24,17 @@ PROCESS_MIB = 650
 
 @dataclass(frozen=True)
 class Forecast:
-    """Seconds of one process for each cell (by id) and for the shared stages; MiB of memory per process and of disk."""
+    """Seconds of one process for each cell (by id) and for the shared stages; MiB of memory per process and of disk.
+
+    `features` are the seconds for features in all of them. `notes` say what is left out.
+    """
 
     cells: dict[str, float]
     shared: float
     memory_mib: float
     disk_mib: float
+    features: float = 0.0
+    notes: tuple[str, ...] = ()
 
     def wall(self, workers: int) -> float:
         """Seconds on `workers` processes that share the work evenly; never less than the longest cell."""
@@ -40,28 +45,34 @@ class Forecast:
 def forecast(ctx: RunContext) -> Forecast:
     """Forecast a run from scratch. Stages that several cells share are counted once, at the first of them."""
     e, steps = ctx.experiment, ctx.schedule.steps
-    second = seconds_per_evaluation(ctx)
+    second, image = seconds_per_evaluation(ctx), time_images(ctx)
     seeds = len({cell.seed for cell in e.cells if cell.method})
-    evaluations = (e.calibration.trajectories * seeds + e.sampling.images + e.evaluation.probes) * steps
+    # Full precision's images are made on two blocks of noise: its own row, and the noise floor.
+    evaluations = (e.calibration.trajectories * seeds + 2 * e.sampling.images + e.evaluation.probes) * steps
+    real = real_images(ctx) if wanted_outputs(ctx) else 0
+    after = e.sampling.images * (image.decode + image.features)
     done: set[str] = set()
-    cells = {cell.id: second * _cell_evaluations(ctx, cell, done) for cell in e.cells}
-    return Forecast(cells, second * evaluations, _memory(ctx), _disk(ctx, seeds))
+    cells = {
+        cell.id: second * _cell_evaluations(ctx, cell, done) + (after if cell.method is not None else 0.0) for cell in e.cells
+    }
+    measured = (len(e.cells) + 1) * e.sampling.images + real
+    return Forecast(
+        cells,
+        second * evaluations + 2 * after + real * image.features,
+        _memory(ctx) + image.features_mib,
+        _disk(ctx, seeds, image.size, measured),
+        measured * image.features,
+        (f"features are not timed: {image.why}",) if image.why else (),
+    )
 
 
-def seconds_per_evaluation(ctx: RunContext) -> float:
-    """Seconds for one sample through the full-precision denoiser, from a timed mini-batch."""
-    size = min(32, ctx.experiment.sampling.batch)
-    x = torch.randn(size, *ctx.model.shape, generator=torch.Generator().manual_seed(0)).to(ctx.device)
-    step = torch.zeros(size, dtype=torch.int64)
-    cond = ctx.to_device(dict(ctx.model.conditions(range(size))))
-    predictor = ctx.predictor()
-    with torch.inference_mode():
-        predictor(x, step, cond)
-        start = time.perf_counter()
-        for _ in range(3):
-            # Reading a value back waits for the device.
-            predictor(x, step, cond).sum().item()
-    return (time.perf_counter() - start) / 3 / size
+def real_images(ctx: RunContext) -> int:
+    """How many real images a comparison reads features of, counted without reading them where they are files."""
+    path = ctx.experiment.evaluation.reference
+    if path is not None:
+        return count_pictures(path, REFERENCE_SETTING)
+    images = ctx.source.reference_images()
+    return 0 if images is None else len(images)
 
 
 def _cell_evaluations(ctx: RunContext, cell: Cell, done: set[str]) -> float:
@@ -99,14 +110,16 @@ def _memory(ctx: RunContext) -> float:
     return PROCESS_MIB + (4 * parameters + 1.5 * CAPTURE_BUDGET) / 2**20
 
 
-def _disk(ctx: RunContext, seeds: int) -> float:
+def _disk(ctx: RunContext, seeds: int, image: int, measured: int) -> float:
+    """MiB of cache; `image` are an image's bytes, `measured` counts the images whose features are stored."""
     e, steps = ctx.experiment, ctx.schedule.steps
-    state = 4 * ctx.model.shape[0] * ctx.model.shape[1] * ctx.model.shape[2]
-    images = sum(len(ids) for ids in image_shards(ctx)) * state / 4 * len(e.cells)
+    state = 4 * math.prod(ctx.model.shape)
+    images = e.sampling.images * image * (len(e.cells) + 1)
+    features = measured * 4 * sum(ctx.extractor.outputs()[name] for name in wanted_outputs(ctx))
     weights = sum(2 * p.numel() for p in ctx.model.denoiser.parameters()) * len(e.cells) * 2
     trajectories = seeds * e.calibration.trajectories * (steps + 1) * state
     sets = len(e.cells) * e.calibration.samples * state
-    return (trajectories + sets + 2 * e.evaluation.probes * steps * state + images + weights) / 2**20
+    return (trajectories + sets + 2 * e.evaluation.probes * steps * state + images + features + weights) / 2**20
 
 
 def cell_ledger(ctx: RunContext, cell: Cell) -> list[dict[str, object]]:

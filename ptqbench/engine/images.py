@@ -12,6 +12,7 @@ from ptqbench.engine.context import RunContext
 from ptqbench.engine.sample import Predictor, sample, shards, to_bytes
 from ptqbench.errors import CellFailedError
 from ptqbench.evaluate.chunks import Chunks
+from ptqbench.evaluate.levels import require_decoded_range
 
 FULL = "full precision"
 """What stands for the key of weights and grids where nothing is quantized."""
@@ -38,7 +39,10 @@ def generate(ctx: RunContext, costs: Costs, state: str, predictor: Callable[[], 
         latents = sample(predictor(), ids, seed=seed, block=block, device=ctx.device)
         if not bool(torch.isfinite(latents).all()):
             raise CellFailedError("generated images are not finite", "look at the ranges of activations")
-        return {"images": to_bytes(ctx.model.decode(latents))}
+        decoded = ctx.model.decode(latents)
+        if state == FULL:
+            require_decoded_range(decoded)
+        return {"images": to_bytes(decoded)}
 
     return cached_tensors(ctx.cache, costs, "images", image_key(ctx, state, ids), make)["images"]
 

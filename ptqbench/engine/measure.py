@@ -103,4 +103,10 @@ class Measurement:
             return {"error": torch.stack(errors, dim=1)}
 
         key = content_key(ctx.base_key, self.state, "noise error", ctx.experiment.sampling.seed, x.shape[0])
-        return cached_tensors(ctx.cache, self.costs, "noise-error", key, make)["error"]
+        error = cached_tensors(ctx.cache, self.costs, "noise-error", key, make)["error"]
+        if not (self.cell.method.weights.off and self.cell.method.activations.off) and not bool(error.any()):
+            raise CellFailedError(
+                "the quantized model predicts exactly what full precision predicts: nothing in it was quantized",
+                "look at the cell's layers with `ptqbench plan RECIPE --cell ID`, and at the quantizers' export()",
+            )
+        return error

@@ -16,8 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ptqbench.errors import CellFailedError
 from ptqbench.evaluate.features import FeatureSet, same_width
 from ptqbench.evaluate.moments import Gaussian, Moments, require_rows
+
+ROUNDING = 1e-20
+"""Variance, as a share of the squared mean, below which feature vectors are equal but for rounding in float64."""
 
 
 def required_images(dimensions: int) -> int:
@@ -42,8 +46,17 @@ def frechet_distance(features: Tensor | FeatureSet, reference: Tensor | FeatureS
     """
     ours, theirs = same_width(features, reference)
     a, b = (x.gaussian(required_images(x.width)) for x in (ours, theirs))
+    _require_spread(b)
     # The reference goes first, as it does with blocks left out: equal sets give equal numbers.
     return _frechet(b, _square_root(b.covariance), a)
+
+
+def _require_spread(reference: Gaussian) -> None:
+    if float(reference.covariance.trace()) <= ROUNDING * float(reference.mean.square().sum()):
+        raise CellFailedError(
+            "all reference images have the same features: a distance to them says nothing",
+            "look at the reference images, at the full-precision images, and at the extractor's weights",
+        )
 
 
 def frechet_without_blocks(

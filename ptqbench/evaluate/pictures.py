@@ -19,7 +19,8 @@ from ptqbench.errors import UserError
 from ptqbench.evaluate.archive import ARRAY, open_array
 from ptqbench.evaluate.chunks import Chunks
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+SUFFIXES = (".png",)
+LOSSY = (".jpg", ".jpeg", ".webp")
 MODES = {1: "L", 3: "RGB"}
 PART = 256
 """Images that are read at a time."""
@@ -29,16 +30,37 @@ _RESIZE = "prepare a copy at the model's size; nothing is resized here, because 
 def reference_files(path: Path, setting: str) -> dict[str, Path]:
     """The files that hold reference images, by name; `setting` is the recipe's key that named `path`.
 
-    Raises `UserError` if there are none.
+    Raises `UserError` if there are none, and for files of lossy formats: how strongly they are compressed moves a Frechet
+    distance more than methods do, and the pixels that a decoder makes of them are not fixed by the file's hash.
     """
     if path.is_file() and path.suffix == ".npz":
         return {path.name: path}
     if not path.is_dir():
         raise UserError(f"there is no folder and no .npz file {path}", f"mend {setting}, or leave it out")
-    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    if lossy := [file for file in files if file.suffix.lower() in LOSSY]:
+        raise UserError(
+            f"{path} holds {len(lossy)} files of a lossy format, such as {lossy[0].name}: compression moves every metric",
+            f"name the images before compression; where the data set itself is compressed, decode and resize it once, and "
+            f"keep the pixels as png files or as {ARRAY} in an .npz file",
+        )
+    found = [file for file in files if file.suffix.lower() in SUFFIXES]
     if not found:
-        raise UserError(f"{path} holds no png or jpg files", f"name a folder of images or an .npz file with {ARRAY}")
+        raise UserError(f"{path} holds no png files", f"name a folder of png files or an .npz file with {ARRAY}")
     return {file.relative_to(path).as_posix(): file for file in found}
+
+
+def count_pictures(path: Path, setting: str) -> int:
+    """How many reference images there are, without reading them; 0 for an .npz file with statistics alone.
+
+    Errors as for `reference_files`.
+    """
+    files = reference_files(path, setting)
+    if not path.is_file():
+        return len(files)
+    with readable(path):
+        array = open_array(path)[1]
+    return 0 if array is None else len(array)
 
 
 def open_pictures(path: Path, shape: tuple[int, int, int], setting: str) -> Chunks:

@@ -41,6 +41,8 @@ class QuantizedDenoiser:
             sites = AttentionSites(attention, factory, self.context)
             attach(self.module.get_submodule(attention.name), sites)
             self.attentions[attention.name] = sites
+        # Once more, for what was put in: nothing may behave as in training (dropout) while a unit is fitted.
+        self.module.eval()
         if not self.layers:
             hint = "the probe found no convolution or linear layer"
             raise CellFailedError("no layer of this model can be quantized", hint)

@@ -108,7 +108,7 @@ class EvaluationSection(Section):
     probes: Count | None = Field(None, description="held-out trajectories for noise predictions; 64 if left out")
     reference: Annotated[str, Field(min_length=1)] | None = Field(
         None,
-        description="real images for numbers @data, instead of those that the model brings: a folder of png and jpg files, "
+        description="real images for numbers @data, instead of those that the model brings: a folder of png files, "
         "or an .npz file with arr_0 or with mu and sigma; relative to the recipe",
     )
 

@@ -37,7 +37,7 @@ def unit(name: str, rng: np.random.Generator, *, weighed: bool, updates: int = 1
         return UnitFindings(name, observed, {})
     weights = rng.uniform(0.2, 3.0, TRAIN)
     observed["agreement"] = rng.uniform(-0.5, 1.0, TRAIN // 2)
-    observed["agreement.weight"] = weights[::2]
+    observed["agreement.weight"] = weights[::2].copy()
     terms = {name: np.exp(-np.arange(updates) / 5) * rng.uniform(0.5, 1.5, updates) for name in ("validation", "matching")}
     return UnitFindings(name, observed, {"weights": weights, **terms})
 

@@ -230,6 +230,7 @@ def test_the_settings_of_the_problem_are_left_as_they_were():
     observed(problem, 3, torch.ones(N - VALIDATION))
     assert (problem.input_keep, problem.activation_keep) == (0.5, 0.25)
     assert problem.context.step is step
+    assert all(p.grad is None for p in problem.params.values())
 
 
 def test_the_key_names_the_options():

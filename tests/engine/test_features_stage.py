@@ -89,6 +89,7 @@ def test_no_metric_on_features_means_no_extractor(tmp_path, monkeypatch):
     ctx = made(tmp_path, 'evaluation.metrics=["psnr"]')
     extractor = ctx.experiment.evaluation.features.component.load()
     monkeypatch.setattr(extractor, "prepare", lambda self, device: pytest.fail("prepared"))
+    monkeypatch.setattr(extractor, "fingerprint", lambda self: pytest.fail("asked for weights"))
     assert [record.status for record in both(ctx)] == ["ok", "ok"]
     assert files(tmp_path, "features/*/*") == {}
 

@@ -7,6 +7,7 @@ import torch
 from enginekit import cell_of, context, experiment, files, quantized
 from safetensors.torch import load_file
 
+from ptqbench.engine.inner import UnitProblem
 from ptqbench.engine.quantize import CellQuantizer
 
 PLAIN = "model.network=plain"
@@ -120,3 +121,17 @@ def test_an_interrupted_reconstruction_continues_with_the_next_unit(tmp_path, mo
     assert same_state(whole, resumed)
     now = files(tmp_path / "parts")
     assert {name for name in kept if now[name] != kept[name]} <= {n for n in kept if n.endswith("cost.json")}
+
+
+def test_the_network_is_in_evaluation_mode_whenever_a_unit_is_fitted(tmp_path, monkeypatch):
+    """Dropout must stay off: it would be noise that no published reading asks for."""
+    modes = set()
+    losses = UnitProblem.loss_parts
+
+    def note(self, batch, params=None):
+        modes.update(module.training for both in (self.modules.quantized, self.modules.original) for module in both.modules())
+        return losses(self, batch, params)
+
+    monkeypatch.setattr(UnitProblem, "loss_parts", note)
+    quantized(*method_with(tmp_path, "uniform"))
+    assert modes == {False}

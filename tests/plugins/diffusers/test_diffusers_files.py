@@ -115,7 +115,7 @@ def write_reference(folder, kind):
     ("kind", "name", "said"),
     [
         ("absent", "", "there is no folder"),
-        ("empty", "", "no png or jpg"),
+        ("empty", "", "no png files"),
         ("size", "", "is 9x8 RGB, the model gives 8x8 RGB"),
         ("gray", "", "is 8x8 L, the model gives 8x8 RGB"),
         ("broken", "", "cannot read"),

@@ -6,17 +6,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from inceptionkit import options_for, random_weights
 from torch import nn
 
 from ptqbench.engine.cache import Cache
+from ptqbench.engine.cell import CellRun
 from ptqbench.engine.context import RunContext
 from ptqbench.engine.executor import Settings
+from ptqbench.engine.features import feature_info
 from ptqbench.engine.forecast import cell_ledger, forecast
 from ptqbench.engine.run import run_experiment
+from ptqbench.errors import UserError
 from ptqbench.recipe.load import load_experiment
 
 RECIPES = Path(__file__).parents[3] / "recipes"
 CPU = torch.device("cpu")
+FEW = "evaluation.metrics=[{ use = 'kid', reference = 'both' }, 'eps-error', 'psnr']"
+"""Those of the recipes' metrics that four images are enough for."""
 SMALL = [
     "sampling.steps=5",
     "sampling.images=4",
@@ -79,7 +85,9 @@ def test_recipes_plan_and_run_on_a_small_pipeline(request, tmp_path, name, kind)
     file = RECIPES / f"{name}.toml"
     published = load_experiment(file)
     assert {cell.bits for cell in published.cells} == {"W32A32", "W4A32", "W4A8", "W8A8"}
-    experiment = load_experiment(file, overrides=[f"model.path={path}", *SMALL])
+    weights = options_for(random_weights(tmp_path / "random.pth"))
+    features = f"evaluation.features={{ use = 'inception', weights = '{weights.weights}', sha256 = '{weights.sha256}' }}"
+    experiment = load_experiment(file, overrides=[f"model.path={path}", *SMALL, features, FEW])
     ctx = RunContext(experiment, Cache(tmp_path / "cache"), CPU)
     layers = [row for row in cell_ledger(ctx, experiment.cells[-1]) if "site" not in row]
     assert len(layers) == len(layer_names(ctx.model.denoiser))
@@ -88,3 +96,34 @@ def test_recipes_plan_and_run_on_a_small_pipeline(request, tmp_path, name, kind)
     assert [(cell.method, cell.status, cell.reason) for cell in record.cells] == [
         (method, "ok", "") for method in ("full-precision", "nearest", "qdiffusion", "ptq4dm", "gacq")
     ]
+    assert list(record.cells[-1].metrics) == ["kid-inception@fp", "eps-error", "psnr@fp"]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("cifar10_ddpm", "pixel"), ("lsun_bedrooms_ldm", "latent")])
+def test_recipes_ask_for_what_the_papers_report_and_refuse_to_guess_it(request, tmp_path, monkeypatch, name, kind):
+    """FID and sFID under their own names, at 50000 images, with the published weights and no others."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    path, file = request.getfixturevalue(kind)(), RECIPES / f"{name}.toml"
+    assert load_experiment(file).sampling.images == 50_000
+    experiment = load_experiment(file, overrides=[f"model.path={path}", *SMALL])
+    ctx = RunContext(experiment, Cache(tmp_path / "cache"), CPU)
+    info = feature_info(ctx)
+    columns = [column for bound in experiment.evaluation.metrics for column in bound.create().names(info)]
+    assert columns == ["fid@data", "fid@fp", "sfid@data", "sfid@fp", "kid@data", "kid@fp", "eps-error", "psnr@fp"]
+    assert "the Inception weights are not on this machine" in forecast(ctx).notes[0]
+    with pytest.raises(UserError, match="nothing is downloaded on its own") as caught:
+        run(experiment, tmp_path / "cache")
+    assert "download https://" in caught.value.hint
+
+
+def test_too_few_images_for_the_papers_metrics_are_a_failed_row_with_the_number_needed(pixel, tmp_path):
+    weights = options_for(random_weights(tmp_path / "random.pth"))
+    features = f"evaluation.features={{ use = 'inception', weights = '{weights.weights}', sha256 = '{weights.sha256}' }}"
+    file, only = RECIPES / "cifar10_ddpm.toml", "evaluation.metrics=['fid']"
+    experiment = load_experiment(file, overrides=[f"model.path={pixel()}", *SMALL, features, only])
+    ctx = RunContext(experiment, Cache(tmp_path / "cache"), CPU)
+    nearest = next(cell for cell in experiment.cells if cell.name == "nearest")
+    record = CellRun(ctx, nearest, lambda *_: None).run()
+    assert record.status == "failed"
+    assert "4 images are too few" in record.reason
+    assert "sampling.images = 2049 or more" in record.reason
