@@ -39,8 +39,9 @@ class PrecisionRecall(Metric):
         found = {}
         for which in applicable(evidence, self.options.reference, POOL):
             precision, recall = _names(evidence.extractor, which)
-            sets = [features_of(evidence, x, POOL, precision, USE) for x in ("cell", which)]
-            ours, theirs = coverage(*sets, *(ball_radii(x, self.options.neighbours) for x in sets))
+            cell, reference = (features_of(evidence, x, POOL, precision, USE) for x in ("cell", which))
+            radii = [ball_radii(x, self.options.neighbours) for x in (cell, reference)]
+            ours, theirs = coverage(cell, reference, *radii)
             # Full precision's manifold would lose the block as well, real images' does not.
             found[precision] = _share(ours, _without_each(ours) if which == "data" else [])
             found[recall] = _share(theirs, [])

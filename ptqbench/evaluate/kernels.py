@@ -69,8 +69,8 @@ def kernel_distance_subsets(
     """
     x, y = same_width(features, reference)
     if paired:
-        for ours, theirs in zip(x.blocks(blocks), y.blocks(blocks), strict=True):
-            yield kernel_distance(ours, theirs, paired=True)
+        for mine, other in zip(x.blocks(blocks), y.blocks(blocks), strict=True):
+            yield kernel_distance(mine, other, paired=True)
         return
     require_rows(y.require_images(), y.width, least=2)
     all_of_it = _one_hot(_one_block(len(y)), 1)

@@ -11,7 +11,7 @@ from ptqbench.evaluate.features import FeatureSet
 
 TILE = 1024
 """Feature vectors on either side of a tile."""
-BAND = 128 * 2**20
+BAND = 64 * 2**20
 """Bytes of feature vectors (float64) that stay in memory while the other set is read once."""
 
 

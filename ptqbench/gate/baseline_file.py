@@ -123,12 +123,12 @@ def _read_measure(data: Mapping[str, Any]) -> Measure:
     for key in ("value", "low", "high", "band", "spread"):
         if key in found:
             found[key] = _number(key, found[key])
-    lists = {key: tuple(_number(key, x) for x in found.pop(key, ())) for key in ("by_seed", "replicates")}
+    by_seed, replicates = (tuple(_number(key, x) for x in found.pop(key, ())) for key in ("by_seed", "replicates"))
     if found["better"] not in ("lower", "higher"):
         raise ValueError(f'better must be "lower" or "higher", not {found["better"]!r}')
     if found["band"] < 0:
         raise ValueError("a band cannot be negative")
-    return Measure(**lists, **found)
+    return Measure(by_seed=by_seed, replicates=replicates, **found)
 
 
 def _number(key: str, value: object) -> float:

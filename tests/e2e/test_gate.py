@@ -56,6 +56,12 @@ def test_the_same_commit_passes(place):
     again = check(place)
     assert again.returncode == 0, again.stdout
     assert "same" in again.stdout
+    strict = check(place, "--strict-state", "--strict-cost", "--format", "json")
+    assert strict.returncode == 0, strict.stdout
+    # The run names its processor, so that codes, seconds and memory are compared and not passed over.
+    found = {(f["subject"], f["verdict"]) for f in json.loads(strict.stdout)["findings"]}
+    assert {("codes and grids", "same"), ("seconds", "same"), ("memory (MiB)", "same")} <= found
+    assert "information only" not in strict.stdout
 
 
 def test_a_wrong_zero_point_fails_and_says_where(place):
@@ -68,6 +74,8 @@ def test_a_wrong_zero_point_fails_and_says_where(place):
     found = next(f for f in worse if f["subject"] == "eps-error")
     assert found["difference"]["low"] > 0
     assert found["now"] > found["then"] + found["band"]
+    codes = {f["cell"]: f["verdict"] for f in json.loads(failed.stdout)["findings"] if f["subject"] == "codes and grids"}
+    assert codes == {"nearest/W4A8": "changed", "late/W4A8": "same"}
     words = ("toy.toml", "--only nearest/W4A8", "methods.nearest.weights.range=wrong-zero")
     assert all(x in found["command"] for x in words)
     confirmed = call(

@@ -44,6 +44,14 @@ def test_the_fingerprint_follows_bytes_and_not_places(latent, source, tmp_path):
         before = after
 
 
+def test_options_that_change_images_are_part_of_the_fingerprint(latent, pixel, source, tmp_path):
+    """Numbers with other class labels or another latent scale must not look as if they were measured alike."""
+    path = latent()
+    assert len({source(path, latent_scale=scale).fingerprint() for scale in (None, 0.5, 1.0)}) == 3
+    path = pixel(num_class_embeds=3)
+    assert len({source(path, labels=labels).fingerprint() for labels in ("balanced", 0, 1)}) == 3
+
+
 def test_the_fingerprint_reads_files_once(pixel, source):
     path = pixel()
     source(path).fingerprint()
