@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -31,14 +31,18 @@ def attach_comparisons(record: RunRecord) -> RunRecord:
 def comparisons(record: RunRecord) -> list[Comparison]:
     """Every method beside the baseline at the same bits and variant, in reading order; never full precision.
 
+    Where the baseline has no such variant, because an axis of the sweep does not concern it, its plain row stands in.
+
     Empty for a record whose numbers have no replicates at all: it was written before there were any.
     """
     if not any(number.replicates for cell in record.cells for number in cell.metrics.values()):
         return []
     rows = [row for row in rows_of(record) if not row.full_precision]
     found: list[Comparison] = []
-    for base in (row for row in rows if row.method == record.baseline and row.cells):
-        others = [row for row in rows if (row.bits, row.variant) == (base.bits, base.variant) and row is not base]
+    bases = [row for row in rows if row.method == record.baseline and row.cells]
+    own = {(row.bits, row.variant) for row in bases}
+    for base in bases:
+        others = [row for row in rows if row is not base and _meets(row, base, own)]
         for name in _names(base.cells):
             found += _against(base, others, name)
     order = {row.key: index for index, row in enumerate(rows)}
@@ -96,6 +100,13 @@ def with_verdicts(found: Sequence[Comparison]) -> list[Comparison]:
         replace(c, p_adjusted=adjusted[i], verdict=_verdict(c, adjusted[i])) if i in adjusted else c
         for i, c in enumerate(found)
     ]
+
+
+def _meets(row: Row, base: Row, own: Collection[tuple[str, str]]) -> bool:
+    """Whether `base` is the row of the baseline that a row is compared with; `own` has the baseline's bits and variants."""
+    if row.bits != base.bits:
+        return False
+    return row.variant == base.variant or (not base.variant and (row.bits, row.variant) not in own)
 
 
 def _against(base: Row, others: Sequence[Row], metric: str) -> list[Comparison]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,25 +17,55 @@ from ptqbench.recipe.load import load_experiment
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SMALL = (
-    "sampling.steps=5",
+    "sampling.steps=10",
     "sampling.images=2",
-    "calibration.trajectories=8",
-    "calibration.samples=40",
+    "calibration.trajectories=16",
+    "calibration.samples=50",
     "evaluation.metrics=['eps-error', 'psnr']",
     "evaluation.probes=2",
-    "methods.qdiffusion.sampler={use='stride', points=5}",
-    "methods.qdiffusion.reconstruction={use='brecq', iterations=1, step_iterations=1}",
     "sweep.seeds=[0]",
-    "sweep.bits=['W4A8']",
 )
 
 
-@pytest.mark.parametrize("name", ["gacq_vs_qdiff", "smoke"])
-def test_a_recipe_on_the_embedded_model_is_planned_and_runs(name, tmp_path):
-    ctx = RunContext(load_experiment(RECIPES / f"{name}.toml", overrides=SMALL), Cache(tmp_path), torch.device("cpu"))
+def raw(path: Path) -> dict[str, Any]:
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+EMBEDDED = [path.stem for path in sorted(RECIPES.glob("*.toml")) if raw(path)["model"]["use"] == "digits"]
+
+
+def single_iterations(recipe: dict[str, Any]) -> list[str]:
+    """Every method with one optimiser step for each unit and phase."""
+    given = {name: method.get("reconstruction") for name, method in recipe["methods"].items()}
+    return [
+        f"methods.{name}.reconstruction.{key}=1"
+        for name, options in given.items()
+        if isinstance(options, dict)
+        for key in options
+        if key.endswith("iterations")
+    ]
+
+
+def test_the_embedded_recipes_are_found():
+    assert {"gacq_vs_qdiff", "smoke", "all_methods", "paper_main"} <= set(EMBEDDED)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    """Recipes have methods in common."""
+    return Cache(tmp_path_factory.mktemp("shipped"))
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_a_recipe_on_the_embedded_model_is_planned_and_runs(name, shared):
+    recipe = raw(RECIPES / f"{name}.toml")
+    bits = f"sweep.bits=['{recipe['sweep']['bits'][-1]}']"
+    overrides = (*SMALL, bits, *single_iterations(recipe))
+    ctx = RunContext(load_experiment(RECIPES / f"{name}.toml", overrides=overrides), shared, torch.device("cpu"))
     cells = ctx.experiment.cells
     assert len(cell_ledger(ctx, cells[-1])) == len(ctx.probe.layers) + 4 * len(ctx.probe.attentions)
     assert set(forecast(ctx).cells) == {cell.id for cell in cells}
-    for i, cell in enumerate(cells):
-        record = perform(ctx, Task("cell", i, cell.seed, cell.id), lambda *_: None)
-        assert (record["status"], record["reason"]) == ("ok", ""), cell.id
+    first = {cell.name: i for i, cell in reversed(list(enumerate(cells)))}
+    for i in sorted(first.values()):
+        record = perform(ctx, Task("cell", i, cells[i].seed, cells[i].id), lambda *_: None)
+        assert (record["status"], record["reason"]) == ("ok", ""), cells[i].id

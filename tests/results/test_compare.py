@@ -138,3 +138,21 @@ def test_round_trip_through_json() -> None:
     older = json.loads(record.to_json())
     del older["comparisons"]
     assert RunRecord.from_json(json.dumps(older)).comparisons == []
+
+
+def test_variants_of_an_axis_that_does_not_concern_the_baseline_meet_its_plain_row() -> None:
+    record = sampled_run(METHODS)
+    cells = [replace(c, variant="rate=1") if c.method == "gacq" else c for c in record.cells]
+    found = by_method(replace(record, cells=cells))
+    assert set(found) == {"gacq", "ptq4dm", "minmax"}
+    assert found["gacq"].variant == "rate=1"
+    assert found["gacq"].baseline_value == by_method(record)["gacq"].baseline_value
+
+
+def test_a_variant_meets_the_baselines_own_variant_where_there_is_one() -> None:
+    plain, other = sampled_run(METHODS), sampled_run({"qdiffusion": 4.0, "gacq": 4.5})
+    cells = [*plain.cells, *(replace(c, variant="rate=1") for c in other.cells)]
+    found = [c for c in comparisons(replace(plain, cells=cells)) if c.metric == "fd-digits@data" and c.method == "gacq"]
+    bases = {c.variant: c.baseline_value for c in found}
+    assert set(bases) == {"", "rate=1"}
+    assert bases["rate=1"] == pytest.approx((bases[""] or 0) - 1, abs=0.3)
