@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -90,39 +91,12 @@ def _one_pass(
     inputs: bool,
     outputs: bool,
 ) -> None:
-    waiting = set(modules)
+    watch = _Watch(records, piece, total, inputs=inputs, outputs=outputs)
     handles = []
-
-    def before(name: str) -> Callable[..., None]:
-        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if name in waiting and inputs:
-                records[name][0].add((args, kwargs), piece, total)
-            if not outputs:
-                done(name)
-
-        return hook
-
-    def after(name: str) -> Callable[..., None]:
-        def hook(_: nn.Module, args: Any, out: Any) -> None:
-            if name in waiting:
-                found = out if isinstance(out, tuple) else (out,)
-                if not all(isinstance(leaf, Tensor) and leaf.shape[:1] == (len(piece),) for leaf in found):
-                    message = f"{name} does not give tensors with one row for each sample"
-                    raise CellFailedError(message, "choose other units")
-                records[name][1].add(found, piece, total)
-            done(name)
-
-        return hook
-
-    def done(name: str) -> None:
-        waiting.discard(name)
-        if not waiting:
-            raise _Reached
-
     for name, module in modules.items():
-        handles.append(module.register_forward_pre_hook(before(name), with_kwargs=True))
+        handles.append(module.register_forward_pre_hook(partial(watch.before, name), with_kwargs=True))
         if outputs:
-            handles.append(module.register_forward_hook(after(name)))
+            handles.append(module.register_forward_hook(partial(watch.after, name)))
     try:
         run(piece)
     except _Reached:
@@ -130,9 +104,42 @@ def _one_pass(
     finally:
         for handle in handles:
             handle.remove()
-    if waiting:
-        names = ", ".join(sorted(waiting))
+    if watch.waiting:
+        names = ", ".join(sorted(watch.waiting))
         raise CellFailedError(f"never called during a forward pass: {names}", "leave them out of the units")
+
+
+class _Watch:
+    """Hooks of one pass over the samples `piece`: the first call of every module is recorded, the last one ends the pass."""
+
+    def __init__(
+        self, records: Mapping[str, tuple[Recording, Recording]], piece: range, total: int, *, inputs: bool, outputs: bool
+    ) -> None:
+        self.records, self.piece, self.total = records, piece, total
+        self.inputs, self.outputs = inputs, outputs
+        self.waiting = set(records)
+
+    def before(self, name: str, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Before a module runs."""
+        if name in self.waiting and self.inputs:
+            self.records[name][0].add((args, kwargs), self.piece, self.total)
+        if not self.outputs:
+            self._done(name)
+
+    def after(self, name: str, _: nn.Module, args: Any, out: Any) -> None:
+        """After a module ran."""
+        if name in self.waiting:
+            found = out if isinstance(out, tuple) else (out,)
+            if not all(isinstance(leaf, Tensor) and leaf.shape[:1] == (len(self.piece),) for leaf in found):
+                message = f"{name} does not give tensors with one row for each sample"
+                raise CellFailedError(message, "choose other units")
+            self.records[name][1].add(found, self.piece, self.total)
+        self._done(name)
+
+    def _done(self, name: str) -> None:
+        self.waiting.discard(name)
+        if not self.waiting:
+            raise _Reached
 
 
 def groups_within(sizes: Mapping[str, int], budget: int) -> list[list[str]]:

@@ -72,11 +72,20 @@ def _figure(figure: Figure, folder: Path) -> tuple[str, ...]:
     try:
         found: Any = json.loads((folder / figure.file).read_text(encoding="utf-8"))
         for key in figure.key:
-            found = found[key]
-        value, low, high, n = (found[name] for name in ("value", "low", "high", "n"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            found = _inside(found, key)
+        value, n = found.get("value", found.get("mean")), found.get("n", found.get("seeds"))
+        low, high = found["low"], found["high"]
+        return figure.text, formatting.measured(value, low, high), str(n)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
         raise UserError(f"{figure.file}: no figure at {' / '.join(figure.key)}", f"{type(error).__name__}: {error}") from error
-    return figure.text, formatting.measured(value, low, high), str(n)
+
+
+def _inside(data: Any, key: str) -> Any:
+    """An entry of a table by name; of a list by "field=value" of its items."""
+    if isinstance(data, list):
+        name, _, wanted = key.partition("=")
+        return next(item for item in data if str(item[name]) == wanted)
+    return data[key]
 
 
 def _runs(entries: Sequence[RunEntry], records: Mapping[str, RunRecord]) -> str:
