@@ -45,7 +45,7 @@ class Claim(Table):
 class Figure(Table):
     """A number of a data file, shown as it is: `key` leads to {value or mean, low, high, n or seeds}.
 
-    Each word goes one level down: the name of a table's entry, or "field=value" for an item of a list.
+    Each word goes one level down: the name of a table's entry, its place or "field=value" for an item of a list.
     """
 
     text: Text

@@ -76,12 +76,14 @@ def _figure(figure: Figure, folder: Path) -> tuple[str, ...]:
         value, n = found.get("value", found.get("mean")), found.get("n", found.get("seeds"))
         low, high = found["low"], found["high"]
         return figure.text, formatting.measured(value, low, high), str(n)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, StopIteration) as error:
         raise UserError(f"{figure.file}: no figure at {' / '.join(figure.key)}", f"{type(error).__name__}: {error}") from error
 
 
 def _inside(data: Any, key: str) -> Any:
-    """An entry of a table by name; of a list by "field=value" of its items."""
+    """An entry of a table by name; of a list by its place from 0, or by "field=value" of its items."""
+    if isinstance(data, list) and key.isdigit():
+        return data[int(key)]
     if isinstance(data, list):
         name, _, wanted = key.partition("=")
         return next(item for item in data if str(item[name]) == wanted)

@@ -124,10 +124,10 @@ def test_missing_results_say_how_to_make_them(tmp_path):
 
 def test_the_page_shows_claim_numbers_and_origin(tmp_path):
     (tmp_path / "data.json").write_text(
-        json.dumps({"a": [{"arm": "x"}, {"arm": "y", "end": {"mean": 0.5, "low": 0.4, "high": 0.6, "seeds": 3}}]})
+        json.dumps({"a": [{"arm": "x"}, {"arm": "y", "end": [{}, {"mean": 0.5, "low": 0.4, "high": 0.6, "seeds": 3}]}]})
     )
     made = document(claim("good", "base"))
-    figure = Figure(text="cosine", file="data.json", key=("a", "arm=y", "end"))
+    figure = Figure(text="cosine", file="data.json", key=("a", "arm=y", "end", "1"))
     made = made.model_copy(update={"topics": (made.topics[0].model_copy(update={"figures": (figure,)}),)})
     page = render(made, answers(made, {"r": SAMPLE}), {"r": SAMPLE}, tmp_path, "ptqbench findings x")
     assert "| good wins |  | reproduced |" in page
@@ -197,7 +197,7 @@ def test_the_command_writes_the_page_and_checks_it(tmp_path):
     assert call("--run", "nothing").returncode == 2
 
 
-@pytest.mark.parametrize("key", [("b",), ("a", "arm=z"), ("a", "arm=x", "end"), ()])
+@pytest.mark.parametrize("key", [("b",), ("a", "arm=z"), ("a", "arm=x", "end"), ("a", "7"), ()])
 def test_figures_that_are_not_there_are_named(tmp_path, key):
     (tmp_path / "data.json").write_text(json.dumps({"a": [{"arm": "x"}]}))
     made = document(claim("good", "base"))
