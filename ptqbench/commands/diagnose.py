@@ -17,6 +17,7 @@ from ptqbench.commands.options import (
     only_option,
     only_override,
     override_option,
+    settings_for,
     threads_option,
     workers_option,
 )
@@ -90,12 +91,8 @@ def _observe(
     from ptqbench.commands.progress import Progress
     from ptqbench.diagnostics.collect import collect
     from ptqbench.diagnostics.summary import summarize
-    from ptqbench.engine.context import pick_device
-    from ptqbench.engine.executor import Settings, default_threads, default_workers
 
-    chosen = pick_device(device)
-    workers = workers or default_workers(chosen)
-    settings = Settings(cache, str(chosen), workers, threads or default_threads(chosen, workers))
+    settings = settings_for(cache, device, workers, threads)
     with Progress() as progress:
         collected = collect(experiment, settings, observer, progress.report, progress.announce)
     if not collected.observations and not collected.failed:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ptqbench.commands.options import cache_option
+from ptqbench.commands.options import cache_option, device_option, workers_option
 from ptqbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 )
 @click.option("--run", "names", multiple=True, metavar="NAME", help='Run this entry first, or "all"; may be repeated.')
 @cache_option
-@click.option("--device", default="auto", show_default=True, help='"cpu", "cuda", "mps" ..., or "auto".')
-@click.option("--workers", type=click.IntRange(1), help="Processes.  [default: one per core on a CPU]")
+@device_option
+@workers_option
 def command(
     file: Path, out: Path | None, check: bool, names: tuple[str, ...], cache: Path, device: str, workers: int | None
 ) -> None:

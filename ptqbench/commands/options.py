@@ -6,12 +6,15 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import click
 
 from ptqbench.errors import UserError
 from ptqbench.names import suggest
+
+if TYPE_CHECKING:
+    from ptqbench.engine.executor import Settings
 
 
 class HasId(Protocol):
@@ -65,3 +68,13 @@ threads_option = click.option(
 def only_override(only: Sequence[str]) -> tuple[str, ...]:
     """`--only` as an override: as part of the recipe's data the choice reaches worker processes, digest and record."""
     return (f"sweep.only={json.dumps(only)}",) if only else ()
+
+
+def settings_for(cache: Path, device: str, workers: int | None, threads: int | None) -> Settings:
+    """Where and how to compute; what is not given is chosen to fit the device."""
+    from ptqbench.engine.context import pick_device
+    from ptqbench.engine.executor import Settings, default_threads, default_workers
+
+    chosen = pick_device(device)
+    workers = workers or default_workers(chosen)
+    return Settings(cache, str(chosen), workers, threads or default_threads(chosen, workers))

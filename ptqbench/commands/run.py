@@ -18,6 +18,7 @@ from ptqbench.commands.options import (
     only_option,
     only_override,
     override_option,
+    settings_for,
     threads_option,
     workers_option,
 )
@@ -77,13 +78,9 @@ def execute(
 ) -> tuple[RunRecord, Settings]:
     """Run with progress on stderr; what is not given is chosen to fit the device."""
     from ptqbench.commands.progress import Progress
-    from ptqbench.engine.context import pick_device
-    from ptqbench.engine.executor import Settings, default_threads, default_workers
     from ptqbench.engine.run import run_experiment
 
-    chosen = pick_device(device)
-    workers = workers or default_workers(chosen)
-    settings = Settings(cache, str(chosen), workers, threads or default_threads(chosen, workers))
+    settings = settings_for(cache, device, workers, threads)
     with Progress() as progress:
         return run_experiment(experiment, settings, progress.report, progress.announce), settings
 
