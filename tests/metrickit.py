@@ -26,7 +26,7 @@ def evidence_of(size: int = 0, data: FeatureSet | None = None, fp: Tensor | None
         return None if rows is None else FeatureSet(Chunks.of(rows, size), rows.shape[1])
 
     info = FeatureInfo("digits", {name: rows.shape[1] for name, rows in outputs.items()})
-    return Evidence(none, none, sets, info, torch.zeros(2, 2), torch.arange(2), False)
+    return Evidence(none, none, sets, info, torch.zeros(2, 2), torch.arange(2), torch.ones(2), False)
 
 
 def numbers(name: str, given: Evidence, **options: Any) -> dict[str, MetricValue]:

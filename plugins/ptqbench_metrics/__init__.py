@@ -19,7 +19,7 @@ _TORCH = "published numbers use TensorFlow's network and resizing; pytorch-fid's
 
 @hookimpl
 def ptqbench_metrics() -> list[Component]:
-    """eps-error, image-error, psnr, ssim, fd, fid, sfid, kid, precision-recall, inception-score."""
+    """eps-error, latent-error, image-error, psnr, ssim, fd, fid, sfid, kid, precision-recall, inception-score."""
     return [*_paired(), *_distances(), *_others()]
 
 
@@ -37,6 +37,11 @@ def _paired() -> list[Component]:
             "eps-error",
             "mean squared difference of noise predictions to full precision on held-out trajectories, by timestep",
             "ptqbench_metrics.paired:NoiseError",
+        ),
+        Component(
+            "latent-error",
+            "the same, as the squared error that it puts into the sampler's next latent",
+            "ptqbench_metrics.paired:LatentError",
         ),
         Component(
             "image-error",

@@ -46,6 +46,30 @@ class NoiseError(Metric):
         return {"eps-error": mean_value(error.mean(axis=1), detail)}
 
 
+class LatentError(Metric):
+    """Mean squared error that a sampling step's noise prediction puts into the next latent.
+
+    It is the noise-prediction error of each step times the square of the sampler's own factor for it
+    (`Evidence.gains`). `eps-error` counts all steps alike, and on a fine schedule nearly all of it comes from the last step,
+    where x_t holds next to no noise: telling that noise is hard, and matters little for the image.
+    """
+
+    relative = True
+
+    def names(self, extractor: FeatureInfo) -> list[str]:
+        """One name: the reference is full precision by definition."""
+        return ["latent-error"]
+
+    def compute(self, evidence: Evidence) -> Mapping[str, MetricValue]:
+        """Raises `CellFailedError` when predictions are not finite, or for fewer than two trajectories."""
+        if evidence.is_full_precision:
+            return {}
+        error = evidence.noise_error.double().cpu().numpy() * evidence.gains.double().square().numpy()
+        _require_finite(error, evidence.timesteps.tolist())
+        detail = {"t": [float(t) for t in evidence.timesteps.tolist()], "error": error.mean(axis=0).tolist()}
+        return {"latent-error": mean_value(error.mean(axis=1), detail)}
+
+
 class ImageError(Metric):
     """Mean over images of the mean squared pixel error against full precision."""
 

@@ -67,6 +67,7 @@ class Measurement:
             extractor=feature_info(self.ctx),
             noise_error=self._noise_error(),
             timesteps=self.ctx.schedule.timesteps,
+            gains=self.ctx.schedule.gains,
             is_full_precision=self.cell.method is None,
         )
 

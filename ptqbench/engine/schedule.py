@@ -75,6 +75,14 @@ class Schedule:
         out = math.sqrt(b) * clean + math.sqrt(max(0.0, 1 - b - planned.direction**2)) * eps
         return out if noise is None else out + planned.sigma * noise
 
+    @property
+    def gains(self) -> Tensor:
+        """Derivative (S,) float64 of the next latent with respect to the noise prediction, the same for all elements:
+        sqrt(1 - a' - sigma^2) - sqrt(a' (1 - a) / a), from the update above."""
+        sigma = torch.tensor([self.sigma(s) for s in range(self.steps)], dtype=torch.float64)
+        a, b = self.alpha, self.alpha_next
+        return (1 - b - sigma.square()).clamp(min=0).sqrt() - (b * (1 - a) / a).sqrt()
+
     def noise(self, s: int) -> StepNoise:
         """What the schedule itself does at step s."""
         sigma = self.sigma(s)

@@ -20,7 +20,8 @@ class Evidence:
     `images` and `full_precision` are uint8 (N, C, H, W), row i generated from the same noise in both, read in parts.
     `feature_sets(which, output)` is what `features` asks; `extractor` says whose features they are. `noise_error` (P, S)
     float64 is the mean squared difference of the noise predictions to full precision for each held-out trajectory and
-    sampling step, and `timesteps` (S,) the steps' labels.
+    sampling step, `timesteps` (S,) the steps' labels, and `gains` (S,) float64 how far an error of one in a step's noise
+    prediction moves the sampler's next latent.
     """
 
     images: Chunks
@@ -29,6 +30,7 @@ class Evidence:
     extractor: FeatureInfo
     noise_error: Tensor
     timesteps: Tensor
+    gains: Tensor
     is_full_precision: bool
 
     def features(self, which: str, output: str = POOL) -> FeatureSet | None:

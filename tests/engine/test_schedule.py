@@ -71,6 +71,16 @@ def test_sigma_is_the_posterior_deviation_at_eta_one(s):
     assert Schedule.build("uniform", 20, 0.0, ALPHAS).sigma(s) == 0
 
 
+@pytest.mark.parametrize("eta", [0.0, 0.7])
+@pytest.mark.parametrize("s", [0, 7, 19])
+def test_gains_are_the_derivative_of_the_update(s, eta):
+    schedule = Schedule.build("uniform", 20, eta, ALPHAS)
+    x, noise = torch.randn(2, 1, 1, 2, 2, dtype=torch.float64)
+    eps = torch.randn(1, 1, 2, 2, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(schedule.update(s, x, eps, noise).sum(), eps)
+    torch.testing.assert_close(slope, schedule.gains[s].expand_as(slope))
+
+
 def test_quadratic_grid_is_the_published_rule():
     grid = quadratic_timesteps(1000, 100)
     roots = [math.sqrt(800) * i / 99 for i in range(100)]

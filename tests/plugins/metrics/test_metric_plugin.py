@@ -29,7 +29,7 @@ INCEPTION = FeatureInfo("inception", {"pool": 2048, "spatial": 2023, "probabilit
 
 COMPONENTS: dict[str, Component] = {component.name: component for component in ptqbench_metrics()}
 HIGHER = ("psnr", "ssim", "precision-recall", "inception-score")
-PAIRED = ("image-error", "psnr", "ssim", "eps-error")
+PAIRED = ("image-error", "psnr", "ssim", "eps-error", "latent-error")
 
 
 def images(n: int, seed: int) -> Tensor:
@@ -59,6 +59,7 @@ def evidence(n: int = 60, *, real: bool = True, is_fp: bool = False, **changes: 
         "extractor": DIGITS,
         "noise_error": torch.zeros_like(error) if is_fp else error,
         "timesteps": torch.tensor([950, 500, 0]),
+        "gains": torch.tensor([-0.5, 0.25, -0.01], dtype=torch.float64),
         "is_full_precision": is_fp,
     }
     return Evidence(**(facts | changes))
@@ -102,11 +103,20 @@ def test_noise_error_averages_trajectories_and_keeps_timesteps() -> None:
     assert number.high - number.value == pytest.approx(4.302653 * 1.040833, rel=1e-5)
 
 
-def test_noise_error_that_is_not_finite_names_the_timestep() -> None:
+def test_latent_error_weighs_each_step_by_the_samplers_own_factor() -> None:
+    error = torch.tensor([[1.0, 3.0], [2.0, 4.0], [3.0, 8.0]]).double()
+    gains = torch.tensor([-0.5, 0.1]).double()
+    (number,) = compute("latent-error", evidence(noise_error=error, timesteps=torch.tensor([900, 100]), gains=gains)).values()
+    assert number.value == pytest.approx((0.25 * 2 + 0.01 * 5) / 2)
+    assert number.detail == {"t": [900.0, 100.0], "error": [0.5, pytest.approx(0.05)]}
+
+
+@pytest.mark.parametrize("name", ["eps-error", "latent-error"])
+def test_noise_error_that_is_not_finite_names_the_timestep(name: str) -> None:
     error = torch.zeros(3, 2).double()
     error[1, 1] = math.nan
     with pytest.raises(CellFailedError, match="1 of 2 timesteps, first at t = 100"):
-        compute("eps-error", evidence(noise_error=error, timesteps=torch.tensor([900, 100])))
+        compute(name, evidence(noise_error=error, timesteps=torch.tensor([900, 100]), gains=torch.ones(2)))
 
 
 def pair(*differences: int) -> Evidence:
