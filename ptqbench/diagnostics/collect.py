@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ptqbench.diagnostics.observer import GradientObserver
-from ptqbench.engine.cache import Cache, Costs, Entry
+from ptqbench.engine.cache import Costs, Entry
 from ptqbench.engine.context import RunContext
 from ptqbench.engine.executor import Local, Report, Settings
+from ptqbench.engine.failures import reason_of
 from ptqbench.engine.quantize import CellQuantizer, Tell, has_work
 from ptqbench.engine.tasks import Task, cell_tasks, perform, reference_tasks
 from ptqbench.engine.units import observed_file, weighter_file
-from ptqbench.errors import UserError
 from ptqbench.recipe.experiment import Cell, Experiment
 from ptqbench.roles.reconstruction import Reconstruction
 
@@ -66,7 +64,7 @@ def collect(
     announce: Callable[[list[Task]], None],
 ) -> Collected:
     """Fit every cell that has something to fit, or read it from the cache, and load the findings."""
-    ctx = RunContext(experiment, Cache(settings.cache), torch.device(settings.device))
+    ctx = RunContext.of(experiment, settings)
     fitted = [task for task in cell_tasks(ctx) if task.index < len(experiment.cells) and _fits(experiment.cells[task.index])]
     # Images, probes and features belong to evaluation.
     shared = [task for task in reference_tasks(ctx) if task.kind == "trajectories"]
@@ -98,12 +96,8 @@ def observe(ctx: RunContext, task: Task, tell: Tell, observer: GradientObserver)
     quantizer = CellQuantizer(ctx, ctx.experiment.cells[task.index], costs, tell, observer=observer)
     try:
         quantizer.run()
-    except UserError as error:
-        return {"failed": str(error)}
     except Exception as error:
-        # A bug, most likely of a plugin: the other cells must not pay for it, and its author needs the traceback.
-        traceback.print_exc()
-        return {"failed": f"{type(error).__name__}: {error}"}
+        return {"failed": reason_of(error)}
     phases = {name: [entry.name, costs.stages[entry.path.parent.name].seconds] for name, entry in quantizer.fitted.items()}
     return {"phases": phases}
 

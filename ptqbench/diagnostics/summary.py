@@ -10,14 +10,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-import torch
 
 from ptqbench.diagnostics.arms import Alignment, Arm, alignments, arms_of
 from ptqbench.diagnostics.collect import Collected
 from ptqbench.diagnostics.learned import Learned, learned_weights
 from ptqbench.diagnostics.observer import MOMENTS
 from ptqbench.diagnostics.records import Cost, NoiseError, finished_cells, noise_errors, weighter_costs
-from ptqbench.engine.cache import Cache
 from ptqbench.engine.context import RunContext
 from ptqbench.engine.executor import Settings
 from ptqbench.engine.run import environment
@@ -65,7 +63,7 @@ class Summary:
 
 def summarize(experiment: Experiment, settings: Settings, collected: Collected, groups: int) -> Summary:
     """Bring the observations together with the records of finished runs."""
-    ctx = RunContext(experiment, Cache(settings.cache), torch.device(settings.device))
+    ctx = RunContext.of(experiment, settings)
     timesteps = ctx.schedule.timesteps.tolist()
     arms = arms_of(collected.observations)
     records = finished_cells(ctx, experiment.cells)

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import traceback
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ptqbench.engine.accounting import BitLedger, bit_ledger, float_bytes
 from ptqbench.engine.cache import Costs, Entry, content_key
 from ptqbench.engine.context import RunContext
+from ptqbench.engine.failures import reason_of
 from ptqbench.engine.hooks import Corrected, HookFitter
 from ptqbench.engine.images import FULL, OTHER, generate, image_chunks, image_shards
 from ptqbench.engine.measure import Measurement
 from ptqbench.engine.quantize import CellQuantizer, Tell
 from ptqbench.engine.sample import Predictor
+from ptqbench.engine.stages import EVALUATION_STAGES
 from ptqbench.engine.state_hash import state_hash
-from ptqbench.errors import UserError
 from ptqbench.recipe.experiment import Cell
 from ptqbench.results.record import Budget, CellRecord
-from ptqbench.results.rows import EVALUATION_STAGES
 
 PREVIEW = 16
 """Images of each cell that are kept beside its record, for the picture of samples."""
@@ -61,18 +59,12 @@ class CellRun:
         """The cell's record, read from the cache when nothing that it depends on has changed."""
         key = cell_key(self.ctx, self.cell)
         with self.ctx.cache.locked("cells", key) as entry:
-            if entry.has("record.json"):
-                return self._recalled(entry)
             try:
+                if entry.has("record.json"):
+                    return self._recalled(entry)
                 record = self._compute(entry)
-            except UserError as error:
-                return self._record(status="failed", reason=str(error))
             except Exception as error:
-                # A bug, most likely of a plugin: the other cells must not pay for it, and its author needs the traceback.
-                traceback.print_exc()
-                place = traceback.extract_tb(error.__traceback__)[-1]
-                reason = f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
-                return self._record(status="failed", reason=reason)
+                return self._record(status="failed", reason=reason_of(error))
             entry.save_json("record.json", dataclasses.asdict(record))
             return record
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 import ptqbench
 from ptqbench.digest import fingerprint
+from ptqbench.engine.arithmetic import fix_arithmetic
 from ptqbench.engine.cache import Cache, content_key
+from ptqbench.engine.machine import computing_packages, hardware
 from ptqbench.engine.no_features import NoFeatures
 from ptqbench.engine.sample import Predictor
 from ptqbench.engine.schedule import Schedule
@@ -27,12 +29,16 @@ from ptqbench.recipe.experiment import Experiment
 from ptqbench.roles.features import FeatureExtractor
 from ptqbench.roles.model import DiffusionModel, ModelSource
 
+if TYPE_CHECKING:
+    from ptqbench.engine.executor import Settings
+
 CAPTURE_BUDGET = 128 * 2**20
 """Bytes of full-precision unit outputs that one process keeps at a time."""
 
 REFERENCE_SETTING = "evaluation.reference"
 
-_NUMERIC_FOLDERS = ("quant", "engine", "evaluate", "roles")
+_NUMERIC = ("quant/*.py", "engine/*.py", "evaluate/*.py", "roles/*.py", "results/record.py")
+"""The core's files that make numbers, and the one that cached records are read with."""
 
 
 @cache
@@ -40,18 +46,25 @@ def core_fingerprint() -> str:
     """Hash of the core's own numerics, so that a changed engine never serves results of the old one."""
     root = Path(ptqbench.__file__).parent
     digest = hashlib.sha256()
-    for path in sorted(p for folder in _NUMERIC_FOLDERS for p in (root / folder).glob("*.py")):
+    for path in sorted(p for pattern in _NUMERIC for p in root.glob(pattern)):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
 @dataclass
 class RunContext:
-    """One per process."""
+    """One per process. `threads` are those of this process; `of` sets them, and is how a run makes its contexts."""
 
     experiment: Experiment
     cache: Cache
     device: torch.device
+    threads: int = field(default_factory=torch.get_num_threads)
+
+    @classmethod
+    def of(cls, experiment: Experiment, settings: Settings) -> RunContext:
+        """The context of a run, in a process that from now on computes as the settings say."""
+        fix_arithmetic(settings.threads)
+        return cls(experiment, Cache(settings.cache), torch.device(settings.device), settings.threads)
 
     @cached_property
     def source(self) -> ModelSource:
@@ -86,16 +99,25 @@ class RunContext:
             return found
 
     @cached_property
+    def computing_key(self) -> list[Any]:
+        """What computes: the engine, packages, the kind of device with an accelerator's name, threads on a CPU."""
+        return [
+            core_fingerprint(),
+            computing_packages(),
+            self.device.type,
+            hardware(str(self.device)).get("accelerator", ""),
+            # On a CPU the number of threads decides the order of sums, and so the last bits.
+            self.threads if self.device.type == "cpu" else 0,
+        ]
+
+    @cached_property
     def base_key(self) -> list[Any]:
-        """What every stage depends on: model, engine, torch, kind of device, sampling schedule."""
+        """What every stage depends on: the model, what computes, the sampling schedule."""
         sampling = self.experiment.sampling
         return [
             self.experiment.model.key,
             self.source_fingerprint,
-            core_fingerprint(),
-            torch.__version__,
-            # On a CPU the number of threads decides the order of sums, and so the last bits.
-            [self.device.type, torch.get_num_threads() if self.device.type == "cpu" else 0],
+            self.computing_key,
             [sampling.grid, sampling.steps, sampling.eta],
         ]
 

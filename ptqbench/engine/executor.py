@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 
-from ptqbench.engine.cache import Cache
 from ptqbench.engine.context import RunContext
 from ptqbench.engine.quantize import Tell
 from ptqbench.engine.tasks import Task, perform
@@ -69,7 +68,6 @@ class Local:
         self.pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Local:
-        torch.set_num_threads(self.settings.threads)
         if self.settings.workers > 1:
             spawn = multiprocessing.get_context("spawn")
             self.messages = spawn.Queue()
@@ -160,10 +158,9 @@ def _start_worker(raw: dict[str, Any], settings: Settings, messages: Any, perfor
     # The parent decides what an interrupt means; workers are ended by it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(settings.threads)
     # The parent has warned of plugins that had to be left out.
     experiment = load_experiment(raw, manager=PluginManager(warn=lambda _: None))
-    _worker["context"] = RunContext(experiment, Cache(settings.cache), torch.device(settings.device))
+    _worker["context"] = RunContext.of(experiment, settings)
     _worker["messages"] = messages
     _worker["perform"] = perform
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from ptqbench.component import Bound
 from ptqbench.engine.cache import Costs, content_key
-from ptqbench.engine.context import RunContext, core_fingerprint
+from ptqbench.engine.context import RunContext
 from ptqbench.engine.images import FULL, generate, image_key, image_shards
 from ptqbench.engine.real import RealImages
 from ptqbench.engine.sample import Predictor
@@ -135,8 +134,7 @@ def _features(ctx: RunContext, costs: Costs, images_key: str, read: Callable[[],
     Each output is a file of its own: a metric more or less never makes the others' features anew, unless one is missing.
     """
     chosen = outputs or wanted_outputs(ctx)
-    environment = [core_fingerprint(), torch.__version__, ctx.device.type]
-    key = content_key(environment, ctx.experiment.evaluation.features_key, ctx.features_fingerprint, images_key)
+    key = content_key(ctx.computing_key, ctx.experiment.evaluation.features_key, ctx.features_fingerprint, images_key)
     with ctx.cache.locked("features", key) as entry:
         missing = [name for name in chosen if not entry.has(f"{name}.safetensors")]
         if missing:

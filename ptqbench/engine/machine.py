@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import platform
 from functools import cache
 from pathlib import Path
 
 import torch
+
+COMPUTING = ("torch", "diffusers", "numpy", "scipy")
+"""Packages that compute: another version of one may change any number."""
+
+PACKAGES = (*COMPUTING, "pluggy")
+"""Packages whose versions a record names."""
 
 CPUINFO = Path("/proc/cpuinfo")
 _KEYS = ("model name", "Hardware", "cpu model", "Processor")
@@ -19,6 +26,12 @@ def hardware(device: str) -> dict[str, str]:
         return {"cpu": processor()}
     named = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else chosen.type
     return {"cpu": processor(), "accelerator": named}
+
+
+@cache
+def computing_packages() -> dict[str, str]:
+    """Versions of the packages that compute."""
+    return {name: importlib.metadata.version(name) for name in COMPUTING}
 
 
 @cache

@@ -9,24 +9,20 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-import torch
 from torch import Tensor
 
 import ptqbench
 from ptqbench.component import Bound
-from ptqbench.engine.cache import Cache
 from ptqbench.engine.cell import CellRun, cell_key
 from ptqbench.engine.context import RunContext
 from ptqbench.engine.executor import Local, Report, Settings
 from ptqbench.engine.features import check_metrics
-from ptqbench.engine.machine import hardware
+from ptqbench.engine.machine import PACKAGES, hardware
 from ptqbench.engine.protocol import protocol
 from ptqbench.engine.tasks import Task, all_cells, cell_tasks, pending, reference_tasks
 from ptqbench.recipe.experiment import Experiment, Method
 from ptqbench.results.compare import attach_comparisons
 from ptqbench.results.record import CellRecord, RunRecord
-
-PACKAGES = ("torch", "diffusers", "numpy", "scipy", "pluggy")
 
 
 def run_experiment(
@@ -36,7 +32,7 @@ def run_experiment(
 
     `announce` is told the tasks before they start, `report` how they go. A cell that fails becomes a failed record.
     """
-    ctx = RunContext(experiment, Cache(settings.cache), torch.device(settings.device))
+    ctx = RunContext.of(experiment, settings)
     check_metrics(ctx)
     tasks = cell_tasks(ctx)
     if not pending(ctx):
@@ -115,7 +111,7 @@ def describe_method(method: Method) -> dict[str, Any]:
 
 def previews(experiment: Experiment, settings: Settings) -> list[tuple[str, Tensor]]:
     """The first images of every finished cell of the first calibration seed: (label, uint8 (k, C, H, W))."""
-    ctx = RunContext(experiment, Cache(settings.cache), torch.device(settings.device))
+    ctx = RunContext.of(experiment, settings)
     first = min((cell.seed for cell in experiment.cells if cell.method), default=0)
     rows = []
     for cell in experiment.cells:

@@ -6,12 +6,10 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from ptqbench.engine.stages import EVALUATION_STAGES
 from ptqbench.recipe.experiment import FULL_PRECISION
 from ptqbench.results import protocols
 from ptqbench.results.record import CellRecord, Number, RunRecord
-
-EVALUATION_STAGES = frozenset({"images", "noise-error", "probe", "features", "metrics"})
-"""Stages whose seconds are not calibration."""
 
 
 @dataclass(frozen=True)

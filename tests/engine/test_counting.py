@@ -10,8 +10,8 @@ from ptqbench.engine.cache import Cache, Costs, cached_tensors
 from ptqbench.engine.cell import CellRun
 from ptqbench.engine.context import RunContext
 from ptqbench.engine.counting import Evaluations, Tally, count_denoiser, count_unit, counting
+from ptqbench.engine.stages import EVALUATION_STAGES
 from ptqbench.results.record import Budget
-from ptqbench.results.rows import EVALUATION_STAGES
 
 ONE = {"a": torch.ones(1)}
 
