@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from ptqbench import __version__
+from ptqbench.commands.files import as_user_error
 from ptqbench.errors import EXIT_INTERRUPTED, EXIT_OK, UserError
 from ptqbench.names import nearest
 
@@ -103,10 +104,7 @@ def _exit_code(error: BaseException) -> int:
         error.show()
         return error.exit_code
     if isinstance(error, UserError):
-        click.echo(f"error: {error.message}", err=True)
-        for line in error.hint.splitlines():
-            click.echo(f"  {line}", err=True)
-        return error.exit_code
+        return _user_error(error)
     if isinstance(error, click.Abort | KeyboardInterrupt):
         click.echo("interrupted; the same command continues from here", err=True)
         return EXIT_INTERRUPTED
@@ -114,9 +112,19 @@ def _exit_code(error: BaseException) -> int:
         # The reader went away. Python would complain once more when it flushes stdout at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
+    # Paths are checked where they are read; what slips through (a disk that fills up) is still no bug of ours.
+    if isinstance(error, OSError) and (known := as_user_error(error)):
+        return _user_error(known)
     traceback.print_exception(error)
     click.echo(f"this is a bug in ptqbench {__version__}: please report it with the lines above", err=True)
     return EXIT_BUG
+
+
+def _user_error(error: UserError) -> int:
+    click.echo(f"error: {error.message}", err=True)
+    for line in error.hint.splitlines():
+        click.echo(f"  {line}", err=True)
+    return error.exit_code
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
-import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
+from ptqbench.commands.files import require_file
 from ptqbench.commands.options import cache_option
+from ptqbench.commands.output import colored, table_width
 from ptqbench.errors import EXIT_OK, NotComparableError, UserError
 from ptqbench.gate import baseline_file, reports
 from ptqbench.gate.compare import ALL_TIERS, compare
@@ -70,6 +70,7 @@ def command(
     _check_options(update, anew, reason, wanted)
     for path in out:
         reports.format_of(path)
+        require_file(path, "--out")
     record = RunRecord.load(run)
     now, path = snapshot(record), baseline or Path("baselines") / f"{record.name}.toml"
     if anew:
@@ -140,7 +141,6 @@ def _print(report: Report, form: str, out: tuple[Path, ...]) -> None:
         with Path(summary).open("a", encoding="utf-8") as stream:
             stream.write(reports.markdown(report))
     if form == "terminal":
-        width = shutil.get_terminal_size((120, 24)).columns
-        click.echo(reports.terminal(report, width, color=sys.stdout.isatty()), nl=False)
+        click.echo(reports.terminal(report, table_width(), color=colored()), nl=False)
     else:
         click.echo(reports.render(report, form), nl=False)

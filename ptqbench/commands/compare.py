@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
-import sys
 from pathlib import Path
 
 import click
 
-from ptqbench.commands.output import json_option, print_json
+from ptqbench.commands.output import json_option, print_json, print_tables
 from ptqbench.errors import EXIT_NOT_COMPARABLE, EXIT_OK
-from ptqbench.results import console
 from ptqbench.results.record import RunRecord
 
 
@@ -33,7 +30,5 @@ def command(run_a: Path, run_b: Path, as_json: bool) -> int:
         entries = [dataclasses.asdict(c) for c in found]
         print_json({"a": str(run_a), "b": str(run_b), "comparisons": entries})
     else:
-        width = shutil.get_terminal_size((100, 24)).columns
-        table = runs_table(found, str(run_a), str(run_b))
-        click.echo(console.render([table], width, color=sys.stdout.isatty()), nl=False)
+        print_tables([runs_table(found, str(run_a), str(run_b))])
     return EXIT_NOT_COMPARABLE if any(c.verdict == REFUSED for c in found) else EXIT_OK

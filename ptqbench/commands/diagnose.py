@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from ptqbench.commands.files import require_folder
 from ptqbench.commands.options import (
     cache_option,
     device_option,
@@ -21,14 +20,15 @@ from ptqbench.commands.options import (
     threads_option,
     workers_option,
 )
+from ptqbench.commands.output import print_tables
 from ptqbench.errors import EXIT_CELL_FAILED, EXIT_OK, UserError
 from ptqbench.recipe.experiment import Experiment
 from ptqbench.recipe.load import load_experiment
-from ptqbench.results import console
 
 if TYPE_CHECKING:
     from ptqbench.diagnostics.observer import GradientObserver
     from ptqbench.diagnostics.summary import Summary
+    from ptqbench.engine.executor import Settings
 
 
 @click.command("diagnose", short_help="Look into the fits of a recipe's cells.")
@@ -63,36 +63,29 @@ def command(
     steps = experiment.sampling.steps
     if groups > steps:
         raise UserError(f"{groups} groups of {steps} sampling steps cannot be", f"give --groups {steps} or fewer")
+    folder = out or Path("runs") / experiment.name / f"diagnosis-{datetime.now():%Y%m%d-%H%M%S}-{experiment.digest[:8]}"
+    require_folder(folder, "--out")
+    settings = settings_for(cache, device, workers, threads)
     from ptqbench.diagnostics.observer import GradientObserver
     from ptqbench.diagnostics.report import write
     from ptqbench.diagnostics.tables import tables
 
     observer = GradientObserver(groups=groups)
-    found = _observe(experiment, observer, cache, device, workers, threads)
-    folder = out or Path("runs") / experiment.name / f"diagnosis-{datetime.now():%Y%m%d-%H%M%S}-{experiment.digest[:8]}"
+    found = _observe(experiment, settings, observer)
     write(found, observer, folder)
     click.echo(f"written to {folder}: diagnostics.md, diagnostics.json, units.json, pictures", err=True)
-    width = shutil.get_terminal_size((100, 24)).columns
-    click.echo(console.render(tables(found), width, color=sys.stdout.isatty()), nl=False)
+    print_tables(tables(found))
     for name, reason in found.failed.items():
         click.echo(f"{name} failed: {reason}", err=True)
     return EXIT_CELL_FAILED if found.failed else EXIT_OK
 
 
-def _observe(
-    experiment: Experiment,
-    observer: GradientObserver,
-    cache: Path,
-    device: str,
-    workers: int | None,
-    threads: int | None,
-) -> Summary:
+def _observe(experiment: Experiment, settings: Settings, observer: GradientObserver) -> Summary:
     """Fit under observation with progress on stderr. Raises `UserError` if no cell fits anything."""
     from ptqbench.commands.progress import Progress
     from ptqbench.diagnostics.collect import collect
     from ptqbench.diagnostics.summary import summarize
 
-    settings = settings_for(cache, device, workers, threads)
     with Progress() as progress:
         collected = collect(experiment, settings, observer, progress.report, progress.announce)
     if not collected.observations and not collected.failed:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ptqbench.commands.options import cache_option, device_option, workers_option
+from ptqbench.commands.files import require_file
+from ptqbench.commands.options import cache_option, device_option, settings_for, workers_option
 from ptqbench.errors import UserError
 
 if TYPE_CHECKING:
+    from ptqbench.engine.executor import Settings
     from ptqbench.findings.document import Document
 
 
@@ -35,14 +37,18 @@ def command(
 
     if check and out is None:
         raise UserError("--check needs --out", "name the page to check")
+    if out is not None and not check:
+        require_file(out, "--out")
     document = read_document(file)
-    _run(document, file, names, cache, device, workers)
+    if names:
+        _run(document, file, names, device, settings_for(cache, device, workers))
     records = load_records(document, file.parent)
     again = f"ptqbench findings {file.as_posix()}" + (f" --out {out.as_posix()}" if out else "")
     text = render(document, answers(document, records), records, file.parent, again)
     if out is None:
         click.echo(text, nl=False)
     elif not check:
+        out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, encoding="utf-8")
         click.echo(f"written: {out}", err=True)
     elif not out.is_file() or out.read_text(encoding="utf-8") != text:
@@ -50,7 +56,7 @@ def command(
         raise SystemExit(1)
 
 
-def _run(document: Document, file: Path, names: tuple[str, ...], cache: Path, device: str, workers: int | None) -> None:
+def _run(document: Document, file: Path, names: tuple[str, ...], device: str, settings: Settings) -> None:
     """Run entries of the document and keep their records."""
     from ptqbench.commands.run import execute, invocation
     from ptqbench.findings.kept import save_record
@@ -64,6 +70,6 @@ def _run(document: Document, file: Path, names: tuple[str, ...], cache: Path, de
     for entry in document.runs if "all" in names else [known[name] for name in names]:
         click.echo(f"running {entry.name}", err=True)
         experiment = load_experiment(file.parent / entry.recipe, overrides=entry.overrides)
-        record, _ = execute(experiment, cache, device, workers, None)
+        record = execute(experiment, settings)
         record.invocation = invocation(file.parent / entry.recipe, entry.overrides, device, None)
         save_record(record, file.parent / document.results / f"{entry.name}.json")

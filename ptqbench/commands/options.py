@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import click
 
+from ptqbench.commands.files import require_folder
 from ptqbench.errors import UserError
 from ptqbench.names import suggest
 
@@ -70,11 +71,15 @@ def only_override(only: Sequence[str]) -> tuple[str, ...]:
     return (f"sweep.only={json.dumps(only)}",) if only else ()
 
 
-def settings_for(cache: Path, device: str, workers: int | None, threads: int | None) -> Settings:
-    """Where and how to compute; what is not given is chosen to fit the device."""
+def settings_for(cache: Path, device: str, workers: int | None = None, threads: int | None = None) -> Settings:
+    """Where and how to compute; what is not given is chosen to fit the device.
+
+    Raises `UserError` for a device that is not there, and for a cache that nothing can be written to.
+    """
     from ptqbench.engine.context import pick_device
     from ptqbench.engine.executor import Settings, default_threads, default_workers
 
+    require_folder(cache, "--cache")
     chosen = pick_device(device)
     workers = workers or default_workers(chosen)
     return Settings(cache, str(chosen), workers, threads or default_threads(chosen, workers))

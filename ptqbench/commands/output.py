@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -16,11 +17,17 @@ from rich.console import Console
 from ptqbench.commands.tables import print_rows
 from ptqbench.hookspecs import PRESETS, ROLES
 from ptqbench.plugins import PluginManager
+from ptqbench.results.console import render
+from ptqbench.results.tables import Table
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 PIPE_WIDTH = 120
 """Columns when stdout is no terminal and COLUMNS is not set."""
+
+
+TABLE_WIDTH = 100
+"""The same for tables of results, which people paste into issues."""
 
 
 def json_option(function: F) -> F:
@@ -58,6 +65,21 @@ def console() -> Console:
     """stdout: colours on a terminal only, and as wide as the terminal or as COLUMNS says."""
     wide = None if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit() else PIPE_WIDTH
     return Console(file=sys.stdout, highlight=False, markup=False, emoji=False, width=wide, soft_wrap=False)
+
+
+def table_width() -> int:
+    """Columns for tables of results: the terminal's, else what COLUMNS says, else `TABLE_WIDTH`."""
+    return shutil.get_terminal_size((TABLE_WIDTH, 24)).columns
+
+
+def colored() -> bool:
+    """Whether results may have colours: on a terminal, unless NO_COLOR is set."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def print_tables(tables: Sequence[Table]) -> None:
+    """Print neutral tables on stdout, folded to the terminal's width."""
+    click.echo(render(tables, table_width(), color=colored()), nl=False)
 
 
 def print_wrapped(text: str, indent: str = "  ") -> None:

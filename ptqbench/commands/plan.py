@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ptqbench.commands.method_words import HEADINGS, method_words
-from ptqbench.commands.options import cache_option, experiment_argument, find_cell, override_option
+from ptqbench.commands.options import (
+    cache_option,
+    device_option,
+    experiment_argument,
+    find_cell,
+    override_option,
+    settings_for,
+)
 from ptqbench.commands.output import json_option, print_json, print_table
 from ptqbench.recipe.experiment import Cell, Experiment
 from ptqbench.recipe.load import load_experiment
@@ -23,7 +30,7 @@ if TYPE_CHECKING:
 @override_option
 @cache_option
 @click.option("--cell", "wanted", metavar="ID", help="The cell whose layers are listed.  [default: the last one]")
-@click.option("--device", default="auto", show_default=True, help='"cpu", "cuda", "mps" ..., or "auto".')
+@device_option
 @json_option
 def command(recipe: Path, overrides: tuple[str, ...], cache: Path, wanted: str | None, device: str, as_json: bool) -> None:
     """Show what `ptqbench run RECIPE` would do: cells, layers with their grids, forecast of time, memory and disk."""
@@ -32,15 +39,13 @@ def command(recipe: Path, overrides: tuple[str, ...], cache: Path, wanted: str |
     import torch
 
     from ptqbench.engine.cache import Cache
-    from ptqbench.engine.context import RunContext, pick_device
-    from ptqbench.engine.executor import default_threads, default_workers
+    from ptqbench.engine.context import RunContext
     from ptqbench.engine.features import check_metrics
     from ptqbench.engine.forecast import cell_ledger, forecast
 
-    chosen = pick_device(device)
-    workers = default_workers(chosen)
-    torch.set_num_threads(default_threads(chosen, workers))
-    ctx = RunContext(experiment, Cache(cache), chosen)
+    settings = settings_for(cache, device)
+    torch.set_num_threads(settings.threads)
+    ctx = RunContext(experiment, Cache(settings.cache), torch.device(settings.device))
     check_metrics(ctx)
     ledger = cell_ledger(ctx, cell)
     expected = forecast(ctx)
@@ -48,7 +53,7 @@ def command(recipe: Path, overrides: tuple[str, ...], cache: Path, wanted: str |
         data = {
             "cells": [c.id for c in experiment.cells],
             "layers": {"cell": cell.id, "rows": ledger},
-            "forecast": vars(expected) | {"workers": workers, "wall": expected.wall(workers)},
+            "forecast": vars(expected) | {"workers": settings.workers, "wall": expected.wall(settings.workers)},
         }
         print_json(data)
         return
@@ -56,7 +61,7 @@ def command(recipe: Path, overrides: tuple[str, ...], cache: Path, wanted: str |
     click.echo("")
     _print_layers(cell, ledger)
     click.echo("")
-    click.echo(_summary(expected, workers))
+    click.echo(_summary(expected, settings.workers))
 
 
 def _print_cells(experiment: Experiment, expected: Forecast) -> None:

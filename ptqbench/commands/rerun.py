@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from ptqbench.commands.options import settings_for
 from ptqbench.commands.run import execute
 from ptqbench.errors import UserError
 from ptqbench.gate.confirm import Rerun
@@ -31,7 +32,7 @@ def rerun_of(record: RunRecord, cache: Path) -> Rerun:
     def rerun(cells: Sequence[str], seeds: Sequence[int]) -> Snapshot:
         overrides = [*given, f"sweep.seeds={list(seeds)}", f"sweep.only={json.dumps(list(cells))}"]
         experiment = load_experiment(recipe, overrides=overrides, manager=PluginManager())
-        device = str(environment.get("device", "auto"))
-        return snapshot(execute(experiment, cache, device, None, environment.get("threads"))[0])
+        settings = settings_for(cache, str(environment.get("device", "auto")), threads=environment.get("threads"))
+        return snapshot(execute(experiment, settings))
 
     return rerun

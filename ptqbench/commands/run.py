@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ptqbench.commands.files import require_folder
 from ptqbench.commands.options import (
     cache_option,
     device_option,
@@ -22,6 +22,7 @@ from ptqbench.commands.options import (
     threads_option,
     workers_option,
 )
+from ptqbench.commands.output import table_width
 from ptqbench.errors import EXIT_CELL_FAILED
 from ptqbench.plugins import PluginManager
 from ptqbench.recipe.experiment import Experiment
@@ -61,11 +62,13 @@ def command(
     """
     manager = PluginManager()
     experiment = load_experiment(recipe, overrides=(*overrides, *only_override(only)), manager=manager)
+    settings = settings_for(cache, device, workers, threads)
+    folder = out or default_folder(experiment)
+    require_folder(folder, "--out")
     from ptqbench.engine.run import previews
 
-    record, settings = execute(experiment, cache, device, workers, threads)
+    record = execute(experiment, settings)
     record.invocation = invocation(recipe, overrides, device, threads)
-    folder = out or default_folder(experiment)
     write(folder, record, experiment, previews(experiment, settings))
     click.echo(f"written to {folder}: results.json, tables, samples.png", err=True)
     click.echo(record.to_json() if as_json else _terminal(manager, record), nl=False)
@@ -73,16 +76,13 @@ def command(
         sys.exit(EXIT_CELL_FAILED)
 
 
-def execute(
-    experiment: Experiment, cache: Path, device: str, workers: int | None, threads: int | None
-) -> tuple[RunRecord, Settings]:
-    """Run with progress on stderr; what is not given is chosen to fit the device."""
+def execute(experiment: Experiment, settings: Settings) -> RunRecord:
+    """Run with progress on stderr."""
     from ptqbench.commands.progress import Progress
     from ptqbench.engine.run import run_experiment
 
-    settings = settings_for(cache, device, workers, threads)
     with Progress() as progress:
-        return run_experiment(experiment, settings, progress.report, progress.announce), settings
+        return run_experiment(experiment, settings, progress.report, progress.announce)
 
 
 def invocation(recipe: Path, overrides: Sequence[str], device: str, threads: int | None) -> list[str]:
@@ -114,4 +114,4 @@ def write(folder: Path, record: RunRecord, experiment: Experiment, rows: list[tu
 
 def _terminal(manager: PluginManager, record: RunRecord) -> str:
     reporter = manager.find("reporter", "terminal").component.create()
-    return reporter.render(record, width=shutil.get_terminal_size((100, 24)).columns)
+    return reporter.render(record, width=table_width())

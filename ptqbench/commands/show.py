@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
-import sys
 from pathlib import Path
 
 import click
 
 from ptqbench.commands.options import find_cell
-from ptqbench.commands.output import manager_with, plugin_option, print_json
-from ptqbench.results import console
+from ptqbench.commands.output import manager_with, plugin_option, print_json, print_tables, table_width
 from ptqbench.results.cell_tables import cell_tables
 from ptqbench.results.record import CellRecord, RunRecord
 from ptqbench.roles.reporter import Reporter
@@ -28,18 +25,17 @@ from ptqbench.roles.reporter import Reporter
 def command(run: Path, reporter: str, as_json: bool, wanted: str | None, plugins: tuple[Path, ...]) -> None:
     """Print the tables of RUN, a folder that `ptqbench run` wrote (or its results.json)."""
     record = RunRecord.load(run)
-    width = shutil.get_terminal_size((100, 24)).columns
     if wanted is not None:
-        _show_cell(find_cell(record.cells, wanted, "run"), as_json, width)
+        _show_cell(find_cell(record.cells, wanted, "run"), as_json)
     elif as_json:
         click.echo(record.to_json(), nl=False)
     else:
         chosen: Reporter = manager_with(plugins).find("reporter", reporter).component.create()
-        click.echo(chosen.render(record, width=width), nl=False)
+        click.echo(chosen.render(record, width=table_width()), nl=False)
 
 
-def _show_cell(cell: CellRecord, as_json: bool, width: int) -> None:
+def _show_cell(cell: CellRecord, as_json: bool) -> None:
     if as_json:
         print_json(dataclasses.asdict(cell))
     else:
-        click.echo(console.render(cell_tables(cell), width, color=sys.stdout.isatty()), nl=False)
+        print_tables(cell_tables(cell))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptqbench.commands.output import json_option, print_json
-from ptqbench.results import console
+from ptqbench.commands.output import json_option, print_json, print_tables
 
 if TYPE_CHECKING:
     from ptqbench.results.tables import Table
@@ -93,5 +91,4 @@ def _print(found: Sequence[Any], setting: Setting, table: Table, as_json: bool, 
         sizes = {k: v for k, v in dataclasses.asdict(setting).items() if k != "images" or "methods" in extra}
         print_json({**extra, "setting": sizes, "results": [dataclasses.asdict(x) for x in found]})
     else:
-        width = shutil.get_terminal_size((100, 24)).columns
-        click.echo(console.render([table], width, color=sys.stdout.isatty()), nl=False)
+        print_tables([table])

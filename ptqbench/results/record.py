@@ -174,8 +174,12 @@ class RunRecord:
 
     @classmethod
     def load(cls, run: Path) -> RunRecord:
-        """Read `run`/results.json (or the file itself)."""
+        """Read `run`/results.json (or the file itself). Raises `UserError` for what is not there or cannot be read."""
         path = run / "results.json" if run.is_dir() else run
         if not path.is_file():
             raise UserError(f"no results at {run}", "give a folder that `ptqbench run` wrote; it holds results.json")
-        return cls.from_json(path.read_text(encoding="utf-8"), str(path))
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} cannot be read: {error}", "give a folder that `ptqbench run` wrote") from error
+        return cls.from_json(text, str(path))

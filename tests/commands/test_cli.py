@@ -72,6 +72,15 @@ def raising(error: BaseException) -> click.Command:
         (KeyboardInterrupt(), 130, "interrupted"),
         (RuntimeError("oh"), cli.EXIT_BUG, "this is a bug"),
         (SystemExit(5), 5, ""),
+        (
+            FileNotFoundError(2, "No such file or directory", "a/b"),
+            2,
+            "error: a/b: no such file or directory\n  check the name",
+        ),
+        (PermissionError(13, "Permission denied", "a/b"), 2, "error: a/b: permission denied\n  name a path that you may"),
+        (NotADirectoryError(20, "Not a directory", "a/b"), 2, "error: a/b: not a directory\n  a file stands where"),
+        (OSError(28, "No space left on device"), 2, "error: no space left on device\n  make room"),
+        (OSError("oh"), cli.EXIT_BUG, "this is a bug"),
     ],
 )
 def test_exit_codes(monkeypatch, error, code, said):
@@ -80,7 +89,7 @@ def test_exit_codes(monkeypatch, error, code, said):
     assert result.exit_code == code
     assert said in result.stderr
     assert result.stdout == ""
-    assert ("Traceback" in result.stderr) == isinstance(error, RuntimeError)
+    assert ("Traceback" in result.stderr) == (code == cli.EXIT_BUG)
 
 
 def test_a_command_s_number_is_the_exit_code(monkeypatch):
