@@ -12,7 +12,6 @@ from typing import Any
 from torch import Tensor
 
 import ptqbench
-from ptqbench.component import Bound
 from ptqbench.engine.cell import CellRun, cell_key
 from ptqbench.engine.context import RunContext
 from ptqbench.engine.executor import Local, Report, Settings
@@ -20,7 +19,8 @@ from ptqbench.engine.features import check_metrics
 from ptqbench.engine.machine import PACKAGES, hardware
 from ptqbench.engine.protocol import protocol
 from ptqbench.engine.tasks import Task, all_cells, cell_tasks, pending, reference_tasks
-from ptqbench.recipe.experiment import Experiment, Method
+from ptqbench.recipe.describe import describe_methods
+from ptqbench.recipe.experiment import Experiment
 from ptqbench.results.compare import attach_comparisons
 from ptqbench.results.record import CellRecord, RunRecord
 
@@ -64,7 +64,7 @@ def _record(ctx: RunContext, settings: Settings, cells: list[CellRecord]) -> Run
         environment=environment(settings),
         protocol=protocol(ctx),
         cells=cells,
-        methods={cell.name: describe_method(cell.method) for cell in e.cells if cell.method},
+        methods=describe_methods(e.cells),
         published=[
             {"title": t.title, "source": t.source, "rows": [vars(row) | {"metrics": dict(row.metrics)} for row in t.rows]}
             for t in e.published
@@ -86,26 +86,6 @@ def environment(settings: Settings) -> dict[str, Any]:
         "workers": settings.workers,
         "threads": settings.threads,
         **{name: importlib.metadata.version(name) for name in PACKAGES},
-    }
-
-
-def describe_method(method: Method) -> dict[str, Any]:
-    """A method's components and options, readable."""
-
-    def chosen(bound: Bound | None) -> Any:
-        return None if bound is None else {"use": bound.name, **bound.options.model_dump(mode="json")}
-
-    return {
-        "preset": method.preset or None,
-        "sampler": chosen(method.sampler),
-        "weighter": chosen(method.weighter),
-        "reconstruction": chosen(method.reconstruction),
-        "losses": [chosen(term) for term in method.losses],
-        "partitioner": chosen(method.partitioner),
-        "passes": [chosen(p) for p in method.passes],
-        "weights": {"quantizer": chosen(method.weights.quantizer), "range": chosen(method.weights.range)},
-        "activations": {"quantizer": chosen(method.activations.quantizer), "range": chosen(method.activations.range)},
-        "hooks": [chosen(hook) for hook in method.hooks],
     }
 
 

@@ -13,7 +13,7 @@ from ptqbench.engine.features import REFERENCE_TASKS, image_features, reference_
 from ptqbench.engine.images import FULL, generate, image_shards
 from ptqbench.engine.quantize import Tell
 from ptqbench.engine.reference import probe_states, trajectory_shard, trajectory_shards
-from ptqbench.recipe.experiment import OTHER_NOISE, Cell, Experiment
+from ptqbench.recipe.experiment import OTHER_NOISE, UNCALIBRATED, Cell, Experiment
 from ptqbench.results.record import CellRecord
 
 
@@ -47,7 +47,7 @@ def _reference_tasks(ctx: RunContext) -> int:
 
 def all_cells(experiment: Experiment) -> list[Cell]:
     """The recipe's cells, and last the noise floor: the full-precision model on another block of noise."""
-    return [*experiment.cells, Cell(None, 0, OTHER_NOISE)]
+    return [*experiment.cells, Cell(None, UNCALIBRATED, OTHER_NOISE)]
 
 
 def cell_tasks(ctx: RunContext) -> list[Task]:

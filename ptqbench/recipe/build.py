@@ -61,7 +61,7 @@ def build(name: str, table: Mapping[str, Any], preset: str, sampling_steps: int 
         sampler=chosen[("sampler",)],
         weighter=chosen[("weighter",)],
         reconstruction=chosen[("reconstruction",)],
-        weights=_site(section.weights, section.weights.steps, chosen, "weights"),
+        weights=_site(section.weights, 1, chosen, "weights"),
         activations=_site(section.activations, (sampling_steps or 1) if steps == "each" else steps, chosen, "activations"),
         passes=choices.lists["passes"],
         partitioner=chosen.get(("partitioner",)),

@@ -67,10 +67,7 @@ def check_fit(method: Method, where: KeyPath, problems: Problems) -> None:
 
 
 def check_steps(method: Method, sampling_steps: int | None, where: KeyPath, problems: Problems) -> None:
-    """Step groups: weights have none, and activations cannot have more than there are sampling steps."""
-    if method.weights.steps > 1:
-        place = (*where, "weights", "steps")
-        problems.add(place, "weights are the same at every step, so they have one step group", "leave steps out here")
+    """Activations cannot have more step groups than there are sampling steps."""
     if sampling_steps is not None and method.activations.steps > sampling_steps:
         message = f"there are {method.activations.steps} step groups but only {sampling_steps} sampling steps"
         problems.add((*where, "activations", "steps"), message, f"at most {sampling_steps}")

@@ -18,6 +18,9 @@ OTHER_NOISE = "other noise"
 FULL_BITS = 32
 """Bits that mean: not quantized."""
 
+UNCALIBRATED = 0
+"""The calibration seed of full-precision cells, which calibrate nothing: equal in all recipes, so that their results are."""
+
 
 @dataclass(frozen=True)
 class SiteChoice:
@@ -26,9 +29,9 @@ class SiteChoice:
     bits: int
     per: Literal["tensor", "channel"]
     symmetric: bool
-    steps: int
     quantizer: Bound
     range: Bound
+    steps: int = 1
 
     @property
     def off(self) -> bool:
@@ -99,11 +102,16 @@ class Cell:
         return f"W{self.method.weights.bits}A{self.method.activations.bits}"
 
     @property
-    def id(self) -> str:
-        """Unique in the experiment, readable, and usable with `run --only`."""
+    def row(self) -> str:
+        """The id without the seed, which names a row of the table: "gacq/W4A8/temperature=0.5"."""
         if self.method is None:
             return f"{FULL_PRECISION}, {self.variant}" if self.variant else FULL_PRECISION
-        return "/".join(part for part in (self.name, self.bits, self.variant, f"seed{self.seed}") if part)
+        return "/".join(part for part in (self.name, self.bits, self.variant) if part)
+
+    @property
+    def id(self) -> str:
+        """Unique in the experiment, readable, and usable with `run --only`."""
+        return self.row if self.method is None else f"{self.row}/seed{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -170,7 +178,10 @@ class PublishedTable:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A recipe after checking and expansion. `raw` is the merged TOML data (with --set applied), `digest` its SHA-256."""
+    """A recipe after checking and expansion. `raw` is the merged TOML data (with --set applied).
+
+    `digest` is the SHA-256 of that and of what its methods resolve to, which presets and defaults have a part in.
+    """
 
     name: str
     title: str

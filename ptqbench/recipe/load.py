@@ -14,6 +14,7 @@ from ptqbench.names import suggest
 from ptqbench.plugins import PluginManager
 from ptqbench.recipe import checks
 from ptqbench.recipe.bind import Binder, validate
+from ptqbench.recipe.describe import describe_methods
 from ptqbench.recipe.expand import expand
 from ptqbench.recipe.experiment import (
     Calibration,
@@ -70,9 +71,12 @@ def load_experiment(
     return experiment
 
 
-def digest_of(raw: Mapping[str, Any]) -> str:
-    """SHA-256 of TOML data, independent of the order of keys."""
-    text = json.dumps(raw, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+def digest_of(raw: Mapping[str, Any], methods: Mapping[str, Any]) -> str:
+    """SHA-256 of TOML data and of the methods as they were resolved, independent of the order of keys.
+
+    A recipe that names a preset stays as it is when the preset changes; what it compares does not.
+    """
+    text = json.dumps([raw, methods], sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -123,7 +127,7 @@ class _Loader:
             baseline=recipe.baseline,
             path=self.path,
             raw=self.raw,
-            digest=digest_of(self.raw),
+            digest=digest_of(self.raw, describe_methods(cells)),
             plugin_files=files,
             model=model,
             sampling=Sampling(**sampling.model_dump()),

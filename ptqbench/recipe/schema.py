@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 WeightBits = Literal[2, 3, 4, 5, 6, 7, 8, 32]
 ActivationBits = Literal[2, 3, 4, 5, 6, 7, 8, 16, 32]
-WEIGHT_BITS = (2, 3, 4, 5, 6, 7, 8, 32)
-ACTIVATION_BITS = (2, 3, 4, 5, 6, 7, 8, 16, 32)
+WEIGHT_BITS: tuple[int, ...] = get_args(WeightBits)
+ACTIVATION_BITS: tuple[int, ...] = get_args(ActivationBits)
 
 NAME_PATTERN = r"[a-z0-9][a-z0-9._+-]*"
 NAME_RULE = "lower-case letters, digits and . _ + - only, starting with a letter or digit"
@@ -126,7 +126,6 @@ class WeightSite(Site):
 
     bits: WeightBits = Field(8, description="2 to 8, or 32 for none")
     per: Literal["tensor", "channel"] = Field("channel", description="one scale per tensor or per channel")
-    steps: Steps = Field(1, description="1: weights are the same at every sampling step")
 
 
 class ActivationSite(Site):

@@ -19,8 +19,8 @@ from ptqbench.engine.context import RunContext
 from ptqbench.engine.forecast import _cell_evaluations
 from ptqbench.engine.reference import calibration_states
 from ptqbench.engine.rng import NoiseSource
-from ptqbench.engine.run import describe_method
 from ptqbench.engine.sample import sample
+from ptqbench.recipe.describe import describe_method
 from ptqbench.recipe.experiment import Cell
 from ptqbench.results.record import HOOK_BYTES
 from ptqbench.roles.hook import PredictionPairs, SamplerHook, StepNoise

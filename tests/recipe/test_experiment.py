@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from fakes import fake_manager, recipe
+from fakes import PRESET, fake_manager, recipe
 
+from ptqbench.recipe.describe import describe_methods
 from ptqbench.recipe.experiment import Experiment, Method
 from ptqbench.recipe.extend import merge
 from ptqbench.recipe.load import digest_of, load_experiment
@@ -149,8 +150,41 @@ def test_overrides(override, path, value):
 def test_the_digest_follows_content_and_not_order():
     raw = recipe()
     turned = dict(reversed(list(raw.items())))
-    assert load(raw=raw).digest == load(raw=turned).digest == digest_of(raw)
+    assert load(raw=raw).digest == load(raw=turned).digest == digest_of(raw, describe_methods(load().cells))
     assert load("sampling.seed=9").digest != load().digest
+
+
+def test_the_digest_follows_a_preset_that_the_recipe_only_names(monkeypatch):
+    raw = recipe()
+    raw["methods"] = {"plain": {"method": "bands"}}
+    before = load(raw=raw)
+    monkeypatch.setitem(PRESET, "reconstruction", {"use": "brecq", "iterations": 10})
+    after = load(raw=raw)
+    assert before.raw == after.raw
+    assert before.digest != after.digest
+
+
+def test_every_row_is_described_under_its_own_name():
+    cells = load('sweep."methods.plain.reconstruction.iterations"=[2, 5]', 'sweep.bits=["W4A8", "W8A8"]').cells
+    found = describe_methods(cells)
+    assert {name: found[name]["reconstruction"]["iterations"] for name in found if name.startswith("plain")} == {
+        f"plain/{bits}/iterations={n}": n for bits in ("W4A8", "W8A8") for n in (2, 5)
+    }
+    assert found.keys() == {cell.id.rpartition("/seed")[0] for cell in cells[1:]}
+
+
+def test_a_description_tells_all_of_a_grid():
+    overrides = "methods.plain.weights.symmetric=true", "methods.plain.activations.steps=each"
+    found = describe_methods(load(*overrides).cells)["plain/W4A8"]
+    grids = [{key: found[site][key] for key in ("bits", "per", "symmetric", "steps")} for site in ("weights", "activations")]
+    assert grids == [
+        {"bits": 4, "per": "channel", "symmetric": True, "steps": 1},
+        {"bits": 8, "per": "tensor", "symmetric": False, "steps": 10},
+    ]
+
+
+def test_full_precision_has_no_calibration_seed_of_its_own():
+    assert load("sweep.seeds=[5, 6]").cells[0] == load("sweep.seeds=[0]").cells[0]
 
 
 def test_published_numbers_are_kept_apart():
