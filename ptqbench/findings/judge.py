@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from ptqbench.errors import UserError
-from ptqbench.evaluate.paired import paired_difference, pool_arms
 from ptqbench.findings.document import Claim, Document
 from ptqbench.names import suggest
-from ptqbench.results.compare import BETTER, REFUSED, UNSEEN, WORSE, arm_of, judged, refusal, with_verdicts
+from ptqbench.results.compare import BETTER, REFUSED, UNSEEN, WORSE, compare_rows, pool_of, with_verdicts
 from ptqbench.results.record import Comparison, RunRecord
 from ptqbench.results.rows import Row, rows_of
 
@@ -62,23 +59,12 @@ def compare(record: RunRecord, ours: str, theirs: str, metric: str) -> Compariso
         known = list(dict.fromkeys(m for cell in row.cells for m in cell.metrics))
         if metric not in known:
             raise UserError(f"{record.name}: the row {name} has no metric {metric!r}", suggest(metric, known, "metrics"))
-    better = next(cell.metrics[metric].better for cell in mine.cells if metric in cell.metrics)
-    blank = Comparison(mine.method, mine.bits, mine.variant, metric, other.method, UNSEEN, better=better)
-    if reason := refusal(mine.cells, other.cells, metric):
-        return Comparison(mine.method, mine.bits, mine.variant, metric, other.method, REFUSED, reason, better)
-    arms = arm_of(mine.cells, metric), arm_of(other.cells, metric)
-    pooled = [arm_of(row.cells, metric) for row in rows.values() if row.bits == mine.bits and _measured(row, metric)]
-    found = judged(blank, paired_difference(*arms, pool_arms(pooled)))
-    seeds = sorted(arms[0].values.keys() & arms[1].values.keys())
-    found.value, found.baseline_value = (float(np.mean([arm.values[s] for s in seeds])) for arm in arms)
-    return found
+    # The same rows as in the run's own table of differences: page and table must not give two intervals for one question.
+    alike = [row for row in rows.values() if row.bits == mine.bits]
+    return compare_rows(mine, other, metric, pool_of(other, alike, metric))
 
 
 def _row(rows: Mapping[str, Row], name: str, run: str) -> Row:
     if name not in rows or not rows[name].cells:
         raise UserError(f"{run}: there is no finished row {name!r}", suggest(name, list(rows), "rows"))
     return rows[name]
-
-
-def _measured(row: Row, metric: str) -> bool:
-    return any(metric in cell.metrics for cell in row.cells)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ptqbench.evaluate.paired import Arm, Difference, Pool, holm, paired_difference, pool_arms
+from ptqbench.evaluate.paired import Arm, Pool, holm, paired_difference, pool_arms
 from ptqbench.recipe.experiment import FULL_PRECISION
 from ptqbench.results.protocols import identity, mismatch
 from ptqbench.results.record import CellRecord, Comparison, Number, RunRecord
@@ -76,18 +76,44 @@ def refusal(ours: Sequence[CellRecord], theirs: Sequence[CellRecord], metric: st
     return _unequal_bits(ours, theirs)
 
 
-def judged(comparison: Comparison, difference: Difference) -> Comparison:
-    """The comparison with its figures; the verdict comes later, when all p values are known."""
+def compare_rows(ours: Row, theirs: Row, metric: str, pool: Pool | None) -> Comparison:
+    """Row `ours` minus row `theirs` over their common calibration seeds, or refused with the reason.
+
+    Both rows must have the metric. The verdict comes later, when all p values are known (`with_verdicts`).
+    """
+    better = next(iter(_numbers(theirs.cells, metric).values())).better
+    blank = Comparison(ours.method, ours.bits, ours.variant, metric, theirs.method, UNSEEN, better=better)
+    if reason := refusal(ours.cells, theirs.cells, metric):
+        return replace(blank, verdict=REFUSED, reason=reason)
+    arms = arm_of(ours.cells, metric), arm_of(theirs.cells, metric)
+    # The difference is over the common seeds: values over others would not add up to it.
+    seeds = sorted(arms[0].values.keys() & arms[1].values.keys())
+    value, against = (float(np.mean([arm.values[s] for s in seeds])) for arm in arms)
+    found = paired_difference(*arms, pool)
     return replace(
-        comparison,
-        difference=difference.value,
-        low=difference.low,
-        high=difference.high,
-        p=difference.p,
-        detectable=difference.detectable,
-        seeds=difference.seeds,
-        this_calibration_only=difference.this_calibration_only,
+        blank,
+        value=value,
+        baseline_value=against,
+        difference=found.value,
+        low=found.low,
+        high=found.high,
+        p=found.p,
+        detectable=found.detectable,
+        seeds=found.seeds,
+        this_calibration_only=found.this_calibration_only,
     )
+
+
+def pool_of(base: Row, others: Sequence[Row], metric: str) -> Pool | None:
+    """The calibration spread of `base` and of the rows that may be compared with it, which others would only distort."""
+    usable = [row for row in others if row is not base and has(row, metric) and not refusal(row.cells, base.cells, metric)]
+    # The baseline alone has no spread to pool, and perhaps no replicates either.
+    return pool_arms([arm_of(row.cells, metric) for row in (base, *usable)]) if usable else None
+
+
+def has(row: Row, metric: str) -> bool:
+    """Whether any finished cell of the row has the metric."""
+    return any(metric in cell.metrics for cell in row.cells)
 
 
 def with_verdicts(found: Sequence[Comparison]) -> list[Comparison]:
@@ -111,29 +137,8 @@ def _meets(row: Row, base: Row, own: Collection[tuple[str, str]]) -> bool:
 
 def _against(base: Row, others: Sequence[Row], metric: str) -> list[Comparison]:
     """The other rows beside the baseline's in one metric; the rows that may be compared share one pool."""
-    others = [row for row in others if any(metric in cell.metrics for cell in row.cells)]
-    reasons = {row.key: refusal(row.cells, base.cells, metric) for row in others}
-    arms = {row.key: arm_of(row.cells, metric) for row in others if not reasons[row.key]}
-    against = arm_of(base.cells, metric)
-    pool = pool_arms([against, *arms.values()])
-    return [
-        _judged_row(row, base, metric, arms[row.key], against, pool)
-        if row.key in arms
-        else _blank(row, base, metric, REFUSED, reasons[row.key])
-        for row in others
-    ]
-
-
-def _judged_row(row: Row, base: Row, metric: str, ours: Arm, theirs: Arm, pool: Pool | None) -> Comparison:
-    seeds = ours.values.keys() & theirs.values.keys()
-    value, against = (float(np.mean([arm.values[s] for s in sorted(seeds)])) for arm in (ours, theirs))
-    blank = replace(_blank(row, base, metric, UNSEEN, ""), value=value, baseline_value=against)
-    return judged(blank, paired_difference(ours, theirs, pool))
-
-
-def _blank(row: Row, base: Row, metric: str, verdict: str, reason: str) -> Comparison:
-    better = next(iter(_numbers(base.cells, metric).values())).better
-    return Comparison(row.method, row.bits, row.variant, metric, base.method, verdict, reason, better)
+    pool = pool_of(base, others, metric)
+    return [compare_rows(row, base, metric, pool) for row in others if has(row, metric)]
 
 
 def _verdict(comparison: Comparison, p: float) -> str:

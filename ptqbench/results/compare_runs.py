@@ -6,15 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from ptqbench.errors import NotComparableError
-from ptqbench.evaluate.paired import Arm, paired_difference, pool_pairs
+from ptqbench.evaluate.paired import pool_pairs
 from ptqbench.recipe.experiment import FULL_PRECISION
 from ptqbench.results import formatting
-from ptqbench.results.compare import REFUSED, UNSEEN, arm_of, judged, refusal, with_verdicts
+from ptqbench.results.compare import REFUSED, arm_of, compare_rows, has, refusal, with_verdicts
 from ptqbench.results.difference_table import difference_cell, difference_notes
-from ptqbench.results.record import CellRecord, Comparison, RunRecord
+from ptqbench.results.record import Comparison, RunRecord
 from ptqbench.results.rows import Row, rows_of
 from ptqbench.results.tables import Cell, Column, Table
 
@@ -36,8 +34,7 @@ def compare_runs(first: RunRecord, second: RunRecord) -> list[Comparison]:
             "cells are equal when method, bits, variant and calibration seed are: `ptqbench show RUN --json` lists them",
         )
     ours, theirs = _common_rows(second, shared), _common_rows(first, shared)
-    found = [_blank(row, name) for row in ours.values() for name in _metrics(row, theirs[row.key])]
-    found = [_filled(blank, ours, theirs) for blank in found]
+    found = [_compare(ours, theirs, row, name) for row in ours.values() for name in _metrics(row, theirs[row.key])]
     if all(c.verdict == REFUSED for c in found):
         reasons = list(dict.fromkeys(c.reason for c in found)) or ["the cells in common have no metric in common"]
         raise NotComparableError("no number of the two runs can be compared", "\n".join(reasons))
@@ -86,35 +83,13 @@ def _metrics(ours: Row, theirs: Row) -> list[str]:
     return [name for name in names if name in others]
 
 
-def _blank(row: Row, metric: str) -> Comparison:
-    better = next(cell.metrics[metric].better for cell in row.cells if metric in cell.metrics)
-    return Comparison(row.method, row.bits, row.variant, metric, "", UNSEEN, better=better)
-
-
 Rows = Mapping[tuple[str, str, str], Row]
 
 
-def _filled(blank: Comparison, ours: Rows, theirs: Rows) -> Comparison:
-    """The comparison with values and difference, or with the reason why there is none."""
-    key = (blank.method, blank.bits, blank.variant)
-    mine, other = ours[key].cells, theirs[key].cells
-    a, b = arm_of(mine, blank.metric), arm_of(other, blank.metric)
-    blank = replace(blank, value=_mean(a), baseline_value=_mean(b))
-    if reason := refusal(mine, other, blank.metric):
-        return replace(blank, verdict=REFUSED, reason=reason, value=None, baseline_value=None)
-    alike = [k for k in ours if k[1] == blank.bits and not ours[k].full_precision]
-    pairs = [
-        (arm_of(ours[k].cells, blank.metric), arm_of(theirs[k].cells, blank.metric))
-        for k in alike
-        if _usable(ours[k].cells, theirs[k].cells, blank.metric)
-    ]
-    return judged(blank, paired_difference(a, b, pool_pairs(pairs)))
-
-
-def _usable(ours: Sequence[CellRecord], theirs: Sequence[CellRecord], metric: str) -> bool:
-    has = all(any(metric in cell.metrics for cell in cells) for cells in (ours, theirs))
-    return has and not refusal(ours, theirs, metric)
-
-
-def _mean(arm: Arm) -> float:
-    return float(np.mean(list(arm.values.values())))
+def _compare(ours: Rows, theirs: Rows, row: Row, metric: str) -> Comparison:
+    """A row of the second run beside its like in the first; the calibration spread is pooled over all rows of its bits."""
+    alike = [(ours[k], theirs[k]) for k in ours if k[1] == row.bits and not ours[k].full_precision]
+    usable = [(a, b) for a, b in alike if has(a, metric) and has(b, metric) and not refusal(a.cells, b.cells, metric)]
+    pool = pool_pairs([(arm_of(a.cells, metric), arm_of(b.cells, metric)) for a, b in usable])
+    # Both are one method: neither is the other's baseline.
+    return replace(compare_rows(row, theirs[row.key], metric, pool), baseline="")

@@ -16,6 +16,7 @@ from ptqbench.findings.document import Claim, Document, Figure, RunEntry, Topic,
 from ptqbench.findings.judge import CONTRADICTED, NO_ANSWER, OPEN, REPRODUCED, answers, compare
 from ptqbench.findings.kept import load_records, save_record
 from ptqbench.findings.page import render, table
+from ptqbench.results.compare import UNSEEN, comparisons
 from ptqbench.results.record import Budget, CellRecord, Number, RunRecord
 
 BLOCKS = 20
@@ -204,3 +205,11 @@ def test_figures_that_are_not_there_are_named(tmp_path, key):
     topic = made.topics[0].model_copy(update={"figures": (Figure(text="c", file="data.json", key=key),)})
     with pytest.raises(UserError, match=r"data\.json: no figure at"):
         render(made.model_copy(update={"topics": (topic,)}), [], {"r": SAMPLE}, tmp_path, "x")
+
+
+def test_page_and_table_of_the_run_give_one_interval_for_one_question():
+    # The odd row varies far more over its seeds, but its numbers must not stand beside the others'.
+    odd = [cell("odd", s, level, "other") for s, level in enumerate((1.0, 5.0, 9.0))]
+    mixed = dataclasses.replace(SAMPLE, cells=[*SAMPLE.cells, *odd])
+    (inside,) = (c for c in comparisons(mixed) if c.method == "good")
+    assert compare(mixed, "good/W4A8", "base/W4A8", "error") == dataclasses.replace(inside, p_adjusted=None, verdict=UNSEEN)

@@ -11,6 +11,7 @@ from comparison_samples import one_seed
 from paired_samples import sampled_run
 
 from ptqbench.results.compare import BETTER, REFUSED, UNSEEN, WORSE, attach_comparisons, comparisons
+from ptqbench.results.compare_runs import compare_runs
 from ptqbench.results.record import CellRecord, Comparison, Number, RunRecord
 
 METHODS = {"qdiffusion": 5.0, "gacq": 4.5, "ptq4dm": 5.01, "minmax": 8.0}
@@ -156,3 +157,26 @@ def test_a_variant_meets_the_baselines_own_variant_where_there_is_one() -> None:
     bases = {c.variant: c.baseline_value for c in found}
     assert set(bases) == {"", "rate=1"}
     assert bases["rate=1"] == pytest.approx((bases[""] or 0) - 1, abs=0.3)
+
+
+def test_a_metric_that_never_has_replicates_is_refused_and_stops_nothing() -> None:
+    # A kernel distance over subsets gives none in any cell, the baseline's included.
+    record = sampled_run(METHODS)
+    for cell in record.cells:
+        if "psnr@fp" in cell.metrics:
+            cell.metrics["psnr@fp"].replicates = []
+    assert {c.verdict for c in by_method(record, "psnr@fp").values()} == {REFUSED}
+    assert by_method(record)["gacq"].verdict == BETTER
+
+
+def test_values_of_two_runs_are_over_the_seeds_of_their_difference() -> None:
+    first, second = sampled_run(METHODS, seeds=3), sampled_run(METHODS, seeds=3, seed=1)
+    for record, seed in ((first, 0), (second, 2)):
+        record.cells[0].metrics = {}
+        for cell in record.cells:
+            if cell.method == "gacq" and cell.seed == seed:
+                del cell.metrics["fd-digits@data"]
+    (found,) = (c for c in compare_runs(first, second) if (c.method, c.metric) == ("gacq", "fd-digits@data"))
+    assert found.seeds == 1
+    assert found.value is not None and found.baseline_value is not None
+    assert found.difference == pytest.approx(found.value - found.baseline_value)
