@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -14,20 +13,6 @@ BATCH = 64
 """Samples in one evaluation."""
 
 Params = Mapping[str, Tensor]
-
-
-@contextmanager
-def nothing_dropped(problem: UnitProblem) -> Iterator[None]:
-    """Meanwhile units see quantized inputs and quantize every activation, so that all methods are measured alike.
-
-    At the end the problem's settings are what they were.
-    """
-    kept = problem.input_keep, problem.activation_keep, problem.context.step
-    problem.input_keep = problem.activation_keep = 1.0
-    try:
-        yield
-    finally:
-        problem.input_keep, problem.activation_keep, problem.context.step = kept
 
 
 def frozen_params(problem: UnitProblem) -> dict[str, Tensor]:
@@ -69,11 +54,6 @@ def cosines(gradients: Tensor) -> Tensor:
     usable = torch.isfinite(norms) & (norms > 0)
     unit = torch.where(usable[:, None], gradients / norms[:, None], torch.nan)
     return (unit @ unit.T).clamp(-1.0, 1.0)
-
-
-def step_groups(step: Tensor, steps: int, groups: int) -> Tensor:
-    """The group (N,) of each sampling step (N,) among equal ranges of `steps`, as the validation split has them."""
-    return step * groups // steps
 
 
 def evenly(places: Tensor, limit: int) -> Tensor:

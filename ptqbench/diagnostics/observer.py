@@ -17,13 +17,12 @@ from ptqbench.diagnostics.gradients import (
     evenly,
     frozen_params,
     mean_gradient,
-    nothing_dropped,
     sample_gradients,
-    step_groups,
 )
 from ptqbench.digest import fingerprint
 from ptqbench.engine.inner import UnitProblem
 from ptqbench.engine.observer import Observer
+from ptqbench.quant.steps import step_group
 from ptqbench.roles.weighter import SampleWeighter
 
 MOMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -64,7 +63,7 @@ class GradientObserver(Observer):
         self._found, self._seconds = {"cosine": [], "norm": [], "loss": []}, 0.0
         with self._timed():
             self.problem, self.first = problem, frozen_params(problem)
-            group = step_groups(problem.data.step, len(problem.timesteps), self.groups)
+            group = step_group(problem.data.step, len(problem.timesteps), self.groups)
             members = [(group == g).nonzero().flatten() for g in range(self.groups)]
             self.places = [evenly(places, self.samples) for places in members]
 
@@ -105,7 +104,7 @@ class GradientObserver(Observer):
     def _measure(self, params: Mapping[str, Tensor]) -> None:
         size = sum(value.numel() for value in params.values())
         gradients, losses = torch.full((self.groups, size), torch.nan, dtype=torch.float64), [float("nan")] * self.groups
-        with nothing_dropped(self.problem):
+        with self.problem.nothing_dropped():
             for g, places in enumerate(self.places):
                 if len(places):
                     gradients[g], losses[g] = mean_gradient(self.problem, places, params)
@@ -120,7 +119,7 @@ class GradientObserver(Observer):
             return {}
         params, chosen = frozen_params(self.problem), evenly(torch.arange(len(data.train)), self.singles)
         judges = data.validation if len(data.validation) else torch.arange(len(data.step))
-        with nothing_dropped(self.problem):
+        with self.problem.nothing_dropped():
             goal, _ = mean_gradient(self.problem, judges, params)
             singles = sample_gradients(self.problem, data.train[chosen], params)
             found = torch.stack([cosines(torch.stack([goal, own]))[0, 1] for own in singles])

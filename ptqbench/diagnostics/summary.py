@@ -19,6 +19,7 @@ from ptqbench.diagnostics.records import Cost, NoiseError, finished_cells, noise
 from ptqbench.engine.context import RunContext
 from ptqbench.engine.executor import Settings
 from ptqbench.engine.run import environment
+from ptqbench.quant.steps import step_group
 from ptqbench.recipe.experiment import Experiment
 
 SCHEMA = 1
@@ -88,7 +89,7 @@ def summarize(experiment: Experiment, settings: Settings, collected: Collected, 
 def group_ranges(timesteps: Sequence[int], groups: int) -> list[tuple[int, int]]:
     """First and last timestep of each group of sampling steps."""
     steps = len(timesteps)
-    members = [[t for s, t in enumerate(timesteps) if s * groups // steps == g] for g in range(groups)]
+    members = [[t for s, t in enumerate(timesteps) if step_group(s, steps, groups) == g] for g in range(groups)]
     return [(own[0], own[-1]) for own in members]
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from ptqbench.errors import CellFailedError
+from ptqbench.quant.steps import step_group
 from ptqbench.roles.sampler import Selection
 
 
@@ -62,7 +63,7 @@ def split(step: Tensor, steps: int, share: float, groups: int, rng: Generator) -
         empty = torch.empty(0, dtype=torch.int64)
         return Split(torch.arange(len(step)), empty, empty)
     each = max(1, round(share * len(step) / groups))
-    membership = step * groups // steps
+    membership = step_group(step, steps, groups)
     held: list[Tensor] = []
     for group in range(groups):
         members = (membership == group).nonzero().flatten()

@@ -153,14 +153,25 @@ class UnitProblem:
         finally:
             self.context.keep, self.context.generator = 1.0, None
 
+    @contextmanager
+    def nothing_dropped(self) -> Iterator[None]:
+        """Meanwhile units see quantized inputs and quantize every activation, so that all methods are measured alike.
+
+        At the end the problem's settings are what they were.
+        """
+        kept = self.input_keep, self.activation_keep, self.context.step
+        self.input_keep = self.activation_keep = 1.0
+        try:
+            yield
+        finally:
+            self.input_keep, self.activation_keep, self.context.step = kept
+
     @torch.no_grad()
     def mean_loss(self, limit: int = 256) -> float:
         """Mean loss over (the first `limit` of) the training samples, on quantized inputs with nothing dropped."""
-        kept = self.input_keep, self.activation_keep
-        self.input_keep = self.activation_keep = 1.0
         position = torch.arange(min(limit, len(self.data.train)))
-        losses = [self.losses(self.batch(self.data.train[piece], piece)).sum() for piece in position.split(64)]
-        self.input_keep, self.activation_keep = kept
+        with self.nothing_dropped():
+            losses = [self.losses(self.batch(self.data.train[piece], piece)).sum() for piece in position.split(64)]
         return sum(map(float, losses)) / len(position)
 
 

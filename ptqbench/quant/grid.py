@@ -102,7 +102,10 @@ def codes_of(x: Tensor, scale: Tensor, zero_point: Tensor, levels: Levels) -> Te
 
 
 def group_of_rows(group: Tensor, x: Tensor) -> Tensor:
-    """The step group of every row of x, from that of every sample. Raises `ValueError` if rows do not divide."""
+    """The step group of every row of x, from that of every sample, whose k rows follow each other (attention heads).
+
+    Raises `ValueError` if rows do not divide.
+    """
     repeats, rest = divmod(x.shape[0], group.shape[0])
     if rest:
         raise ValueError(f"{x.shape[0]} rows do not divide into {group.shape[0]} samples: which step is each row?")
@@ -125,7 +128,7 @@ class Layout:
         """A parameter table (K, G) as something that broadcasts over x (B, ...).
 
         With several step groups each row of x takes the table row of its own group, so batches may mix timesteps. When
-        x has k rows per sample (heads, guidance), each sample's group is repeated k times.
+        x has k rows for each sample, they follow each other, as heads of attention do that were moved into the batch.
         """
         shape = [1] * x.dim()
         if self.channel_axis is not None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ptqbench.errors import CellFailedError
 from ptqbench.quant.grid import Layout, QuantSpec
 from ptqbench.quant.plan import LayerPlan
+from ptqbench.quant.steps import step_group
 from ptqbench.roles.quantizer import Quantizer
 
 
@@ -48,7 +49,7 @@ class StepContext:
         """The step group of each sample when steps are divided into equal ranges; None if parameters are shared."""
         if groups == 1 or self.step is None:
             return None
-        return self.step * groups // self.steps
+        return step_group(self.step, self.steps, groups)
 
 
 class Partition(nn.Module):
@@ -115,7 +116,7 @@ class QuantLayer(nn.Module):
     def _input(self, x: Tensor) -> Tensor:
         if not (self.quantize_activations or self.observe_activations) or self.plan.activation is None:
             return x
-        group = self.context.group(self.plan.activation.steps)
+        group = self._group(self.plan.activation.steps, x)
         axis = -1 if isinstance(self.inner, nn.Linear) else 1
         pieces = []
         for part in self.partitions():
@@ -126,6 +127,18 @@ class QuantLayer(nn.Module):
                 piece = self.context.drop(part.activation(piece, group), piece)  # type: ignore[misc]
             pieces.append(piece)
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=axis)
+
+    def _group(self, groups: int, x: Tensor) -> Tensor | None:
+        """The step group of every row of x. Raises `CellFailedError` where it is not known which sample a row belongs to."""
+        group = self.context.group(groups)
+        if group is not None and len(group) != len(x):
+            # Rows of cat([x, x]), as guidance doubles them, lie in another order than heads: none may be guessed.
+            raise CellFailedError(
+                f"{self.plan.name} gets {len(x)} rows for {len(group)} samples, and its grid differs between sampling steps: "
+                "it is not known which step each row is at",
+                "set activations.steps = 1, or let the model's predict() call the denoiser once for each copy of the batch",
+            )
+        return group
 
     def _weight(self) -> Tensor:
         if self.plan.weight is None:

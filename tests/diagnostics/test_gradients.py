@@ -10,7 +10,7 @@ from enginekit import unit_problem
 from torch import Tensor, nn
 
 from ptqbench.diagnostics import gradients
-from ptqbench.diagnostics.gradients import cosines, evenly, mean_gradient, sample_gradients, step_groups
+from ptqbench.diagnostics.gradients import cosines, evenly, mean_gradient, sample_gradients
 from ptqbench.diagnostics.observer import MOMENTS, GradientObserver
 from ptqbench.engine.capture import Recording
 from ptqbench.engine.inner import UnitProblem
@@ -127,12 +127,6 @@ def test_cosines_of_opposite_equal_and_empty_gradients():
     found = cosines(torch.stack([row, 5 * row, -row, torch.zeros(3), torch.full((3,), torch.nan)]))
     assert found[0, :3].tolist() == pytest.approx([1.0, 1.0, -1.0], abs=1e-15)
     assert bool(found[3:].isnan().all()) and bool(found[:, 3:].isnan().all())
-
-
-@pytest.mark.parametrize(("steps", "groups"), [(20, 5), (5, 5), (7, 3), (10, 1)])
-def test_groups_are_equal_ranges_of_steps(steps, groups):
-    found = step_groups(torch.arange(steps), steps, groups)
-    assert found.tolist() == [min(g for g in range(groups) if s < (g + 1) * steps / groups) for s in range(steps)]
 
 
 @pytest.mark.parametrize(("count", "limit"), [(10, 64), (64, 64), (100, 64), (1000, 7)])

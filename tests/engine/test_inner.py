@@ -144,3 +144,12 @@ def test_several_outputs_are_added():
     made = unit_problem(Two(), {}, data)
     torch.testing.assert_close(made.losses(made.draw(4, rng=stream(0, "b"))), 2 * x.square().sum(1))
     assert made.mean_loss() == pytest.approx(float(2 * x.square().sum(1).mean()))
+
+
+def test_settings_come_back_also_after_an_error(problem):
+    problem.input_keep, problem.activation_keep, problem.context.step = 0.5, 0.25, None
+    with pytest.raises(RuntimeError, match="oh"), problem.nothing_dropped():
+        assert (problem.input_keep, problem.activation_keep) == (1, 1)
+        problem.context.step = torch.zeros(3)
+        raise RuntimeError("oh")
+    assert (problem.input_keep, problem.activation_keep, problem.context.step) == (0.5, 0.25, None)

@@ -165,3 +165,18 @@ def test_learning_is_seen_at_once_and_baked_at_the_end() -> None:
     made.end_learning()
     assert torch.equal(made(x), nn.functional.linear(x, made.baked, inner.bias))
     assert not [name for name, _ in made.named_parameters() if name.endswith("alpha")]
+
+
+@pytest.mark.parametrize("seeing", [True, False])
+def test_rows_of_unknown_samples_are_refused_where_grids_differ_by_step(seeing: bool) -> None:
+    """Guidance doubles a batch as cat([x, x]): which step a row is at cannot be told from their number."""
+    x, context = torch.randn(4, 6), StepContext(2, torch.tensor([0, 0, 1, 1]))
+    plan = LayerPlan("deep.layer", "Linear", None, QuantSpec(8, steps=2))
+    made = with_ranges(QuantLayer(nn.Linear(6, 3).requires_grad_(False), plan, Factory(), context), x)
+    made.observe_activations, made.quantize_activations = seeing, not seeing
+    with pytest.raises(CellFailedError, match=r"deep\.layer gets 8 rows for 4 samples") as refused:
+        made(torch.cat([x, x]))
+    assert "activations.steps = 1" in refused.value.hint
+    shared = layer(nn.Linear(6, 3), None, QuantSpec(8))
+    shared.context.step = context.step
+    assert len(with_ranges(shared, x)(torch.cat([x, x]))) == 8
