@@ -32,29 +32,40 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @dataclass(frozen=True)
 class Role:
-    """A role's name in recipes and listings, its hook, its interface, and the question that it answers."""
+    """A role's name in recipes and listings, its hook, its interface, and the question that it answers.
+
+    The interface is the class `interface` of `ptqbench.roles.<module>`; presets have no module, since they are no classes.
+    """
 
     name: str
     hook: str
     interface: str
     question: str
+    module: str = ""
+
+    @property
+    def path(self) -> str:
+        """The interface's full name, for example "ptqbench.roles.weighter.SampleWeighter"."""
+        return f"ptqbench.roles.{self.module}.{self.interface}"
 
 
 ROLES: tuple[Role, ...] = (
-    Role("sampler", "ptqbench_samplers", "CalibrationSampler", "which (trajectory, step) pairs calibrate?"),
-    Role("weighter", "ptqbench_weighters", "SampleWeighter", "how much does each sample count in a mini-batch?"),
-    Role("reconstruction", "ptqbench_reconstructions", "Reconstruction", "how is a unit fitted?"),
-    Role("loss", "ptqbench_losses", "LossTerm", "what counts as error while a unit is fitted?"),
-    Role("weight-quantizer", "ptqbench_weight_quantizers", "Quantizer", "how do weights go to a grid?"),
-    Role("activation-quantizer", "ptqbench_activation_quantizers", "Quantizer", "how do activations go to a grid?"),
-    Role("range", "ptqbench_ranges", "RangeEstimator", "how are first ranges found?"),
-    Role("pass", "ptqbench_passes", "PlanPass", "which layer gets which bits, and how is its input partitioned?"),
-    Role("partitioner", "ptqbench_partitioners", "Partitioner", "what are the units, in execution order?"),
-    Role("sampler-hook", "ptqbench_sampler_hooks", "SamplerHook", "what corrects the prediction while sampling?"),
-    Role("model", "ptqbench_models", "ModelSource", "where do denoiser, schedule and decoder come from?"),
-    Role("features", "ptqbench_features", "FeatureExtractor", "which features describe an image?"),
-    Role("metric", "ptqbench_metrics", "Metric", "how good are images and predictions?"),
-    Role("reporter", "ptqbench_reporters", "Reporter", "how is a comparison written down?"),
+    Role("sampler", "ptqbench_samplers", "CalibrationSampler", "which (trajectory, step) pairs calibrate?", "sampler"),
+    Role("weighter", "ptqbench_weighters", "SampleWeighter", "how much does each sample count in a mini-batch?", "weighter"),
+    Role("reconstruction", "ptqbench_reconstructions", "Reconstruction", "how is a unit fitted?", "reconstruction"),
+    Role("loss", "ptqbench_losses", "LossTerm", "what counts as error while a unit is fitted?", "loss"),
+    Role("weight-quantizer", "ptqbench_weight_quantizers", "Quantizer", "how do weights go to a grid?", "quantizer"),
+    Role(
+        "activation-quantizer", "ptqbench_activation_quantizers", "Quantizer", "how do activations go to a grid?", "quantizer"
+    ),
+    Role("range", "ptqbench_ranges", "RangeEstimator", "how are first ranges found?", "range"),
+    Role("pass", "ptqbench_passes", "PlanPass", "which layer gets which bits, and how is its input partitioned?", "plan"),
+    Role("partitioner", "ptqbench_partitioners", "Partitioner", "what are the units, in execution order?", "plan"),
+    Role("sampler-hook", "ptqbench_sampler_hooks", "SamplerHook", "what corrects the prediction while sampling?", "hook"),
+    Role("model", "ptqbench_models", "ModelSource", "where do denoiser, schedule and decoder come from?", "model"),
+    Role("features", "ptqbench_features", "FeatureExtractor", "which features describe an image?", "features"),
+    Role("metric", "ptqbench_metrics", "Metric", "how good are images and predictions?", "metric"),
+    Role("reporter", "ptqbench_reporters", "Reporter", "how is a comparison written down?", "reporter"),
 )
 
 PRESETS = Role("method", "ptqbench_presets", "Preset", "which choice of components is a published method?")

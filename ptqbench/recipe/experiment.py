@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -62,6 +62,14 @@ class Method:
     losses: tuple[Bound, ...] = ()
     hooks: tuple[Bound, ...] = ()
     preset: str = ""
+
+    def components(self) -> Iterator[Bound]:
+        """Everything that the method chose, sites included."""
+        yield from (self.sampler, self.weighter, self.reconstruction, *self.losses)
+        yield from (self.weights.quantizer, self.weights.range, self.activations.quantizer, self.activations.range)
+        yield from (*self.passes, *self.hooks)
+        if self.partitioner is not None:
+            yield self.partitioner
 
     @property
     def key(self) -> dict[str, Any]:
@@ -198,3 +206,13 @@ class Experiment:
     cells: tuple[Cell, ...]
     published: tuple[PublishedTable, ...]
     reporters: tuple[Bound, ...]
+
+    def components(self) -> Iterator[Bound]:
+        """Everything that the run will build: model, features, metrics, reporters, and what each cell's method chose."""
+        yield self.model
+        if self.evaluation.features is not None:
+            yield self.evaluation.features
+        yield from (*self.evaluation.metrics, *self.reporters)
+        for cell in self.cells:
+            if cell.method is not None:
+                yield from cell.method.components()
