@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tabulate import tabulate
-
 from ptqbench.diagnostics.observer import GradientObserver
 from ptqbench.diagnostics.pictures.style import Picture
 from ptqbench.diagnostics.summary import Summary
+from ptqbench.results import markdown
 from ptqbench.results.tables import Table
 
 
@@ -39,6 +38,7 @@ def _table(table: Table) -> str:
     heads = [
         " ".join(filter(None, (column.heading, f"({column.remark})" if column.remark else ""))) for column in table.columns
     ]
-    sides = ["left" if column.text else "right" for column in table.columns]
-    body = tabulate([[cell.text for cell in row] for row in table.rows], heads, "pipe", colalign=sides, disable_numparse=True)
+    body = markdown.table(
+        heads, [[cell.text for cell in row] for row in table.rows], [not column.text for column in table.columns]
+    )
     return "\n\n".join([f"## {table.title}", body, *table.notes])

@@ -13,6 +13,7 @@ from ptqbench.errors import EXIT_OK, UserError
 from ptqbench.gate import lines
 from ptqbench.gate.verdicts import Finding, Report, Verdict, commands
 from ptqbench.results import console
+from ptqbench.results.markdown import escape, table
 from ptqbench.results.tables import Cell, Column, Table
 
 SCHEMA = 1
@@ -35,10 +36,10 @@ def terminal(report: Report, width: int = 100, *, color: bool = False) -> str:
     order = [lines.HEADINGS.index(x) for x in ("cell", "what", "verdict", "baseline", "now", "difference", "band")]
     columns = [Column(x, x, text=x in TEXT_COLUMNS) for x in (lines.HEADINGS[i] for i in order)]
     rows = [[Cell(texts[i]) for i in order] for texts in map(lines.columns, report.notable)]
-    table = Table(f"{report.recipe} against {report.baseline}: {report.summary}", columns, rows, notes)
+    found = Table(f"{report.recipe} against {report.baseline}: {report.summary}", columns, rows, notes)
     if not rows:
-        return "\n ".join([table.title, *notes]) + "\n"
-    return console.render([table], width, color=color)
+        return "\n ".join([found.title, *notes]) + "\n"
+    return console.render([found], width, color=color)
 
 
 def markdown(report: Report) -> str:
@@ -46,7 +47,7 @@ def markdown(report: Report) -> str:
     ok = report.exit_code == EXIT_OK
     head = f"{MARKER}\n## ptqbench: {report.recipe} {'passes' if ok else 'does not pass'}\n\n{report.summary}\n"
     failing = commands(report.failing)
-    tail = "".join(f"- {_escaped(note)}\n" for note in lines.remarks(report))
+    tail = "".join(f"- {escape(note)}\n" for note in lines.remarks(report))
     for shown in (len(report.notable), *range(min(len(report.notable), 400), -1, -20), 0):
         text = f"{head}\n{_table(report.notable[:shown], len(report.notable))}{_commands(failing[:shown])}{tail}"
         if len(text.encode()) <= MARKDOWN_BYTES:
@@ -104,20 +105,13 @@ def format_of(path: Path) -> str:
 def _table(findings: list[Finding], total: int) -> str:
     if not findings:
         return f"{total} findings do not fit here.\n\n" if total else ""
-    rows = [lines.HEADINGS, ("---",) * len(lines.HEADINGS), *(tuple(map(_escaped, lines.columns(f))) for f in findings)]
+    rows = [tuple(map(escape, lines.columns(f))) for f in findings]
     more = f"\nand {total - len(findings)} more, none of them worse.\n" if total > len(findings) else ""
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows) + more + "\n"
+    return f"{table(lines.HEADINGS, rows)}\n{more}\n"
 
 
 def _commands(found: list[str]) -> str:
     return "To reproduce:\n\n```bash\n" + "\n".join(found) + "\n```\n\n" if found else ""
-
-
-def _escaped(text: str) -> str:
-    # The characters that would end a table's cell or start markup.
-    for char in "\\|*_`<>":
-        text = text.replace(char, f"\\{char}")
-    return text
 
 
 def _case(finding: Finding) -> str:
