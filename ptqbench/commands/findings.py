@@ -9,7 +9,7 @@ import click
 
 from ptqbench.commands.files import require_file
 from ptqbench.commands.options import cache_option, device_option, settings_for, workers_option
-from ptqbench.errors import UserError
+from ptqbench.errors import EXIT_OK, EXIT_REGRESSION, UserError
 
 if TYPE_CHECKING:
     from ptqbench.engine.executor import Settings
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Write the page there instead of printing it.")
 @click.option(
-    "--check", is_flag=True, help="Only say whether the page at --out is the one that would be written (exit 1 if not)."
+    "--check",
+    is_flag=True,
+    help="Only say whether the page at --out is the one that would be written, by results of the recipes as they are "
+    "(exit 1 if not).",
 )
 @click.option("--run", "names", multiple=True, metavar="NAME", help='Run this entry first, or "all"; may be repeated.')
 @cache_option
@@ -28,11 +31,11 @@ if TYPE_CHECKING:
 @workers_option
 def command(
     file: Path, out: Path | None, check: bool, names: tuple[str, ...], cache: Path, device: str, workers: int | None
-) -> None:
+) -> int:
     """Judge the claims of FILE by the results that it keeps, and write the page."""
     from ptqbench.findings.document import read_document
     from ptqbench.findings.judge import answers
-    from ptqbench.findings.kept import load_records
+    from ptqbench.findings.kept import changes, load_records
     from ptqbench.findings.page import render
 
     if check and out is None:
@@ -44,7 +47,10 @@ def command(
         _run(document, file, names, device, settings_for(cache, device, workers))
     records = load_records(document, file.parent)
     again = f"ptqbench findings {file.as_posix()}" + (f" --out {out.as_posix()}" if out else "")
-    text = render(document, answers(document, records), records, file.parent, again)
+    changed = changes(document, records, file.parent)
+    for name, what in changed.items():
+        click.echo(f"{name}: {what}; make it anew with `ptqbench findings {file.as_posix()} --run {name}`", err=True)
+    text = render(document, answers(document, records), records, changed, file.parent, again)
     if out is None:
         click.echo(text, nl=False)
     elif not check:
@@ -53,7 +59,8 @@ def command(
         click.echo(f"written: {out}", err=True)
     elif not out.is_file() or out.read_text(encoding="utf-8") != text:
         click.echo(f"{out} is not what `{again}` writes")
-        raise SystemExit(1)
+        return EXIT_REGRESSION
+    return EXIT_REGRESSION if check and changed else EXIT_OK
 
 
 def _run(document: Document, file: Path, names: tuple[str, ...], device: str, settings: Settings) -> None:

@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ptqbench.errors import UserError
-from ptqbench.findings.document import Document
+from ptqbench.findings.document import Document, RunEntry
+from ptqbench.recipe.problems import Problems, RecipeError
+from ptqbench.recipe.read import apply_overrides, read_recipe
 from ptqbench.results.record import RunRecord
+
+FOR_READERS = frozenset({"published", "report"})
+"""Sections of a recipe that decide no number."""
 
 
 def load_records(document: Document, folder: Path) -> dict[str, RunRecord]:
@@ -20,6 +25,23 @@ def load_records(document: Document, folder: Path) -> dict[str, RunRecord]:
     if missing:
         raise UserError(f"no kept results: {', '.join(missing)}", "make them with `ptqbench findings FILE --run`")
     return {name: RunRecord.load(path) for name, path in paths.items()}
+
+
+def changes(document: Document, records: Mapping[str, RunRecord], folder: Path) -> dict[str, str]:
+    """Runs whose recipe is no longer the one that their record was made by: by name, what differs, in words.
+
+    Titles, quoted figures and report formats decide no number and do not count. Raises `UserError` for wrong overrides.
+    """
+    found = {}
+    for run in document.runs:
+        try:
+            now = _plain(_recipe_of(run, folder))
+        except RecipeError as error:
+            found[run.name] = f"its recipe cannot be read: {error.message}"
+            continue
+        if different := _different(_plain(records[run.name].recipe), now):
+            found[run.name] = f"the recipe changed since: {', '.join(different)}"
+    return found
 
 
 def save_record(record: RunRecord, path: Path) -> None:
@@ -34,6 +56,31 @@ def save_record(record: RunRecord, path: Path) -> None:
     data["comparisons"] = []
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(_lines(data), encoding="utf-8")
+
+
+def _recipe_of(run: RunEntry, folder: Path) -> dict[str, Any]:
+    """The recipe's data with the run's overrides."""
+    problems = Problems()
+    data = apply_overrides(read_recipe(folder / run.recipe), run.overrides, problems)
+    if problems.found:
+        raise UserError(f"the run {run.name} has wrong overrides", problems.error(run.recipe, "").message)
+    return data
+
+
+def _plain(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides numbers in a recipe, as a record stores it: JSON without the parts that are only for readers."""
+    data: dict[str, Any] = json.loads(json.dumps(recipe, default=str))
+    kept = {key: value for key, value in data.items() if key not in FOR_READERS}
+    head = kept.get("recipe")
+    return kept | ({"recipe": {k: v for k, v in head.items() if k not in ("title", "paper")}} if isinstance(head, dict) else {})
+
+
+def _different(then: object, now: object, place: str = "") -> list[str]:
+    """Places, written like the keys of `--set`, at which two recipes differ."""
+    if not (isinstance(then, dict) and isinstance(now, dict)):
+        return [] if then == now else [place]
+    inside = f"{place}." if place else ""
+    return [x for key in dict.fromkeys((*then, *now)) for x in _different(then.get(key), now.get(key), f"{inside}{key}")]
 
 
 def _lines(data: Mapping[str, Any]) -> str:

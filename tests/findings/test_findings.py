@@ -6,6 +6,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ import pytest
 from ptqbench.errors import UserError
 from ptqbench.findings.document import Claim, Document, Figure, RunEntry, Topic, read_document
 from ptqbench.findings.judge import CONTRADICTED, NO_ANSWER, OPEN, REPRODUCED, answers, compare
-from ptqbench.findings.kept import load_records, save_record
-from ptqbench.findings.page import render, table
+from ptqbench.findings.kept import changes, load_records, save_record
+from ptqbench.findings.page import render
 from ptqbench.results.compare import UNSEEN, comparisons
 from ptqbench.results.record import Budget, CellRecord, Number, RunRecord
 
@@ -130,16 +131,12 @@ def test_the_page_shows_claim_numbers_and_origin(tmp_path):
     made = document(claim("good", "base"))
     figure = Figure(text="cosine", file="data.json", key=("a", "arm=y", "end", "1"))
     made = made.model_copy(update={"topics": (made.topics[0].model_copy(update={"figures": (figure,)}),)})
-    page = render(made, answers(made, {"r": SAMPLE}), {"r": SAMPLE}, tmp_path, "ptqbench findings x")
+    page = render(made, answers(made, {"r": SAMPLE}), {"r": SAMPLE}, {"r": "it changed"}, tmp_path, "ptqbench findings x")
     assert "| good wins |  | reproduced |" in page
     assert "**reproduced**" in page
     assert "| cosine | 0.50 ± 0.10 | 3 |" in page
     assert "`ptqbench run recipes/r.toml --set 'a=1'`" in page
-    assert "| 12 of 12 | 0, 1, 2 |" in page
-
-
-def test_bars_in_cells_do_not_break_a_table():
-    assert table(("a",), [("x|y",)]).splitlines()[2] == "| x\\|y |"
+    assert "| 12 of 12 | 0, 1, 2 | 5 | 200 | 2 | **it changed** |" in page
 
 
 BROKEN = """
@@ -177,7 +174,9 @@ def test_claims_about_unknown_runs_are_refused(tmp_path):
 
 
 def test_the_command_writes_the_page_and_checks_it(tmp_path):
-    save_record(SAMPLE, tmp_path / "kept" / "r.json")
+    recipe = '[recipe]\nname = "r"\n'
+    (tmp_path / "r.toml").write_text(recipe)
+    save_record(dataclasses.replace(SAMPLE, recipe=tomllib.loads(recipe)), tmp_path / "kept" / "r.json")
     (tmp_path / "f.toml").write_text(
         'title = "T"\nresults = "kept"\n[[runs]]\nname = "r"\nrecipe = "r.toml"\n[[topics]]\nheading = "H"\n'
         '[[topics.claims]]\ntext = "x"\nrun = "r"\nours = "good/W4A8"\ntheirs = ["base/W4A8"]\nmetrics = ["error"]\n'
@@ -190,6 +189,13 @@ def test_the_command_writes_the_page_and_checks_it(tmp_path):
     assert call("--out", "page.md").returncode == 0
     assert "reproduced" in (tmp_path / "page.md").read_text()
     assert call("--out", "page.md", "--check").returncode == 0
+    (tmp_path / "r.toml").write_text(recipe + "[sampling]\nsteps = 5\n")
+    again = call("--out", "page.md")
+    assert again.returncode == 0
+    assert "r: the recipe changed since: sampling; make it anew with `ptqbench findings f.toml --run r`" in again.stderr
+    assert "**the recipe changed since: sampling**" in (tmp_path / "page.md").read_text()
+    assert call("--out", "page.md", "--check").returncode == 1
+    (tmp_path / "r.toml").write_text(recipe)
     Path(tmp_path / "page.md").write_text("changed")
     stale = call("--out", "page.md", "--check")
     assert stale.returncode == 1
@@ -204,7 +210,7 @@ def test_figures_that_are_not_there_are_named(tmp_path, key):
     made = document(claim("good", "base"))
     topic = made.topics[0].model_copy(update={"figures": (Figure(text="c", file="data.json", key=key),)})
     with pytest.raises(UserError, match=r"data\.json: no figure at"):
-        render(made.model_copy(update={"topics": (topic,)}), [], {"r": SAMPLE}, tmp_path, "x")
+        render(made.model_copy(update={"topics": (topic,)}), [], {"r": SAMPLE}, {}, tmp_path, "x")
 
 
 def test_page_and_table_of_the_run_give_one_interval_for_one_question():
@@ -213,3 +219,42 @@ def test_page_and_table_of_the_run_give_one_interval_for_one_question():
     mixed = dataclasses.replace(SAMPLE, cells=[*SAMPLE.cells, *odd])
     (inside,) = (c for c in comparisons(mixed) if c.method == "good")
     assert compare(mixed, "good/W4A8", "base/W4A8", "error") == dataclasses.replace(inside, p_adjusted=None, verdict=UNSEEN)
+
+
+RECIPE = """
+[recipe]
+name = "r"
+title = "R"
+[sampling]
+steps = 5
+[[published]]
+title = "P"
+"""
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        (RECIPE, ""),
+        (RECIPE.replace('"R"', '"Another title"').replace('"P"', '"Q"') + '[report]\nformats = ["csv"]', ""),
+        (RECIPE.replace("5", "6") + "[sweep]\nseeds = [1]", "the recipe changed since: sampling.steps, sweep"),
+        ("", "its recipe cannot be read: recipes/r.toml: the file is empty"),
+        (None, "its recipe cannot be read: recipes/r.toml: there is no such file"),
+    ],
+)
+def test_records_of_another_recipe_are_told(tmp_path, monkeypatch, now, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").mkdir()
+    if now is not None:
+        (tmp_path / "recipes" / "r.toml").write_text(now)
+    runs = (RunEntry(name="r", recipe="recipes/r.toml", overrides=("a.b=1",)),)
+    kept = dataclasses.replace(SAMPLE, recipe=tomllib.loads(RECIPE) | {"a": {"b": 1}})
+    found = changes(document().model_copy(update={"runs": runs}), {"r": kept}, Path())
+    assert found == ({"r": said} if said else {})
+
+
+def test_wrong_overrides_of_a_run_are_named(tmp_path):
+    (tmp_path / "r.toml").write_text(RECIPE)
+    made = document().model_copy(update={"runs": (RunEntry(name="r", recipe="r.toml", overrides=("nothing",)),)})
+    with pytest.raises(UserError, match="the run r has wrong overrides"):
+        changes(made, {"r": SAMPLE}, tmp_path)
