@@ -19,6 +19,9 @@ from ptqbench.errors import PluginError
 
 T = TypeVar("T")
 
+FILE_MODULE = "ptqbench_file_"
+"""How the module names of single-file plugins begin."""
+
 _HERE = Path(__file__).parent
 _OURS = tuple(str(_HERE / name) for name in ("plugins.py", "plugin_sources.py", "plugin_checks.py"))
 _MACHINERY = (str(Path(importlib.__file__).parent), "<frozen", *_OURS)
@@ -108,7 +111,7 @@ def read_plugin_file(path: Path) -> PluginInfo:
         raise PluginError(f"plugin file {path} cannot be read: {error.strerror}") from error
     place = hashlib.sha256(str(path).encode()).hexdigest()[:6]
     stem = "".join(c if c.isalnum() else "_" for c in path.stem)
-    module = f"ptqbench_file_{stem}_{place}_{digest[:8]}"
+    module = f"{FILE_MODULE}{stem}_{place}_{digest[:8]}"
     return PluginInfo(path.name, str(path), "", module, path, digest)
 
 

@@ -10,12 +10,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
+from ptqbench.engine.stages import FAILED
+
 if TYPE_CHECKING:
     from ptqbench.engine.tasks import Task
 
 
 class Progress:
-    """`announce` the tasks once, then `report` each as it goes; part 1.0 with an empty text means finished."""
+    """`announce` the tasks once, then `report` each as it goes; part 1.0 without a text means done, with `FAILED` failed."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True)
@@ -49,21 +51,21 @@ class Progress:
         """Show what a task does now."""
         if task in self.finished:
             return  # a worker's message that was overtaken by its result
-        finished = part >= 1.0 and not what
+        finished = part >= 1.0 and what in ("", FAILED)
         if task not in self.started:
             self.started[task] = time.monotonic()
         if task.kind == "cell" and task not in self.running and not finished:
             self.running[task] = self.bars.add_task(f"  {task.label}", total=100, what=what)
         if finished:
-            self._finish(task)
+            self._finish(task, what or "done")
         elif task in self.running:
             self.bars.update(self.running[task], completed=round(100 * part), what=what)
 
-    def _finish(self, task: Task) -> None:
+    def _finish(self, task: Task, how: str) -> None:
         self.finished.add(task)
         if task in self.running:
             self.bars.remove_task(self.running.pop(task))
         if self.total is not None:
             self.bars.advance(self.total)
         if not self.console.is_terminal and task.kind == "cell":
-            self.console.print(f"{task.label}: done in {time.monotonic() - self.started[task]:.1f} s", highlight=False)
+            self.console.print(f"{task.label}: {how} in {time.monotonic() - self.started[task]:.1f} s", highlight=False)

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptqbench.diagnostics.observer import GradientObserver
-from ptqbench.engine.cache import Costs, Entry
+from ptqbench.engine.cache import CacheWriteError, Costs, Entry
 from ptqbench.engine.context import RunContext
 from ptqbench.engine.executor import Local, Report, Settings
-from ptqbench.engine.failures import reason_of
+from ptqbench.engine.failures import PLUGIN_ERRORS, reason_of
 from ptqbench.engine.quantize import CellQuantizer, Tell, has_work
+from ptqbench.engine.stages import FAILED
 from ptqbench.engine.tasks import Task, cell_tasks, perform, reference_tasks
 from ptqbench.engine.units import observed_file, weighter_file
 from ptqbench.recipe.experiment import Cell, Experiment
@@ -73,7 +74,7 @@ def collect(
     with Local(experiment, settings, ctx, report, partial(observe, observer=observer)) as executor:
         for wave in (shared, fitted):
             for task, result in executor.run(wave):
-                report(task, "", 1.0)
+                report(task, FAILED if result is not None and FAILED in result else "", 1.0)
                 if result is not None:
                     results[task.index] = result
     return _read(ctx, results)
@@ -96,8 +97,10 @@ def observe(ctx: RunContext, task: Task, tell: Tell, observer: GradientObserver)
     quantizer = CellQuantizer(ctx, ctx.experiment.cells[task.index], costs, tell, observer=observer)
     try:
         quantizer.run()
-    except Exception as error:
-        return {"failed": reason_of(error)}
+    except CacheWriteError:
+        raise  # every other cell would meet it as well
+    except PLUGIN_ERRORS as error:
+        return {FAILED: reason_of(error)}
     phases = {name: [entry.name, costs.stages[entry.path.parent.name].seconds] for name, entry in quantizer.fitted.items()}
     return {"phases": phases}
 
@@ -107,8 +110,8 @@ def _read(ctx: RunContext, results: Mapping[int, dict[str, Any]]) -> Collected:
     for index, cell in enumerate(ctx.experiment.cells):
         if index not in results:
             found.unfitted += [cell.id] if cell.method else []
-        elif "failed" in results[index]:
-            found.failed[cell.id] = results[index]["failed"]
+        elif FAILED in results[index]:
+            found.failed[cell.id] = results[index][FAILED]
         else:
             for phase, (name, seconds) in results[index]["phases"].items():
                 units = read_units(ctx.cache.entry(*name.split("/")))

@@ -48,6 +48,26 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+class CacheWriteError(UserError):
+    """Results cannot be kept: that ends the run, since no later stage could keep its own. Finished ones stay."""
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Raises `CacheWriteError` where nothing can be written below `folder`: a full disk, a quota, rights."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        # safetensors has errors of its own for what the system says: "I/O error: No space left on device (os error 28)".
+        if isinstance(error, SafetensorError) and "os error" not in str(error):
+            raise
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise CacheWriteError(
+            f"the cache cannot keep a result in {folder}: {reason}",
+            "make room there, or name another folder with --cache; finished stages are kept and not computed again",
+        ) from error
+
+
 @dataclass(frozen=True)
 class Entry:
     """The folder of one stage result; files in it are complete or absent. `saved` is told of each one that is written."""
@@ -64,7 +84,7 @@ class Entry:
         return (self.path / name).is_file()
 
     def save_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
-        with atomic(self.path / name) as temporary:
+        with _writing(self.path), atomic(self.path / name) as temporary:
             save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary)
         self._tell()
 
@@ -74,7 +94,7 @@ class Entry:
             return load_file(self.path / name)
 
     def save_json(self, name: str, data: Any) -> None:
-        with atomic(self.path / name) as temporary:
+        with _writing(self.path), atomic(self.path / name) as temporary:
             temporary.write_text(json.dumps(data), encoding="utf-8")
         self._tell()
 
@@ -115,9 +135,14 @@ class Cache:
     def locked(self, stage: str, key: str) -> Iterator[Entry]:
         """The entry while no other process works on it."""
         entry = self.entry(stage, key)
-        entry.path.mkdir(parents=True, exist_ok=True)
-        with FileLock(entry.path / ".lock"):
+        lock = FileLock(entry.path / ".lock")
+        with _writing(entry.path):
+            entry.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        try:
             yield entry
+        finally:
+            lock.release()
 
 
 class Costs:

@@ -28,17 +28,38 @@ class CalibrationSet:
         return int(self.x.shape[0])
 
 
+def check_selection(selection: object, name: str, n: int, trajectories: int, steps: int) -> Selection:
+    """What the sampler `name` chose: n pairs among `trajectories` trajectories of `steps` sampling steps.
+
+    Raises `CellFailedError` that says what it chose and what there is: another type or count, pairs outside the grid, or
+    finished samples (step `steps`) without a timestep of their own.
+    """
+    owner, remedy = f"the sampler {name!r}", "mend the sampler's select()"
+    if not isinstance(selection, Selection):
+        raise CellFailedError(f"{owner} chose {type(selection).__name__} instead of a Selection", remedy)
+    limit = steps - 1 if selection.t is None else steps
+    for what, chosen, most in (("trajectory", selection.trajectory, trajectories - 1), ("step", selection.step, limit)):
+        if not isinstance(chosen, Tensor) or chosen.is_floating_point() or chosen.dim() != 1:
+            got = f"{chosen.dtype} {tuple(chosen.shape)}" if isinstance(chosen, Tensor) else type(chosen).__name__
+            raise CellFailedError(f"{owner} gave {what} as {got}, expected int64 ({n},)", remedy)
+        if len(chosen) != n:
+            raise CellFailedError(f"{owner} chose {len(chosen)} samples ({what}), the budget is {n}", remedy)
+        outside = chosen[(chosen < 0) | (chosen > most)]
+        if len(outside):
+            raise CellFailedError(f"{owner} chose {what} {int(outside[0])}, there are 0..{most}", remedy)
+    if selection.t is not None and tuple(selection.t.shape) != (n,):
+        raise CellFailedError(f"{owner} gave t of shape {tuple(selection.t.shape)}, expected ({n},)", remedy)
+    return selection
+
+
 def gather(
     selection: Selection, timesteps: Tensor, states: Callable[[int], Tensor], cond: Mapping[str, Tensor]
 ) -> CalibrationSet:
     """Pair each chosen state with its own timestep. `states(i)` is trajectory i, (S + 1, C, H, W).
 
-    Raises `CellFailedError` for a selection outside the grid, or of finished samples without a timestep of their own.
+    The selection is one that `check_selection` let pass.
     """
     last = int(timesteps.shape[0]) - 1
-    limit = last if selection.t is None else last + 1
-    if int(selection.step.min()) < 0 or int(selection.step.max()) > limit:
-        raise CellFailedError(f"the calibration sampler chose a step outside 0..{limit}", "mend the sampler's select()")
     x = torch.stack([states(int(i))[int(s)] for i, s in zip(selection.trajectory, selection.step, strict=True)])
     step = selection.step.clamp_max(last)
     t = timesteps[step] if selection.t is None else selection.t

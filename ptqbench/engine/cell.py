@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ptqbench.engine.accounting import BitLedger, bit_ledger, float_bytes
-from ptqbench.engine.cache import Costs, Entry, content_key
+from ptqbench.engine.cache import CacheWriteError, Costs, Entry, content_key
 from ptqbench.engine.context import RunContext
-from ptqbench.engine.failures import reason_of
+from ptqbench.engine.failures import PLUGIN_ERRORS, reason_of
 from ptqbench.engine.hooks import Corrected, HookFitter
 from ptqbench.engine.images import FULL, OTHER, generate, image_chunks, image_shards
 from ptqbench.engine.measure import Measurement
@@ -63,7 +63,9 @@ class CellRun:
                 if entry.has("record.json"):
                     return self._recalled(entry)
                 record = self._compute(entry)
-            except Exception as error:
+            except CacheWriteError:
+                raise  # every other cell would meet it as well
+            except PLUGIN_ERRORS as error:
                 return self._record(status="failed", reason=reason_of(error))
             entry.save_json("record.json", dataclasses.asdict(record))
             return record

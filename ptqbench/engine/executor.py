@@ -20,6 +20,7 @@ import torch
 
 from ptqbench.engine.context import RunContext
 from ptqbench.engine.quantize import Tell
+from ptqbench.engine.stages import FAILED
 from ptqbench.engine.tasks import Task, perform
 from ptqbench.errors import UserError
 from ptqbench.plugins import PluginManager
@@ -27,7 +28,7 @@ from ptqbench.recipe.experiment import Experiment
 from ptqbench.recipe.load import load_experiment
 
 Report = Callable[[Task, str, float], None]
-"""Progress of a task: what it does now, and how far it is in [0, 1]."""
+"""Progress of a task: what it does now, and how far it is in [0, 1]; at 1, "" says that it is done, `FAILED` that it failed."""
 
 Perform = Callable[[RunContext, Task, Tell], dict[str, Any] | None]
 """Does a task; a function of a module (or a `functools.partial` of one), so that workers find it."""
@@ -41,6 +42,11 @@ class Settings:
     device: str
     workers: int
     threads: int
+
+
+def failed_or_done(result: dict[str, Any] | None) -> str:
+    """The last report of a task, by what it gave: a cell's record, or nothing."""
+    return FAILED if result is not None and result.get("status") == FAILED else ""
 
 
 def default_workers(device: torch.device) -> int:

@@ -17,7 +17,10 @@ from ptqbench.roles.weighter import Batch, SampleWeighter
 
 @dataclass
 class FitContext:
-    """One unit in one phase. `rng` orders the mini-batches; the weighter draws from `weighter_rng`, a stream of its own."""
+    """One unit in one phase. `rng` orders the mini-batches; the weighter draws from `weighter_rng`, a stream of its own.
+
+    `weighter_name` is what the recipe calls the weighter, for messages.
+    """
 
     unit: str
     phase: Phase
@@ -25,6 +28,7 @@ class FitContext:
     weighter: SampleWeighter
     rng: Generator
     weighter_rng: Generator
+    weighter_name: str = ""
 
     def start(
         self, rates: Mapping[str, float], power: float, *, input_keep: float = 1.0, activation_keep: float = 1.0
@@ -52,16 +56,33 @@ class FitContext:
 
     def _weights(self, batch: Batch) -> Tensor:
         weights = self.weighter.weights(batch, self.problem)
+        size = len(batch)
         if not isinstance(weights, Tensor):
-            raise CellFailedError(f"the weighter returned {type(weights).__name__}, expected a tensor ({len(batch)},)")
+            raise self._refused(f"{type(weights).__name__}, expected a tensor ({size},)")
         weights = weights.detach()
-        if weights.shape != (len(batch),):
-            raise CellFailedError(f"the weighter returned shape {tuple(weights.shape)}, expected ({len(batch)},)")
-        if not bool(torch.isfinite(weights).all()) or float(weights.min()) < 0 or float(weights.sum()) == 0:
-            raise CellFailedError("the weighter returned weights that are negative, not finite, or all zero")
+        if weights.shape != (size,):
+            raise self._refused(f"shape {tuple(weights.shape)}, expected ({size},)")
+        wrong = int((~torch.isfinite(weights)).sum())
+        if wrong:
+            raise self._refused(
+                f"{wrong} of {size} weights that are not finite", "a division by zero, or losses that overflow?"
+            )
+        if float(weights.min()) < 0:
+            raise self._refused(
+                f"{int((weights < 0).sum())} of {size} weights below zero, the least {float(weights.min()):.3g}"
+            )
+        if float(weights.sum()) == 0:
+            raise self._refused(f"{size} weights that are all zero", "at least one sample of each mini-batch must count")
         # The mean of equal weights is rounded; that of ones is not.
         weights = weights / weights.max()
         return weights / weights.mean()
+
+    def _refused(self, what: str, remedy: str = "") -> CellFailedError:
+        """The error for weights that cannot be used; `what` goes on from "returned"."""
+        return CellFailedError(
+            f"the weighter {self.weighter_name!r} returned {what} in unit {self.unit!r}, phase {self.phase.name!r}",
+            f"{remedy or 'weights are finite numbers >= 0, one for each sample'}: mend its weights()",
+        )
 
     def penalty(self, progress: float) -> Tensor | None:
         """Sum of the regularisers of all learning quantizers in the unit; None if none has one at this point."""

@@ -14,7 +14,8 @@ from torch import Tensor
 import ptqbench
 from ptqbench.engine.cell import CellRun, cell_key
 from ptqbench.engine.context import RunContext
-from ptqbench.engine.executor import Local, Report, Settings
+from ptqbench.engine.executor import Local, Report, Settings, failed_or_done
+from ptqbench.engine.failures import exits_are_errors
 from ptqbench.engine.features import check_metrics
 from ptqbench.engine.machine import PACKAGES, hardware
 from ptqbench.engine.protocol import protocol
@@ -25,12 +26,15 @@ from ptqbench.results.compare import attach_comparisons
 from ptqbench.results.record import CellRecord, RunRecord
 
 
+@exits_are_errors()
 def run_experiment(
     experiment: Experiment, settings: Settings, report: Report, announce: Callable[[list[Task]], None]
 ) -> RunRecord:
     """Compute whatever is not in the cache and return the record of the whole comparison.
 
     `announce` is told the tasks before they start, `report` how they go. A cell that fails becomes a failed record.
+
+    Raises `UserError` where no cell could go on: a cache that cannot keep results, a component that cannot be used.
     """
     ctx = RunContext.of(experiment, settings)
     check_metrics(ctx)
@@ -44,7 +48,7 @@ def run_experiment(
     with Local(experiment, settings, ctx, report) as executor:
         for wave in (references, tasks):
             for task, result in executor.run(wave):
-                report(task, "", 1.0)
+                report(task, failed_or_done(result), 1.0)
                 if result is not None:
                     records[task.index] = CellRecord.from_dict(result)
     return _record(ctx, settings, [records[i] for i in sorted(records)])

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from ptqbench.engine.cache import Costs
 from ptqbench.engine.cell import CellRun, cell_key
 from ptqbench.engine.context import RunContext
+from ptqbench.engine.failures import exits_are_errors
 from ptqbench.engine.features import REFERENCE_TASKS, image_features, reference_features, wanted_outputs
 from ptqbench.engine.images import FULL, generate, image_shards
 from ptqbench.engine.quantize import Tell
@@ -60,8 +61,9 @@ def pending(ctx: RunContext) -> bool:
     return any(not ctx.cache.entry("cells", cell_key(ctx, cell)).has("record.json") for cell in all_cells(ctx.experiment))
 
 
+@exits_are_errors()
 def perform(ctx: RunContext, task: Task, tell: Tell) -> dict[str, Any] | None:
-    """Do a task; a cell's record comes back as plain data."""
+    """Do a task; a cell's record comes back as plain data. Raises `PluginError` if a plugin ends the process meanwhile."""
     costs = Costs()
     if task.kind == "trajectories":
         trajectory_shard(ctx, costs, task.seed, trajectory_shards(ctx)[task.index])

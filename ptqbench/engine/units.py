@@ -105,6 +105,7 @@ class UnitFitter:
             weighter,
             rng=stream(seed, "mini-batches", name),
             weighter_rng=stream(seed, f"weighter/{self.cell.method.weighter.name}", name),
+            weighter_name=self.cell.method.weighter.name,
         )
         count, observer = 0, self.cell.observer
         label = f"{self.phase.name} {position + 1}/{len(self.units)} {unit.name}"

@@ -7,7 +7,7 @@ import torch
 from enginekit import cell_of, context, experiment, quantized
 
 from ptqbench.engine.cache import Costs
-from ptqbench.engine.calibrate import gather, split
+from ptqbench.engine.calibrate import check_selection, gather, split
 from ptqbench.engine.reference import calibration_set, trajectory_shard, trajectory_shards
 from ptqbench.engine.rng import stream
 from ptqbench.errors import CellFailedError
@@ -38,10 +38,30 @@ def test_a_sampler_may_mislabel_samples_and_take_finished_ones():
     assert found.step.tolist() == [4, 1, 2]
 
 
-@pytest.mark.parametrize(("step", "t"), [([5, 0, 0], None), ([-1, 0, 0], None), ([6, 0, 0], torch.tensor([1, 1, 1]))])
-def test_a_selection_outside_the_grid_is_refused(step, t):
-    with pytest.raises(CellFailedError, match="outside 0"):
-        gather(chosen(step, t), TIMESTEPS, lambda i: STATES[i], {})
+THREE = torch.tensor([1, 1, 1])
+OUTSIDE = {
+    "trajectory": (Selection(torch.tensor([2, 999, 1]), THREE), "chose trajectory 999, there are 0..7"),
+    "negative trajectory": (Selection(torch.tensor([2, -1, 1]), THREE), "chose trajectory -1, there are 0..7"),
+    "finished without t": (chosen([5, 0, 0]), "chose step 5, there are 0..4"),
+    "negative step": (chosen([-1, 0, 0]), "chose step -1, there are 0..4"),
+    "beyond finished": (chosen([6, 0, 0], THREE), "chose step 6, there are 0..5"),
+    "count": (Selection(THREE[:2], THREE), "chose 2 samples (trajectory), the budget is 3"),
+    "fractions": (Selection(THREE, THREE.float()), "gave step as torch.float32 (3,), expected int64 (3,)"),
+    "labels": (chosen([0, 0, 0], THREE[:2]), "gave t of shape (2,), expected (3,)"),
+    "pairs": ([(0, 1)], "chose list instead of a Selection"),
+}
+
+
+@pytest.mark.parametrize(("selection", "words"), OUTSIDE.values(), ids=OUTSIDE)
+def test_a_selection_outside_the_grid_is_refused(selection, words):
+    with pytest.raises(CellFailedError) as caught:
+        check_selection(selection, "mine", 3, 8, 5)
+    assert caught.value.message == f"the sampler 'mine' {words}"
+
+
+def test_a_selection_inside_the_grid_is_taken():
+    inside = chosen([5, 0, 4], THREE)
+    assert check_selection(inside, "mine", 3, 3, 5) is inside
 
 
 STEPS = torch.randint(0, 20, (400,), generator=torch.Generator().manual_seed(0))
