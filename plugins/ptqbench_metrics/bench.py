@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ptqbench.component import NoOptions
-from ptqbench.engine.cache import peak_memory_mib, reset_peak_memory
+from ptqbench.engine.memory import peak_memory_mib, reset_peak_memory
 from ptqbench.engine.rng import stream
 from ptqbench.evaluate.chunks import Chunks
 from ptqbench.evaluate.features import FeatureSet

@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ptqbench.engine.counting import Evaluations, Tally, counting, include
+from ptqbench.engine.memory import watching_memory
 from ptqbench.errors import UserError
 from ptqbench.results.record import StageCost
 
@@ -162,22 +162,22 @@ class Costs:
         What an interrupted attempt took before is added, since its finished parts are reused. With each part the cost so
         far is noted, so that a process that is killed loses no more than the cost of its unfinished part.
         """
-        reset_peak_memory()
         start = time.perf_counter()
         before, tally = _noted(entry) if entry.has(_COST) else (StageCost(0.0, 0.0), {})
+        with watching_memory() as peak:
 
-        def note() -> StageCost:
-            seconds = before.seconds + time.perf_counter() - start
-            cost = StageCost(seconds, max(before.peak_mib, peak_memory_mib()))
-            evaluations = {name: dataclasses.asdict(found) for name, found in tally.items()}
-            entry.save_json(_COST, {"seconds": cost.seconds, "peak_mib": cost.peak_mib, "evaluations": evaluations})
-            return cost
+            def note() -> StageCost:
+                seconds = before.seconds + time.perf_counter() - start
+                cost = StageCost(seconds, max(before.peak_mib, peak.look()))
+                evaluations = {name: dataclasses.asdict(found) for name, found in tally.items()}
+                entry.save_json(_COST, {"seconds": cost.seconds, "peak_mib": cost.peak_mib, "evaluations": evaluations})
+                return cost
 
-        try:
-            with counting(entry.name, tally):
-                yield dataclasses.replace(entry, saved=note)
-        finally:
-            self._add(stage, note(), tally)
+            try:
+                with counting(entry.name, tally):
+                    yield dataclasses.replace(entry, saved=note)
+            finally:
+                self._add(stage, note(), tally)
 
     def _add(self, stage: str, cost: StageCost, tally: Tally) -> None:
         """A stage that was done in several parts counts as a whole."""
@@ -221,18 +221,3 @@ def cached_tensors(
             with costs.measure(stage, entry) as parts:
                 entry.save_tensors("result.safetensors", make(parts))
         return entry.load_tensors("result.safetensors")
-
-
-def reset_peak_memory() -> None:
-    """Start a new high-water mark of resident memory where the system allows it (Linux); elsewhere the mark is global."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_memory_mib() -> float:
-    """High-water mark of this process's resident memory in MiB."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

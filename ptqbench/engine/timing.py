@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ptqbench.engine.cache import peak_memory_mib, reset_peak_memory
 from ptqbench.engine.context import RunContext
 from ptqbench.engine.features import wanted_outputs
+from ptqbench.engine.memory import peak_memory_mib, reset_peak_memory
 from ptqbench.engine.sample import to_bytes
 from ptqbench.errors import UserError
 
