@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from ptqbench.engine.sample import shards
 from ptqbench.errors import CellFailedError
 
 Run = Callable[[range], object]
@@ -25,20 +26,27 @@ class _Reached(BaseException):
 class Recording:
     """Tensors of one kind (the inputs, or the outputs, of one module), sample by sample.
 
-    Leaves whose first axis is the batch are stacked over all samples; everything else is kept from the first call.
+    Leaves with a row for each sample are stacked over all samples; everything else is kept from the first call. Which ones
+    they are is told by `single`, a recording of one sample: a table whose first axis happens to be as long as a batch has
+    as many rows there too.
     """
 
+    single: Recording | None = None
     leaves: list[Any] = field(default_factory=list)
     spec: Any = None
     stacked: list[bool] = field(default_factory=list)
     filled: int = 0
 
     def add(self, value: Any, batch: range, total: int) -> None:
+        """The value of a module for the samples `batch` of `total`.
+
+        Raises `CellFailedError` if it has more or fewer parts than for a single sample.
+        """
         leaves, spec = tree_flatten(value)
         size = len(batch)
         if not self.leaves:
             self.spec = spec
-            self.stacked = [isinstance(leaf, Tensor) and leaf.dim() > 0 and leaf.shape[0] == size for leaf in leaves]
+            self.stacked = self._per_sample(leaves, size)
             self.leaves = [
                 torch.empty((total, *leaf.shape[1:]), dtype=leaf.dtype, device="cpu") if stack else leaf
                 for leaf, stack in zip(leaves, self.stacked, strict=True)
@@ -47,6 +55,15 @@ class Recording:
             if stack:
                 store[batch.start : batch.stop] = leaf
         self.filled += size
+
+    def _per_sample(self, leaves: list[Any], size: int) -> list[bool]:
+        fits = [isinstance(leaf, Tensor) and leaf.dim() > 0 and leaf.shape[0] == size for leaf in leaves]
+        if self.single is None:
+            return fits
+        if len(self.single.stacked) != len(fits):
+            message = f"a module gets {len(fits)} values in a batch of {size} and {len(self.single.stacked)} for one sample"
+            raise CellFailedError(message, "choose other units")
+        return [fit and one for fit, one in zip(fits, self.single.stacked, strict=True)]
 
     def take(self, index: Tensor, device: torch.device) -> Any:
         """The structure for samples `index`, on `device`."""
@@ -62,29 +79,42 @@ class Recording:
         return sum(t[0].numel() * t.element_size() for t in self.tensors)
 
 
+Recorded = tuple[Recording, Recording]
+"""Inputs and outputs."""
+
+
+def record_one(run: Run, modules: Mapping[str, nn.Module], *, inputs: bool, outputs: bool) -> dict[str, Recorded]:
+    """Like `record`, for the first sample alone: what it takes, and what of it has a row for each sample."""
+    return record(run, modules, {}, total=1, batch=1, inputs=inputs, outputs=outputs)
+
+
 @torch.no_grad()
 def record(
-    run: Run, modules: Mapping[str, nn.Module], *, total: int, batch: int, inputs: bool, outputs: bool
-) -> dict[str, tuple[Recording, Recording]]:
+    run: Run,
+    modules: Mapping[str, nn.Module],
+    single: Mapping[str, Recorded],
+    *,
+    total: int,
+    batch: int,
+    inputs: bool,
+    outputs: bool,
+) -> dict[str, Recorded]:
     """Inputs and outputs of the first call of each module over `total` samples, `batch` at a time.
 
-    A pass ends as soon as the last of the modules has been seen. Raises `CellFailedError` for a module that never runs,
-    or whose outputs are not tensors with one row for each sample.
+    `single` has what `record_one` found of the same modules, in any precision. A pass ends as soon as the last of the
+    modules has been seen. Raises `CellFailedError` for a module that never runs, or whose outputs are not tensors with one
+    row for each sample.
     """
-    records = {name: (Recording(), Recording()) for name in modules}
-    for piece in _pieces(total, batch):
+    records = {name: (Recording(single[name][0] if name in single else None), Recording()) for name in modules}
+    for piece in shards(total, batch):
         _one_pass(run, modules, records, piece, total, inputs=inputs, outputs=outputs)
     return records
-
-
-def _pieces(total: int, batch: int) -> Iterator[range]:
-    return (range(start, min(start + batch, total)) for start in range(0, total, batch))
 
 
 def _one_pass(
     run: Run,
     modules: Mapping[str, nn.Module],
-    records: Mapping[str, tuple[Recording, Recording]],
+    records: Mapping[str, Recorded],
     piece: range,
     total: int,
     *,
@@ -112,9 +142,7 @@ def _one_pass(
 class _Watch:
     """Hooks of one pass over the samples `piece`: the first call of every module is recorded, the last one ends the pass."""
 
-    def __init__(
-        self, records: Mapping[str, tuple[Recording, Recording]], piece: range, total: int, *, inputs: bool, outputs: bool
-    ) -> None:
+    def __init__(self, records: Mapping[str, Recorded], piece: range, total: int, *, inputs: bool, outputs: bool) -> None:
         self.records, self.piece, self.total = records, piece, total
         self.inputs, self.outputs = inputs, outputs
         self.waiting = set(records)

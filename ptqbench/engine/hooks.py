@@ -12,8 +12,8 @@ from ptqbench.component import Bound
 from ptqbench.engine.cache import Costs, Entry, cached_tensors, content_key
 from ptqbench.engine.context import RunContext
 from ptqbench.engine.quantize import Tell
-from ptqbench.engine.reference import calibration_states
-from ptqbench.engine.sample import Predictor, shards
+from ptqbench.engine.reference import calibration_states, predict_states
+from ptqbench.engine.sample import Predictor
 from ptqbench.errors import CellFailedError
 from ptqbench.roles.hook import PredictionPairs, SamplerHook
 
@@ -72,19 +72,9 @@ class HookFitter:
         """Predictions of the full-precision model and of `predictor` on calibration trajectories."""
         ctx, steps = self.ctx, self.ctx.schedule.steps
         states = calibration_states(ctx, self.seed, count)
-        cond = dict(ctx.model.conditions(range(count)))
-
-        def predict(of: Predictor, s: int) -> Tensor:
-            found = []
-            for ids in shards(count, ctx.experiment.calibration.batch):
-                index = slice(ids.start, ids.stop)
-                own = ctx.to_device({key: value[index] for key, value in cond.items()})
-                found.append(of(states[index, s].to(ctx.device), torch.full((len(ids),), s), own).float().cpu())
-            return torch.cat(found)
 
         def at(s: int) -> tuple[Tensor, Tensor]:
             self.tell(f"sampler hook {name}, step {s + 1}/{steps}", s / steps)
-            with torch.no_grad():
-                return predict(ctx.predictor(), s), predict(predictor, s)
+            return predict_states(ctx, ctx.predictor(), states[:, s], s), predict_states(ctx, predictor, states[:, s], s)
 
         return PredictionPairs(steps, count, at)

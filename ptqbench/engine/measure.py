@@ -21,7 +21,7 @@ from ptqbench.engine.features import (
 from ptqbench.engine.images import full_precision_chunks, image_chunks, image_shards
 from ptqbench.engine.protocol import protocol_id
 from ptqbench.engine.quantize import Tell
-from ptqbench.engine.reference import probe_states
+from ptqbench.engine.reference import predict_states, probe_states
 from ptqbench.engine.sample import Predictor
 from ptqbench.errors import CellFailedError
 from ptqbench.evaluate.evidence import Evidence
@@ -95,15 +95,14 @@ class Measurement:
 
         @torch.inference_mode()
         def make(_: Entry) -> dict[str, Tensor]:
-            cond = {k: v.to(ctx.device) for k, v in ctx.model.conditions(range(x.shape[0])).items()}
             errors = []
             for s in range(x.shape[1]):
-                step = torch.full((x.shape[0],), s)
-                found = self.predictor(x[:, s].to(ctx.device), step, cond).cpu()
+                found = predict_states(ctx, self.predictor, x[:, s], s)
                 errors.append((found.double() - eps[:, s].double()).square().flatten(1).mean(1))
             return {"error": torch.stack(errors, dim=1)}
 
-        key = content_key(ctx.base_key, self.state, "noise error", ctx.experiment.sampling.seed, x.shape[0])
+        sizes = [x.shape[0], ctx.experiment.calibration.batch]
+        key = content_key(ctx.base_key, self.state, "noise error", ctx.experiment.sampling.seed, sizes)
         error = cached_tensors(ctx.cache, self.costs, "noise-error", key, make)["error"]
         if not (self.cell.method.weights.off and self.cell.method.activations.off) and not bool(error.any()):
             raise CellFailedError(

@@ -212,6 +212,8 @@ class CellQuantizer:
             [term.key for term in method.losses],
             method.weighter.key,
             self._split_key,
+            # How units are recorded: another batch gives other last bits.
+            self.ctx.experiment.calibration.batch,
             # A phase that was fitted unobserved has nothing of what an observer keeps.
             *([dict(self.observer.key)] if self.observer else []),
         )

@@ -9,13 +9,30 @@ from torch import Tensor
 
 from ptqbench.engine.cache import Costs, Entry, cached_tensors, content_key
 from ptqbench.engine.calibrate import CalibrationSet, check_selection, gather
-from ptqbench.engine.capture import record
+from ptqbench.engine.capture import Recorded, record, record_one
 from ptqbench.engine.context import RunContext
 from ptqbench.engine.rng import stream
-from ptqbench.engine.sample import sample, shards
+from ptqbench.engine.sample import Predictor, sample, shards
 from ptqbench.errors import CellFailedError
 from ptqbench.recipe.experiment import Method
 from ptqbench.roles.sampler import CalibrationSampler, TrajectoryGrid
+
+
+def predict_piece(ctx: RunContext, predictor: Predictor, x: Tensor, s: int, ids: range) -> Tensor:
+    """The prediction (n, C, H, W) at step s for states x (n, C, H, W) of the images or trajectories `ids`, in one batch."""
+    cond = ctx.to_device(dict(ctx.model.conditions(ids)))
+    return predictor(x.to(ctx.device), torch.full((len(ids),), s), cond)
+
+
+@torch.no_grad()
+def predict_states(ctx: RunContext, predictor: Predictor, x: Tensor, s: int) -> Tensor:
+    """Predictions at step s for states x (n, C, H, W) of the images or trajectories 0..n-1: (n, C, H, W) float32 on the CPU.
+
+    They are made `calibration.batch` at a time.
+    """
+    pieces = shards(len(x), ctx.experiment.calibration.batch)
+    found = [predict_piece(ctx, predictor, x[ids.start : ids.stop], s, ids).float().cpu() for ids in pieces]
+    return torch.cat(found)
 
 
 def trajectory_shard(ctx: RunContext, costs: Costs, seed: int, ids: range) -> Tensor:
@@ -45,7 +62,9 @@ def trajectory_shards(ctx: RunContext) -> list[range]:
 def calibration_set(ctx: RunContext, costs: Costs, method: Method, seed: int) -> tuple[CalibrationSet, str]:
     """The calibration set of a method and its key. Methods with equal samplers get the very same set."""
     wanted = ctx.experiment.calibration
-    key = content_key(ctx.base_key, "calibration", method.sampler.key, wanted.trajectories, wanted.samples, seed)
+    # The batch decides how trajectories, and the features that samplers ask for, are computed: their last bits.
+    sizes = [wanted.trajectories, wanted.samples, wanted.batch]
+    key = content_key(ctx.base_key, "calibration", method.sampler.key, sizes, seed)
 
     def make(_: Entry) -> dict[str, Tensor]:
         sampler: CalibrationSampler = method.sampler.create()
@@ -79,17 +98,16 @@ def step_features(ctx: RunContext, seed: int, module: str, count: int) -> Tensor
     states = calibration_states(ctx, seed, count)
     count = len(states)
     target = ctx.model.denoiser.get_submodule(module)
-    cond = {name: value[:count] for name, value in ctx.model.conditions(range(count)).items()}
     predictor, found = ctx.predictor(), []
+    single: dict[str, Recorded] = {}
     for s in range(ctx.schedule.steps):
 
-        def run(piece: range, s: int = s) -> Tensor:
-            index = slice(piece.start, piece.stop)
-            own = ctx.to_device({name: value[index] for name, value in cond.items()})
-            return predictor(states[index, s].to(ctx.device), torch.full((len(piece),), s), own)
+        def run(ids: range, s: int = s) -> Tensor:
+            return predict_piece(ctx, predictor, states[ids.start : ids.stop, s], s, ids)
 
         batch = ctx.experiment.calibration.batch
-        inputs, _ = record(run, {module: target}, total=count, batch=batch, inputs=True, outputs=False)[module]
+        single = single or record_one(run, {module: target}, inputs=True, outputs=False)
+        inputs, _ = record(run, {module: target}, single, total=count, batch=batch, inputs=True, outputs=False)[module]
         if not inputs.tensors:
             raise CellFailedError(f"the module {module!r} is called without a tensor for each sample", "name another one")
         found.append(inputs.tensors[0])
@@ -112,35 +130,41 @@ def denoising_error(ctx: RunContext, costs: Costs, seed: int) -> Tensor:
 
     @torch.inference_mode()
     def make(_: Entry) -> dict[str, Tensor]:
-        clean = calibration_states(ctx, seed, DENOISING_SAMPLES)[:, -1].to(ctx.device)
-        cond = ctx.to_device(dict(ctx.model.conditions(range(len(clean)))))
+        clean = calibration_states(ctx, seed, DENOISING_SAMPLES)[:, -1]
         rng, predictor, errors = stream(seed, "denoising error"), ctx.predictor(), []
         for s in range(ctx.schedule.steps):
-            noise = torch.randn(clean.shape, generator=rng).to(ctx.device)
+            noise = torch.randn(clean.shape, generator=rng)
             alpha = float(ctx.schedule.alpha[s])
             x = alpha**0.5 * clean + (1 - alpha) ** 0.5 * noise
-            errors.append((predictor(x, torch.full((len(clean),), s), cond) - noise).square().mean().cpu())
+            errors.append((predict_states(ctx, predictor, x, s) - noise).square().mean())
         return {"error": torch.stack(errors)}
 
-    key = content_key(ctx.base_key, "denoising error", seed, ctx.experiment.calibration.trajectories)
+    calibration = ctx.experiment.calibration
+    key = content_key(ctx.base_key, "denoising error", seed, calibration.trajectories, calibration.batch)
     return cached_tensors(ctx.cache, costs, "denoising-error", key, make)["error"]
 
 
 def probe_states(ctx: RunContext, costs: Costs) -> dict[str, Tensor]:
     """Held-out trajectories: "x" (P, S, C, H, W), each step's input, and "eps", the full-precision prediction there."""
 
+    probes, batch = ctx.experiment.evaluation.probes, ctx.experiment.calibration.batch
+
     def make(_: Entry) -> dict[str, Tensor]:
-        inputs: list[Tensor] = []
-        predictions: list[Tensor] = []
+        pieces = [_probe_piece(ctx, ids) for ids in shards(probes, batch)]
+        return {name: torch.cat([piece[name] for piece in pieces]) for name in ("x", "eps")}
 
-        def note(s: int, x: Tensor, eps: Tensor) -> None:
-            inputs.append(x.cpu())
-            predictions.append(eps.cpu())
-
-        ids = range(ctx.experiment.evaluation.probes)
-        seed = ctx.experiment.sampling.seed
-        sample(ctx.predictor(), ids, seed=seed, block="probe", device=ctx.device, on_step=note)
-        return {"x": torch.stack(inputs, dim=1), "eps": torch.stack(predictions, dim=1)}
-
-    key = content_key(ctx.base_key, "probe", ctx.experiment.sampling.seed, ctx.experiment.evaluation.probes)
+    key = content_key(ctx.base_key, "probe", ctx.experiment.sampling.seed, probes, batch)
     return cached_tensors(ctx.cache, costs, "probe", key, make)
+
+
+def _probe_piece(ctx: RunContext, ids: range) -> dict[str, Tensor]:
+    inputs: list[Tensor] = []
+    predictions: list[Tensor] = []
+
+    def note(s: int, x: Tensor, eps: Tensor) -> None:
+        inputs.append(x.cpu())
+        predictions.append(eps.cpu())
+
+    seed = ctx.experiment.sampling.seed
+    sample(ctx.predictor(), ids, seed=seed, block="probe", device=ctx.device, on_step=note)
+    return {"x": torch.stack(inputs, dim=1), "eps": torch.stack(predictions, dim=1)}

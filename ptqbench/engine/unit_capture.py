@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from ptqbench.engine.capture import Recording, groups_within, record
+from ptqbench.engine.capture import Recorded, Recording, groups_within, record, record_one
 from ptqbench.engine.context import CAPTURE_BUDGET
 from ptqbench.engine.losses import UnitLoss
+from ptqbench.engine.sample import shards
 from ptqbench.engine.unit_data import UnitData
 from ptqbench.errors import CellFailedError
 from ptqbench.quant.model import QuantizedDenoiser
@@ -21,9 +22,6 @@ from ptqbench.roles.reconstruction import Phase
 
 if TYPE_CHECKING:
     from ptqbench.engine.quantize import CellQuantizer
-
-Recorded = tuple[Recording, Recording]
-"""Inputs and outputs."""
 
 
 class UnitCapture:
@@ -76,28 +74,35 @@ class UnitCapture:
         original = self.partitioner.assemble(unit, self.cell.ctx.model.denoiser)
         outputs, total = Recording(), len(self.calib)
         with torch.no_grad():
-            for piece in torch.arange(total).split(self.batch):
-                args, kwargs = inputs.take(piece, self.cell.ctx.device)
+            for piece in shards(total, self.batch):
+                args, kwargs = inputs.take(torch.tensor(piece), self.cell.ctx.device)
                 found = original(*args, **kwargs)
-                span = range(int(piece[0]), int(piece[-1]) + 1)
-                outputs.add(found if isinstance(found, tuple) else (found,), span, total)
+                outputs.add(found if isinstance(found, tuple) else (found,), piece, total)
         return inputs, outputs
 
     def _fill(self, position: int) -> None:
         """Record full precision for the unit at `position` and for as many following ones as the memory budget allows."""
         later = [unit for unit in self.units[position:] if not unit.synthetic]
         if not self.groups:
-            self.groups = groups_within(self._sizes(later), CAPTURE_BUDGET)
+            self.groups = groups_within({unit.name: self._size(unit) for unit in later}, CAPTURE_BUDGET)
         names = next(group for group in self.groups if self.units[position].name in group)
         modules = {u.name: self._original(u) for u in later if u.name in names}
         self.ready = self._record(None, modules, inputs=self.full, outputs=True)
 
-    def _sizes(self, units: list[UnitPlan]) -> dict[str, int]:
-        """Bytes that each unit's recording will take, from a pass over one sample."""
-        modules = {u.name: self._original(u) for u in units}
-        run = lambda piece: self._run(None, piece)  # noqa: E731
-        seen = record(run, modules, total=1, batch=1, inputs=self.full, outputs=True)
-        return {name: len(self.calib) * (a.bytes_per_sample + b.bytes_per_sample) for name, (a, b) in seen.items()}
+    @cached_property
+    def single(self) -> dict[str, Recorded]:
+        """The recording of one sample for each unit; of synthetic ones the inputs, since the network never computes them."""
+        found: dict[str, Recorded] = {}
+        for synthetic in (False, True):
+            modules = {u.name: self._original(u) for u in self.units if u.synthetic == synthetic}
+            if modules:
+                found |= record_one(partial(self._run, None), modules, inputs=True, outputs=not synthetic)
+        return found
+
+    def _size(self, unit: UnitPlan) -> int:
+        """Bytes that a unit's recording will take."""
+        inputs, outputs = self.single[unit.name]
+        return len(self.calib) * ((inputs.bytes_per_sample if self.full else 0) + outputs.bytes_per_sample)
 
     @property
     def batch(self) -> int:
@@ -106,11 +111,11 @@ class UnitCapture:
     def _record(
         self, q: QuantizedDenoiser | None, modules: dict[str, nn.Module], *, inputs: bool, outputs: bool
     ) -> dict[str, Recorded]:
-        run = lambda piece: self._run(q, piece)  # noqa: E731
-        return record(run, modules, total=len(self.calib), batch=self.batch, inputs=inputs, outputs=outputs)
+        run, total = partial(self._run, q), len(self.calib)
+        return record(run, modules, self.single, total=total, batch=self.batch, inputs=inputs, outputs=outputs)
 
     def _run(self, q: QuantizedDenoiser | None, piece: range) -> Tensor:
-        return self.cell.predict(q, self.calib, torch.arange(piece.start, piece.stop))
+        return self.cell.predict(q, self.calib, torch.tensor(piece))
 
     def _original(self, unit: UnitPlan) -> nn.Module:
         return self.cell.ctx.model.denoiser.get_submodule(unit.module)
@@ -118,9 +123,8 @@ class UnitCapture:
     @cached_property
     def _predictions(self) -> Tensor:
         """Full-precision noise predictions of the calibration set (N, C, H, W)."""
-        pieces = torch.arange(len(self.calib)).split(self.batch)
         with torch.no_grad():
-            return torch.cat([self.cell.predict(None, self.calib, piece).cpu() for piece in pieces])
+            return torch.cat([self._run(None, piece).cpu() for piece in shards(len(self.calib), self.batch)])
 
     def _sensitivity(self, unit: UnitPlan) -> Recording:
         """Gradients of the quantized network's squared output error at the unit's outputs, root mean square 1."""
@@ -131,22 +135,22 @@ class UnitCapture:
                 "use another loss term, or a partitioner without synthetic units",
             )
         found, module = Recording(), self.q.module.get_submodule(unit.module)
-        for piece in torch.arange(len(self.calib)).split(self.batch):
-            span = range(int(piece[0]), int(piece[-1]) + 1)
-            found.add(self._slopes(module, piece), span, len(self.calib))
+        for piece in shards(len(self.calib), self.batch):
+            found.add(self._slopes(module, piece), piece, len(self.calib))
         squares = sum(float(leaf.double().square().sum()) for leaf in found.tensors)
         norm = (squares / sum(leaf.numel() for leaf in found.tensors)) ** 0.5
         for leaf in found.tensors:
             leaf.div_(norm if norm > 0 else 1.0)
         return found
 
-    def _slopes(self, module: nn.Module, piece: Tensor) -> tuple[Tensor, ...]:
+    def _slopes(self, module: nn.Module, piece: range) -> tuple[Tensor, ...]:
         """Gradients at the outputs of `module` for one batch of samples."""
         leaves: list[Tensor] = []
         handle = module.register_forward_hook(_cut(leaves))
         try:
             with torch.enable_grad():
-                error = self.cell.predict(self.q, self.calib, piece) - self._predictions[piece].to(self.cell.ctx.device)
+                wanted = self._predictions[piece.start : piece.stop].to(self.cell.ctx.device)
+                error = self._run(self.q, piece) - wanted
                 return torch.autograd.grad(error.square().sum(), leaves)
         finally:
             handle.remove()

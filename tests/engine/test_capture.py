@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ptqbench.engine.capture import groups_within, record
+from ptqbench.engine.capture import groups_within, record, record_one
 from ptqbench.errors import CellFailedError
 
 CPU = torch.device("cpu")
@@ -48,7 +48,9 @@ X, SHIFT = torch.randn(7, 3, generator=torch.Generator().manual_seed(0)), torch.
 def recorded(net, *names, batch=3, inputs=True, outputs=True):
     modules = {name: net.get_submodule(name) for name in names}
     run = lambda piece: net(X[piece.start : piece.stop], SHIFT[piece.start : piece.stop])  # noqa: E731
-    return record(run, modules, total=7, batch=batch, inputs=inputs, outputs=outputs)
+    single = record_one(run, modules, inputs=inputs, outputs=outputs)
+    net.started = net.finished = 0
+    return record(run, modules, single, total=7, batch=batch, inputs=inputs, outputs=outputs)
 
 
 def direct(net, name):
@@ -106,7 +108,7 @@ def test_hooks_are_gone_afterwards_also_after_an_error(net):
         raise RuntimeError("oh")
 
     with pytest.raises(RuntimeError, match="oh"):
-        record(broken, {"mix": net.mix}, total=2, batch=2, inputs=True, outputs=True)
+        record(broken, {"mix": net.mix}, {}, total=2, batch=2, inputs=True, outputs=True)
     recorded(net, "mix")
     assert not net.mix._forward_hooks
     assert not net.mix._forward_pre_hooks
@@ -120,7 +122,7 @@ def test_a_module_that_never_runs_is_named(net):
 def test_a_module_called_twice_is_seen_at_its_first_call():
     twice = nn.Identity()
     net = nn.Sequential(twice, nn.Linear(3, 3), twice)
-    ins, _ = record(lambda piece: net(X[piece.start : piece.stop]), {"t": twice}, total=7, batch=4, inputs=True,
+    ins, _ = record(lambda piece: net(X[piece.start : piece.stop]), {"t": twice}, {}, total=7, batch=4, inputs=True,
                     outputs=True)["t"]  # fmt: skip
     assert torch.equal(ins.tensors[0], X)
 
@@ -135,8 +137,36 @@ class Doubling(nn.Module):
 @pytest.mark.parametrize("module", [Doubling(), nn.LSTM(3, 3)], ids=["two rows a sample", "nested outputs"])
 def test_outputs_that_are_not_one_row_a_sample_are_refused(module):
     with pytest.raises(CellFailedError, match="one row for each sample"):
-        record(lambda piece: module(X[piece.start : piece.stop]), {"m": module}, total=7, batch=4, inputs=True,
+        record(lambda piece: module(X[piece.start : piece.stop]), {"m": module}, {}, total=7, batch=4, inputs=True,
                outputs=True)  # fmt: skip
+
+
+class Table(nn.Module):
+    """Gets a table beside its samples."""
+
+    def forward(self, x, table):
+        return x @ table
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 7])
+def test_a_constant_as_long_as_a_batch_is_no_sample(batch):
+    table = torch.randn(3, 3, generator=torch.Generator().manual_seed(0))
+    module = Table()
+    run = lambda piece: module(X[piece.start : piece.stop], table)  # noqa: E731
+    single = record_one(run, {"m": module}, inputs=True, outputs=True)
+    ins, _ = record(run, {"m": module}, single, total=7, batch=batch, inputs=True, outputs=True)["m"]
+    (x, found), _ = ins.take(torch.tensor([6, 0]), CPU)
+    assert torch.equal(x, X[[6, 0]])
+    assert torch.equal(found, table)
+    assert ins.bytes_per_sample == 12
+
+
+def test_values_that_differ_in_number_with_the_batch_are_refused():
+    module = nn.Identity()
+    run = lambda piece: module([X[i] for i in piece])  # noqa: E731
+    single = record_one(run, {"m": module}, inputs=True, outputs=False)
+    with pytest.raises(CellFailedError, match="3 values in a batch of 3 and 1 for one sample"):
+        record(run, {"m": module}, single, total=7, batch=3, inputs=True, outputs=False)
 
 
 def test_groups_stay_within_the_budget():

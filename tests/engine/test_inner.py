@@ -50,7 +50,7 @@ def _problem(ctx, q, cell: CellQuantizer) -> UnitProblem:
         return cell.predict(None, calib, torch.arange(piece.start, piece.stop))
 
     original = {BLOCK: ctx.model.denoiser.get_submodule(BLOCK)}
-    inputs, targets = record(run, original, total=len(calib), batch=16, inputs=True, outputs=True)[BLOCK]
+    inputs, targets = record(run, original, {}, total=len(calib), batch=16, inputs=True, outputs=True)[BLOCK]
     s = cell.split
     data = UnitData(inputs, targets, calib.step, s.train, s.validation, s.group)
     return unit_problem(module, trainables(module, ROUNDING | STEP), data, q.context)
