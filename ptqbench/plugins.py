@@ -43,6 +43,10 @@ BLOCK = "PTQBENCH_BLOCK"
 """Environment variable: names of installed plugins to leave out, separated by commas; "*" leaves out all of them."""
 
 
+class AwaitedError(PluginError):
+    """There is no component of a name that a plugin file which did not load may have brought."""
+
+
 def warn_on_stderr(message: str) -> None:
     """Print one warning."""
     print(f"warning: {message}", file=sys.stderr)
@@ -67,6 +71,7 @@ class PluginManager:
         self.plugins: list[PluginInfo] = []
         self.failed: list[Failure] = []
         self.blocked: list[PluginInfo] = []
+        self.broken_files: list[Path] = []
         if installed:
             self._load_installed(os.environ.get(BLOCK, "") if block is None else block)
 
@@ -96,7 +101,14 @@ class PluginManager:
 
         Raises `PluginError` if it is missing, raises on import, or registers something wrong.
         """
-        info = read_plugin_file(Path(path))
+        try:
+            return self._load_file(Path(path))
+        except PluginError:
+            self.broken_files.append(Path(path))
+            raise
+
+    def _load_file(self, path: Path) -> PluginInfo:
+        info = read_plugin_file(path)
         for known in self.plugins:
             if known.path == info.path:
                 return known
@@ -169,7 +181,8 @@ class PluginManager:
     def find(self, role: str, name: str) -> Record:
         """The component that a recipe means by `name` or "plugin/name".
 
-        Raises `PluginError` if two plugins offer it or if one that was left out may have offered it, else `UserError`.
+        Raises `PluginError` if two plugins offer it or if one that was left out may have offered it (`AwaitedError` if that
+        is a file), else `UserError`.
         """
         return self._only(role, name, called(name, self.components(role)))
 
@@ -191,6 +204,9 @@ class PluginManager:
         elsewhere = sorted({with_article(r.role) for r in self.matches(name)})
         if elsewhere:
             return UserError(f'"{name}" is {" and ".join(elsewhere)}, not {with_article(role)}', known)
+        if self.broken_files:
+            files = ", ".join(path.name for path in self.broken_files)
+            return AwaitedError(f'there is no {role_words(role)} called "{name}"', f"{files} did not load and may bring it")
         left_out = self.left_out()
         if left_out:
             message = f'no {role_words(role)} called "{name}" in the plugins that loaded'

@@ -10,6 +10,7 @@ from typing import Any
 
 from ptqbench.errors import UserError
 from ptqbench.names import nearest, suggest
+from ptqbench.plugin_records import Record
 from ptqbench.recipe import keypath
 from ptqbench.recipe.bind import Binder, reference_name
 from ptqbench.recipe.extend import complete
@@ -128,18 +129,29 @@ def _applies(name: str, table: Mapping[str, Any], axis: Axis, binder: Binder) ->
 
 
 def report_unused(axes: Sequence[Axis], used: set[str], tables: Mapping[str, Mapping[str, Any]], binder: Binder) -> None:
-    """Report axes that applied to no method, with the keys that would have."""
+    """Report axes that applied to no method, with the keys that would have.
+
+    Those that a component may have which is not there are left out: what is missing has been reported.
+    """
     for axis in axes:
         if axis.key in used:
             continue
         known = set(_KEYS.get(axis.path[:-1], ()))
-        if axis.reference is not None:
-            for table in tables.values():
-                component = reference_name(table, axis.reference)
-                record = binder.record(METHOD_REFERENCES[axis.reference][0], component) if component else None
-                if record is not None and not isinstance(record, UserError):
-                    known |= set(record.component.options.model_fields)
+        records = _records(axis, tables, binder)
+        if any(isinstance(record, UserError) for record in records):
+            continue
+        for record in records:
+            known |= set() if isinstance(record, UserError) else set(record.component.options.model_fields)
         binder.problems.add(("sweep", axis.key), "matches no method", suggest(axis.path[-1], known, "keys there"))
+
+
+def _records(axis: Axis, tables: Mapping[str, Mapping[str, Any]], binder: Binder) -> list[Record | UserError]:
+    """What the methods chose in the place whose option varies, or why that is not there."""
+    if axis.reference is None:
+        return []
+    role = METHOD_REFERENCES[axis.reference][0]
+    names = [name for table in tables.values() if (name := reference_name(table, axis.reference))]
+    return [binder.record(role, name) for name in names]
 
 
 def _short(axis: Axis, axes: Sequence[Axis]) -> str:

@@ -27,7 +27,7 @@ from ptqbench.recipe.experiment import (
 )
 from ptqbench.recipe.lineage import settle
 from ptqbench.recipe.methods import read_methods
-from ptqbench.recipe.problems import Problems
+from ptqbench.recipe.problems import PLUGIN_FILES, Problems
 from ptqbench.recipe.read import apply_overrides, read_recipe
 from ptqbench.recipe.schema import (
     SECTIONS,
@@ -150,7 +150,7 @@ class _Loader:
                 self.binder.manager.load_file(file)
                 files.append(file.resolve())
             except PluginError as error:
-                self.problems.add_error(("recipe", "plugins", i), error)
+                self.problems.add_error((*PLUGIN_FILES, i), error)
         return tuple(files)
 
     def _section(self, key: str, model: type[S], *, needed: bool = True) -> S | None:

@@ -46,7 +46,7 @@ def _read_bytes(path: Path) -> bytes:
         with path.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
-        siblings = sorted(p.name for p in path.parent.glob("*.toml")) if path.parent.is_dir() else []
+        siblings = [p.name for p in sorted(path.parent.glob("*.toml")) if _is_recipe(p)] if path.parent.is_dir() else []
         hint = suggest(path.name, siblings, "recipes there") if siblings else ""
         raise fail(name, "there is no such file", hint) from error
     except (OSError, ValueError) as error:
@@ -54,6 +54,15 @@ def _read_bytes(path: Path) -> bytes:
     if len(data) > MAX_BYTES:
         raise fail(name, f"larger than {MAX_BYTES // 1024} KiB", "is it the right file? A recipe is short")
     return data
+
+
+def _is_recipe(path: Path) -> bool:
+    """Whether a file looks like a recipe, which other TOML files beside it do not."""
+    try:
+        with path.open("rb") as stream:
+            return re.search(rb"(?m)^\s*\[methods\b", stream.read(MAX_BYTES)) is not None
+    except OSError:
+        return False
 
 
 def _toml_hint(text: str, message: str) -> str:
@@ -66,7 +75,11 @@ def _toml_hint(text: str, message: str) -> str:
 
 
 def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str], problems: Problems) -> dict[str, Any]:
-    """A copy of the data with each `key.path=value` set. A value is TOML; anything else is taken as a string."""
+    """A copy of the data with each `key.path=value` set. A value is TOML; anything else is taken as a string.
+
+    A key of a method that is not there is a problem: setting it would make a second method out of a slip of the pen. A
+    whole new one may be given as `methods.NAME={...}`.
+    """
     merged = copy.deepcopy(dict(raw))
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -75,7 +88,12 @@ def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str], problems: 
             problems.add(where, "there is no = in it", "write --set key.path=value")
             continue
         try:
-            keypath.put(merged, keypath.parse(key), _value(text.strip()))
+            path = keypath.parse(key)
+            methods = merged.get("methods")
+            if path[0] == "methods" and len(path) > 2 and isinstance(methods, dict) and path[1] not in methods:
+                problems.add(where, f'there is no method "{path[1]}" in this recipe', suggest(path[1], methods, "methods"))
+                continue
+            keypath.put(merged, path, _value(text.strip()))
         except ValueError as error:
             problems.add(where, str(error), "write --set key.path=value, for example --set sampling.images=64")
     return merged

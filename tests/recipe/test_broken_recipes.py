@@ -111,6 +111,8 @@ BROKEN = [
     ('published=[{title="t", source="s", rows=[{method="m", bits="W4A8"}]}]', "published[0].rows[0]", "no number",
      "FID"),
     ('published=[{title="t", rows=[]}]', "published[0].source", "is missing", "where they were published"),
+    ("methods.gaqc.weighter=gacq", "--set methods.gaqc.weighter=gacq", 'no method "gaqc"', 'did you mean "gacq"'),
+    ("methods.*.weights.bits=8", "--set methods.*.weights.bits=8", 'no method "*"', "methods: gacq, plain, rtn"),
     ("sampling.steps.x=1", "--set sampling.steps.x=1", "sampling.steps is not a table", "--set key.path=value"),
     ("sampling", "--set sampling", "there is no =", "--set key.path=value"),
     ("sweep.bits=[1,", "--set sweep.bits=[1,", "not a TOML value", "--set key.path=value"),

@@ -147,6 +147,12 @@ def test_overrides(override, path, value):
     assert raw == recipe()
 
 
+def test_a_whole_method_may_be_given_on_the_command_line_and_then_changed():
+    made = load('methods.new={extends="plain"}', "methods.new.weighter=gacq")
+    assert [cell.name for cell in made.cells] == ["full-precision", "rtn", "plain", "gacq", "new"]
+    assert made.cells[-1].method.weighter.name == "gacq"
+
+
 def test_the_digest_follows_content_and_not_order():
     raw = recipe()
     turned = dict(reversed(list(raw.items())))

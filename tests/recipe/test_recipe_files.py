@@ -65,8 +65,9 @@ def test_a_file_that_is_no_recipe(tmp_path, content, reason):
 
 
 def test_a_missing_file_and_a_folder(tmp_path):
-    (tmp_path / "trial.toml").write_text("x = 1")
-    assert 'did you mean "trial.toml"' in str(refused(tmp_path / "trail.toml"))
+    (tmp_path / "trial.toml").write_text(GOOD)
+    (tmp_path / "trailer.toml").write_text("[tool.trailer]")
+    assert 'did you mean "trial.toml"? recipes there: trial.toml' in str(refused(tmp_path / "trail.toml"))
     assert "a folder" in str(refused(tmp_path))
 
 
@@ -88,17 +89,46 @@ def test_a_plugin_is_found_beside_the_recipe(tmp_path, monkeypatch):
     assert (method.weighter.name, method.weighter.plugin) == ("late", "late.py")
 
 
-@pytest.mark.parametrize("source", [None, "1 / 0\n"])
-def test_a_plugin_that_does_not_load_exits_as_a_plugin_error(tmp_path, source):
+BROKEN_PLUGINS = {
+    "no file": (None, "does not exist"),
+    "import error": ("import no_such_module\n", "ModuleNotFoundError"),
+    "syntax error": ("def :\n", "SyntaxError"),
+    "bug": ("1 / 0\n", "ZeroDivisionError"),
+    "no hook": ("x = 1\n", "implements no hook"),
+    "misspelt hook": (PLUGIN.replace("weighters", "wieghters"), 'did you mean "ptqbench_weighters"?'),
+    "wrong return": (PLUGIN.replace("return [", "return 3 #"), "returned int instead of a list"),
+}
+
+
+@pytest.mark.parametrize(("source", "reason"), BROKEN_PLUGINS.values(), ids=BROKEN_PLUGINS)
+@pytest.mark.parametrize("weighter", ["uniform", "late"])
+def test_a_plugin_that_does_not_load_exits_as_a_plugin_error(tmp_path, source, reason, weighter):
     if source is not None:
         (tmp_path / "late.py").write_text(source)
     path = tmp_path / "r.toml"
-    path.write_text(GOOD.format(plugins='"late.py"', weighter="uniform"))
+    path.write_text(GOOD.format(plugins='"late.py"', weighter=weighter))
+    axis = 'sweep."methods.*.weighter.factor"=[1, 2]'
+    with pytest.raises(PluginError) as caught:
+        load_experiment(path, overrides=[axis] if weighter == "late" else [], manager=fake_manager())
+    assert caught.value.exit_code == EXIT_PLUGIN
+    assert [problem.place for problem in caught.value.problems] == ["recipe.plugins[0]"]
+    assert reason in caught.value.message
+    follows = 'perhaps therefore: methods.rtn.weighter: there is no weighter called "late"'
+    assert (follows in caught.value.message) == (weighter == "late")
+
+
+def test_a_mistake_of_the_recipe_beside_a_plugin_that_does_not_load_exits_as_one_of_the_recipe(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text(GOOD.format(plugins='"late.py"', weighter="late").replace("images = 16", "images = 0"))
+    assert [problem.place for problem in refused(path).problems] == ["recipe.plugins[0]", "sampling.images"]
+
+
+def test_a_preset_that_a_broken_plugin_may_bring_is_told_under_it(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text(GOOD.format(plugins='"late.py"', weighter="uniform").replace("weighter =", 'method = "late-brecq" #'))
     with pytest.raises(PluginError) as caught:
         load_experiment(path, manager=fake_manager())
-    assert caught.value.exit_code == EXIT_PLUGIN
-    assert "recipe.plugins[0]" in caught.value.message
-    assert ("does not exist" if source is None else "ZeroDivisionError") in caught.value.message
+    assert 'perhaps therefore: methods.rtn.method: there is no method preset called "late-brecq"' in caught.value.message
 
 
 def test_a_needed_plugin_that_was_blocked_exits_as_a_plugin_error(tmp_path):
