@@ -25,7 +25,10 @@ def find_pipeline(path: str, revision: str = "", unet: str = "unet") -> Pipeline
             raise UserError(f"{path} is a local folder, which has no revisions", "leave model.revision out")
         return PipelineFolder.at(folder, unet)
     if not HUB_ID.fullmatch(path):
-        raise UserError(f"there is no folder {path}", "name a folder that `save_pretrained` wrote, or a hub id")
+        raise UserError(
+            f"model.path: there is no folder {path}",
+            "name a folder that `save_pretrained` wrote, or a hub id, in the recipe or with --set model.path=PATH",
+        )
     return PipelineFolder.at(_snapshot(path, revision, unet), unet)
 
 

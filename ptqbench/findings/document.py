@@ -77,7 +77,14 @@ def read_document(path: Path) -> Document:
     """Read and check a findings file. Raises `UserError` naming every problem with its place."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file", "name a findings file, such as docs/findings.toml") from error
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read: {(error.strerror or type(error).__name__).lower()}",
+            "a findings file is a TOML file in UTF-8",
+        ) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"{path}: cannot be read as TOML: {error}", "a findings file is a TOML file in UTF-8") from error
     try:
         document = Document.model_validate(data)

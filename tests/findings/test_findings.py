@@ -166,6 +166,14 @@ def test_every_problem_of_a_file_is_reported_with_its_place(tmp_path):
         assert place in caught.value.message
 
 
+def test_a_file_that_is_not_there_is_told_as_elsewhere(tmp_path):
+    with pytest.raises(UserError, match=r"nope.toml: there is no such file") as caught:
+        read_document(tmp_path / "nope.toml")
+    assert "Errno" not in str(caught.value)
+    with pytest.raises(UserError, match="cannot be read: is a directory"):
+        read_document(tmp_path)
+
+
 def test_claims_about_unknown_runs_are_refused(tmp_path):
     path = tmp_path / "f.toml"
     path.write_text(BROKEN.replace("Bad name", "other").replace("theirs = []", 'theirs = ["b"]').replace('"best"', '"better"'))
