@@ -288,7 +288,7 @@ def test_an_unreachable_hub_is_explained(fake_hub, source):
 
 
 def test_paths_that_are_nothing_are_explained(pixel, source, tmp_path):
-    with pytest.raises(UserError, match="model.path: there is no folder"):
+    with pytest.raises(UserError, match=r"model\.path: there is no folder"):
         source(tmp_path / "nothing").load(CPU)
     with pytest.raises(UserError, match="has no revisions"):
         source(pixel(), revision="main").load(CPU)
