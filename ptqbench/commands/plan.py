@@ -20,6 +20,7 @@ from ptqbench.commands.options import (
 from ptqbench.commands.output import json_option, print_json, print_table
 from ptqbench.recipe.experiment import Cell, Experiment
 from ptqbench.recipe.load import load_experiment
+from ptqbench.results.formatting import grid_words
 
 if TYPE_CHECKING:
     from ptqbench.engine.forecast import Forecast
@@ -36,18 +37,12 @@ def command(recipe: Path, overrides: tuple[str, ...], cache: Path, wanted: str |
     """Show what `ptqbench run RECIPE` would do: cells, layers with their grids, forecast of time, memory and disk."""
     experiment = load_experiment(recipe, overrides=overrides)
     cell = experiment.cells[-1] if wanted is None else find_cell(experiment.cells, wanted, "recipe")
-    import torch
-
-    from ptqbench.engine.cache import Cache
     from ptqbench.engine.context import RunContext
     from ptqbench.engine.features import check_metrics
     from ptqbench.engine.forecast import cell_ledger, forecast
-    from ptqbench.plugin_classes import check_classes
 
-    check_classes(experiment.components())
     settings = settings_for(cache, device)
-    torch.set_num_threads(settings.threads)
-    ctx = RunContext(experiment, Cache(settings.cache), torch.device(settings.device))
+    ctx = RunContext.of(experiment, settings)
     check_metrics(ctx)
     ledger = cell_ledger(ctx, cell)
     expected = forecast(ctx)
@@ -73,13 +68,13 @@ def _print_cells(experiment: Experiment, expected: Forecast) -> None:
 
 
 def _print_layers(cell: Cell, ledger: list[dict[str, Any]]) -> None:
-    counts = Counter(_grid(row["weight"]) for row in ledger if "site" not in row)
+    counts = Counter(grid_words(row["weight"]) for row in ledger if "site" not in row)
     total = ", ".join(f"{n} layers {grid}" for grid, n in counts.most_common())
     rows = [
         (
             f"{row['name']} {row['site']}" if "site" in row else row["name"],
-            "-" if "site" in row else _grid(row["weight"]),
-            _grid(row["activation"]),
+            "-" if "site" in row else grid_words(row["weight"]),
+            grid_words(row["activation"]),
             "+".join(map(str, row["partitions"])),
             "; ".join(row["why"]),
             f"{row['macs']:,}",
@@ -88,14 +83,6 @@ def _print_layers(cell: Cell, ledger: list[dict[str, Any]]) -> None:
     ]
     headings = ("layer", "weight", "activation", "parts", "exceptions", "MACs")
     print_table(headings, rows, keep=1, right=("parts", "MACs"), title=f"{cell.id}: {total or 'nothing is quantized'}")
-
-
-def _grid(spec: dict[str, Any] | None) -> str:
-    if spec is None:
-        return "32 bit"
-    symmetric = ", symmetric" if spec["symmetric"] else ""
-    steps = f", {spec['steps']} step groups" if spec["steps"] > 1 else ""
-    return f"{spec['bits']} bit/{spec['per']}{symmetric}{steps}"
 
 
 def _summary(expected: Forecast, workers: int) -> str:

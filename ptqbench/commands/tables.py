@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ptqbench.results.panels import panels
+
 GAP = 3
 """Spaces between two columns."""
 
@@ -37,7 +39,8 @@ def print_rows(out: Console, headings: Sequence[str], rows: Rows, keep: int, rig
     if out.width < NARROW or any(_total([*first, i], least) > out.width for i in others):
         _stack(headings, rows, keep)
         return
-    for number, columns in enumerate(_panels(first, others, least, out.width)):
+    for number, places in enumerate(panels([least[i] for i in shown], len(first), out.width, GAP)):
+        columns = [shown[place] for place in places]
         if number:
             click.echo("")
         widths = _stretched(columns, least, longest, out.width)
@@ -63,16 +66,6 @@ def _stack(headings: Sequence[str], rows: Rows, keep: int) -> None:
 
 def _total(columns: Sequence[int], widths: Mapping[int, int]) -> int:
     return sum(widths[i] + GAP for i in columns) - GAP
-
-
-def _panels(first: Sequence[int], others: Sequence[int], least: Mapping[int, int], room: int) -> list[list[int]]:
-    """Columns table by table, as many as fit beside the first ones."""
-    panels = [[*first]]
-    for i in others:
-        if _total([*panels[-1], i], least) > room:
-            panels.append([*first])
-        panels[-1].append(i)
-    return panels
 
 
 def _stretched(columns: Sequence[int], least: Mapping[int, int], longest: Mapping[int, int], room: int) -> dict[int, int]:

@@ -59,11 +59,22 @@ def partition(n: int, blocks: int = BLOCKS) -> NDArray[np.int64]:
     return labels
 
 
+def jackknife_variance(left_out: ArrayLike) -> float:
+    """Variance of a statistic from its values (g,) with each of g equal blocks left out.
+
+    It is (g - 1) / g times the sum of squared deviations of these values from their mean. Raises `ValueError` for fewer than
+    two blocks.
+    """
+    x = np.asarray(left_out, dtype=np.float64)
+    if x.ndim != 1 or x.size < 2:
+        raise ValueError("a jackknife needs at least two blocks")
+    return float((x.size - 1) / x.size * np.square(x - x.mean()).sum())
+
+
 def jackknife_interval(value: float, left_out: Sequence[float]) -> Interval:
     """Interval of a set statistic from its values with each of g equal blocks of images left out.
 
-    The variance is (g - 1) / g times the sum of squared deviations of the left-out values from their mean; the interval
-    is the value plus or minus Student's t with g - 1 degrees of freedom. It speaks of drawing other images for the
+    It is the value plus or minus Student's t with g - 1 degrees of freedom. It speaks of drawing other images for the
     *same* reference set at the *same* count: the bias that a Frechet distance has at finite n is part of the value, not
     of the interval.
 
@@ -71,11 +82,7 @@ def jackknife_interval(value: float, left_out: Sequence[float]) -> Interval:
     each resample behaves like a smaller set. A Frechet distance is biased upwards for small sets; its resamples all lie
     above the value, and their percentiles may not even contain it. Leaving out one block of twenty barely changes n.
     """
-    x = np.asarray(left_out, dtype=np.float64)
-    if x.size < 2:
-        raise ValueError("a jackknife needs at least two blocks")
-    error = np.sqrt((x.size - 1) / x.size * np.square(x - x.mean()).sum())
-    return _around(value, float(error), x.size - 1)
+    return _around(value, float(np.sqrt(jackknife_variance(left_out))), len(left_out) - 1)
 
 
 def _around(value: float, error: float, freedom: int) -> Interval:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import stdtrit
 
-from ptqbench.evaluate.intervals import LEVEL
+from ptqbench.evaluate.intervals import LEVEL, jackknife_variance
 
 POWER = 0.8
 """Chance with which the detectable effect would be seen."""
@@ -79,14 +79,6 @@ class Part:
 
     variance: float
     freedom: float
-
-
-def jackknife_variance(left_out: NDArray[np.float64]) -> float:
-    """Variance of a statistic from its values (g,) with each of g equal blocks left out."""
-    x = np.asarray(left_out, dtype=np.float64)
-    if x.ndim != 1 or x.size < 2:
-        raise ValueError("a jackknife needs at least two blocks")
-    return float((x.size - 1) / x.size * np.square(x - x.mean()).sum())
 
 
 def pool_arms(arms: Sequence[Arm]) -> Pool | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from ptqbench.errors import UserError
 from ptqbench.gate.snapshot import Change, Entry, Measure, Scalar, Snapshot
+from ptqbench.recipe.toml_text import string
 
 SCHEMA = 1
 
@@ -74,14 +74,14 @@ def _lines(baseline: Snapshot) -> Iterator[str]:
 
 
 def _entry(name: str, entry: Entry) -> Iterator[str]:
-    yield from ("", f"[cells.{_text(name)}]")
+    yield from ("", f"[cells.{string(name)}]")
     yield from _pairs(bits=entry.bits, ledger=entry.ledger, weight_bytes=entry.weight_bytes)
     if entry.state:
         yield from _pairs(state=entry.state)
     yield f"seeds = {list(entry.seeds)}"
     yield from _pairs(seconds=entry.seconds, peak_mib=entry.peak_mib)
     for metric, measure in entry.metrics.items():
-        yield from ("", f"[cells.{_text(name)}.metrics.{_text(metric)}]")
+        yield from ("", f"[cells.{string(name)}.metrics.{string(metric)}]")
         yield from _measure(measure)
 
 
@@ -98,18 +98,13 @@ def _measure(measure: Measure) -> Iterator[str]:
 
 def _pairs(**values: Scalar) -> Iterator[str]:
     for key, value in values.items():
-        yield f"{key if key.replace('_', '').isalnum() and key.isascii() else _text(key)} = {_value(value)}"
+        yield f"{key if key.replace('_', '').isalnum() and key.isascii() else string(key)} = {_value(value)}"
 
 
 def _value(value: Scalar) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return _text(value) if isinstance(value, str) else repr(value)
-
-
-def _text(text: str) -> str:
-    # JSON's strings are TOML's, but for one control character that JSON lets through.
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return string(value) if isinstance(value, str) else repr(value)
 
 
 def _read_entry(data: Mapping[str, Any]) -> Entry:

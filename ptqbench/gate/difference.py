@@ -16,8 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import fdtrc, stdtrit
 
-from ptqbench.evaluate.intervals import BLOCKS
-from ptqbench.evaluate.paired import jackknife_variance
+from ptqbench.evaluate.intervals import BLOCKS, jackknife_variance
 from ptqbench.gate.bands import PER_HALF_WIDTH
 from ptqbench.gate.snapshot import Measure
 

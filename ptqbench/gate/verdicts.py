@@ -33,7 +33,6 @@ class Tier(StrEnum):
 
 
 RANK = {verdict: rank for rank, verdict in enumerate(Verdict)}
-REGRESSIONS = frozenset({Verdict.WORSE, Verdict.CHANGED, Verdict.MISSING})
 SURPRISES = frozenset({Verdict.BETTER, Verdict.NEW})
 
 

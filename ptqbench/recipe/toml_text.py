@@ -32,10 +32,11 @@ def table_text(path: Sequence[str], table: Mapping[str, Any]) -> str:
 
 
 def _key(key: str) -> str:
-    return key if _BARE.fullmatch(key) else _string(key)
+    return key if _BARE.fullmatch(key) else string(key)
 
 
-def _string(text: str) -> str:
+def string(text: str) -> str:
+    """Text as a TOML string."""
     # JSON's escapes are TOML's, except that TOML wants one for DEL as well.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007F")
 
@@ -46,7 +47,7 @@ def _value(value: object) -> str:
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, str):
-        return _string(value)
+        return string(value)
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_value, value))}]"
     if isinstance(value, Mapping):

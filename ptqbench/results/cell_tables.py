@@ -6,9 +6,9 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
-from typing import Any
 
 from ptqbench.results import formatting
+from ptqbench.results.formatting import grid_words
 from ptqbench.results.record import HOOK_BYTES, CellRecord
 from ptqbench.results.tables import Cell, Column, Table
 
@@ -78,7 +78,7 @@ def _layers(cell: CellRecord) -> Table:
     for row in cell.ledger:
         if "site" in row:
             continue
-        kind = (_grid(row.get("weight")), _grid(row.get("activation")), "; ".join(row.get("why") or ()))
+        kind = (grid_words(row.get("weight")), grid_words(row.get("activation")), "; ".join(row.get("why") or ()))
         layers[kind] += 1
         weights[kind] += _size(row.get("weight_shape") or ())
     columns = [Column("weight", "weight grid", text=True), Column("activation", "activation grid", text=True)]
@@ -93,7 +93,7 @@ def _layers(cell: CellRecord) -> Table:
 def _attentions(cell: CellRecord) -> Table:
     """Attentions counted by the grid of each of their sites; exceptions with the reason that the plan noted."""
     counts = Counter(
-        (str(row["site"]), _grid(row.get("activation")), "; ".join(row.get("why") or ()) or "as the method says")
+        (str(row["site"]), grid_words(row.get("activation")), "; ".join(row.get("why") or ()) or "as the method says")
         for row in cell.ledger
         if "site" in row
     )
@@ -101,16 +101,6 @@ def _attentions(cell: CellRecord) -> Table:
     columns += [Column("attentions", "attentions"), Column("why", "why", text=True)]
     rows = [[Cell(text) for text in (site, grid, str(count), why)] for (site, grid, why), count in counts.items()]
     return Table("grids of attention", columns, rows)
-
-
-def _grid(spec: Mapping[str, Any] | None) -> str:
-    """ "4 bit per channel", with what departs from an asymmetric grid shared over steps; a float grid for None."""
-    if not spec:
-        return "full precision"
-    text = f"{spec.get('bits')} bit per {spec.get('per', 'tensor')}"
-    if spec.get("symmetric"):
-        text += ", symmetric"
-    return text + (f", {spec['steps']} step groups" if spec.get("steps", 1) != 1 else "")
 
 
 def _size(shape: Sequence[int]) -> int:

@@ -14,6 +14,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from ptqbench.results.panels import panels
 from ptqbench.results.tables import KEYS, Cell, Column, Table
 
 LEAST_WIDTH = 60
@@ -33,7 +34,7 @@ def render(tables: Sequence[Table], width: int, *, color: bool = False) -> str:
     for table in tables:
         console.print(Text(table.title, style="bold"))
         shown = fitted(table, width)
-        for columns in panels(shown, width):
+        for columns in _panels(shown, width):
             console.print(_panel(shown, columns))
             console.print()
         for note in [*table.footnotes, *table.notes]:
@@ -56,23 +57,11 @@ def fitted(table: Table, width: int) -> Table:
         columns=[table.columns[index] for index in kept],
         rows=[[row[index] for index in kept] for row in squeezed.rows],
     )
-    return next((form for form in (table, squeezed) if len(panels(form, width)) == 1), bare)
+    return next((form for form in (table, squeezed) if len(_panels(form, width)) == 1), bare)
 
 
-def panels(table: Table, width: int) -> list[list[int]]:
-    """Column numbers of each table to print: the columns that name rows come first in every one."""
-    widths = [_width(table, index) for index in range(len(table.columns))]
-    keys = list(range(min(KEYS, len(widths))))
-    start = INDENT + sum(widths[i] + GAP for i in keys)
-    found: list[list[int]] = [list(keys)]
-    used = start
-    for index in range(len(keys), len(widths)):
-        if used + widths[index] > width and len(found[-1]) > len(keys):
-            found.append(list(keys))
-            used = start
-        found[-1].append(index)
-        used += widths[index] + GAP
-    return found
+def _panels(table: Table, width: int) -> list[list[int]]:
+    return panels([_width(table, index) for index in range(len(table.columns))], KEYS, width - INDENT, GAP)
 
 
 def _panel(table: Table, columns: Sequence[int]) -> Padding:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 MINUS = "\N{MINUS SIGN}"
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
@@ -69,3 +70,16 @@ def power_of_thousand(values: Sequence[float]) -> int:
     if not math.isfinite(typical) or typical == 0 or typical >= 0.01:
         return 0
     return max(-12, 3 * math.floor(math.log10(typical) / 3))
+
+
+def grid_words(spec: Mapping[str, Any] | None) -> str:
+    """A ledger's grid in words: "4 bit per channel", with what departs from an asymmetric grid shared over steps.
+
+    None is a layer's tensor that no grid rounds: "full precision".
+    """
+    if not spec:
+        return "full precision"
+    text = f"{spec.get('bits')} bit per {spec.get('per', 'tensor')}"
+    if spec.get("symmetric"):
+        text += ", symmetric"
+    return text + (f", {spec['steps']} step groups" if spec.get("steps", 1) != 1 else "")

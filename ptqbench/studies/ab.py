@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ptqbench.evaluate.intervals import jackknife_variance
 from ptqbench.evaluate.paired import (
     POWER,
     Arm,
@@ -14,7 +15,6 @@ from ptqbench.evaluate.paired import (
     Part,
     Pool,
     calibration_part,
-    jackknife_variance,
     judge,
     paired_difference,
     pool_arms,

@@ -32,7 +32,7 @@ def test_plan_lists_cells_and_layers(recipe):
     assert line.split()[1:9] == words
     assert re.search(r"\d (s|min|h)$", line)
     assert "late/W4A8/seed0: " in out
-    assert re.search(r"(?m)^up\.conv +4 bit/channel +8 bit/tensor ", out)
+    assert re.search(r"(?m)^up\.conv +4 bit per channel +8 bit per tensor ", out)
     assert "forecast from scratch: " in out
     assert not (recipe.parent / "cache" / "cells").exists()
 
