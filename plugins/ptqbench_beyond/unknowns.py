@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ptqbench.engine.scores import ScoreAdam
 from ptqbench_beyond import SampleFrequencyOptions
 from ptqbench_beyond.haar import BANDS, EQUAL
 
@@ -19,8 +20,7 @@ class SampleWeights:
     def __init__(self, count: int, device: torch.device, options: SampleFrequencyOptions) -> None:
         self.softmax = options.normalise == "softmax"
         self.scores = (torch.zeros if self.softmax else torch.ones)(count, device=device)
-        # Only the batch's scores move: Adam's memory of the others waits until they are drawn again.
-        self.optimiser = torch.optim.SparseAdam([self.scores], lr=options.sample_rate)
+        self.optimiser = ScoreAdam(self.scores, options.sample_rate)
 
     def leaf(self, index: Tensor) -> Tensor:
         """The scores of some samples, as a leaf to differentiate by."""
@@ -41,10 +41,7 @@ class SampleWeights:
 
     def step(self, index: Tensor, slope: Tensor) -> None:
         """One step of Adam on the scores of some samples."""
-        self.scores.grad = torch.sparse_coo_tensor(
-            index[None], slope.to(self.scores.dtype), self.scores.shape, check_invariants=True
-        )
-        self.optimiser.step()
+        self.optimiser.step(index, slope)
         if not self.softmax:
             self.scores.clamp_(min=0)
 

@@ -45,7 +45,7 @@ GACQ_TFMQ: dict[str, Any] = {
 }
 
 _BOTH = (
-    "learning rate and number of score updates, and the look-ahead's length, are this program's: no source gives them",
+    "optimiser, learning rate and number of score updates, and the look-ahead's length: no source gives them",
     "the validation split is taken from the calibration budget",
 )
 

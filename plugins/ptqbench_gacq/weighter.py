@@ -8,12 +8,14 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
+from ptqbench.engine.scores import ScoreAdam
 from ptqbench.roles.weighter import Batch, InnerProblem, Requirements, SampleWeighter
 from ptqbench_gacq import GacqOptions
-from ptqbench_gacq.meta import Losses, meta_gradient
+from ptqbench_gacq.meta import Groups, Losses, meta_gradient
 
-META_STEP_COST = 4.5
-"""A score update takes about as long as this many optimiser steps (measured on the residual blocks of the digits model)."""
+LOOKAHEAD_COST, GROUP_COST = 2.2, 1.5
+"""A score update takes about as long as this many optimiser steps, and as many more for each group that is matched
+(measured on the residual blocks of the digits model)."""
 
 
 class GacqWeighter(SampleWeighter):
@@ -25,14 +27,15 @@ class GacqWeighter(SampleWeighter):
     def __init__(self, options: GacqOptions) -> None:
         super().__init__(options)
         self.requires = Requirements(validation=options.validation, groups=options.groups)
-        self.cost = 1 + META_STEP_COST / options.every
+        matched = (min(options.matching_groups, options.groups) or options.groups) if options.matching else 0
+        self.cost = 1 + (LOOKAHEAD_COST + GROUP_COST * matched) / options.every
 
     def begin_unit(self, unit: str, phase: str, problem: InnerProblem, rng: Generator) -> None:
         """Fresh scores: what a unit's samples are worth says little about the next unit's."""
         steps = problem.train_steps
         # Where the losses are; the steps stay on the CPU with the calibration set.
         self.scores = torch.zeros(len(steps), device=next(iter(problem.params.values())).device)
-        self.optimiser = torch.optim.SparseAdam([self.scores], lr=self.options.score_rate)
+        self.optimiser = ScoreAdam(self.scores, self.options.score_rate)
         self.steps = steps
         self.rng = rng
         self.calls = 0
@@ -43,42 +46,42 @@ class GacqWeighter(SampleWeighter):
         if self.calls % self.options.every == 0:
             self._learn(batch, problem)
         self.calls += 1
-        return self._softmax(batch)
+        return len(batch) * self._softmax(batch)
 
     def _softmax(self, batch: Batch) -> Tensor:
-        return len(batch) * torch.softmax(self.scores[batch.index] / self.options.temperature, dim=0)
+        """omega (B,), with sum 1."""
+        return torch.softmax(self.scores[batch.index] / self.options.temperature, dim=0)
 
     def _learn(self, batch: Batch, problem: InnerProblem) -> None:
         """One Adam step on the scores of the batch's samples."""
         o = self.options
-        everything = len(self.scores)
-        order = torch.randperm(o.groups, generator=self.rng).tolist()
-        chosen, rest = order[: o.matching_groups or o.groups], order[o.matching_groups or o.groups :]
         weights = self._softmax(batch)
-
-        def validation(groups: list[int]) -> Losses:
-            return partial(problem.losses, problem.draw(everything, split="validation", groups=groups, rng=self.rng))
-
         found = meta_gradient(
             partial(problem.losses, batch),
-            [validation([t]) for t in chosen],
-            validation(rest) if rest else None,
-            o.groups,
+            self._groups(problem),
             problem.params,
             problem.learning_rate,
             weights,
             factor=o.matching,
-            relative=o.matching_scale == "relative",
             rms=o.lookahead == "rms",
         )
         if found is None:
             return
         self.terms.append((found.validation, found.matching))
-        # d w_i / d s_j of w = B softmax(s / temperature).
-        slope = weights / o.temperature * (found.by_weight - (weights * found.by_weight).mean())
-        index = batch.index.to(self.scores.device)[None]
-        self.scores.grad = torch.sparse_coo_tensor(index, slope, self.scores.shape, check_invariants=True)
-        self.optimiser.step()
+        # d omega_i / d s_j of omega = softmax(s / temperature).
+        slope = weights / o.temperature * (found.by_weight - weights @ found.by_weight)
+        self.optimiser.step(batch.index, slope)
+
+    def _groups(self, problem: InnerProblem) -> Groups:
+        """All validation samples by timestep group, the matched groups drawn at random."""
+        o, everything = self.options, len(self.scores)
+        order = torch.randperm(o.groups, generator=self.rng).tolist()
+        chosen, rest = order[: o.matching_groups or o.groups], order[o.matching_groups or o.groups :]
+
+        def losses(groups: list[int]) -> Losses:
+            return partial(problem.losses, problem.draw(everything, split="validation", groups=groups, rng=self.rng))
+
+        return Groups([losses([t]) for t in chosen], losses(rest) if rest else None, o.groups)
 
     def report(self) -> Mapping[str, Tensor]:
         """ "weights" (N,) with mean 1, "step" (N,), "validation" and "matching" (K,): both terms at each score update."""
