@@ -61,6 +61,10 @@ class FrechetDistance(SetDistance):
     label = "fd"
     reads = (POOL,)
 
+    def least_images(self, extractor: FeatureInfo) -> int:
+        """One more than there are features."""
+        return distances.required_images(extractor.outputs[self.reads[0]])
+
     def measure(self, features: FeatureSet, reference: FeatureSet, *, paired: bool) -> Measured:
         """The distance is never negative, and so the lower end is cut at 0."""
         value = distances.frechet_distance(features, reference)
@@ -89,6 +93,10 @@ class KernelDistance(SetDistance):
     published = "kid"
     reads = (POOL,)
     options: KernelOptions
+
+    def least_images(self, extractor: FeatureInfo) -> int:
+        """Two subsets; or two images and one that is left out."""
+        return max(3, 2 * self.options.subset)
 
     def measure(self, features: FeatureSet, reference: FeatureSet, *, paired: bool) -> Measured:
         """May be negative: the estimate is unbiased."""

@@ -39,7 +39,10 @@ def wanted_outputs(ctx: RunContext) -> tuple[str, ...]:
 
 
 def check_metrics(ctx: RunContext) -> None:
-    """Raises `UserError` if there is no extractor or it lacks what a metric reads, or if two metrics would share a column."""
+    """Raises `UserError` for metrics that could give no number, or not under their names.
+
+    There is no extractor or it lacks what a metric reads, the recipe generates too few images, two metrics share a column.
+    """
     info = feature_info(ctx)
     owners: dict[str, str] = {}
     for bound in ctx.experiment.evaluation.metrics:
@@ -54,12 +57,21 @@ def check_metrics(ctx: RunContext) -> None:
                     f"{', '.join(info.outputs)}",
                     'choose features = "inception", or leave the metric out',
                 )
+        _check_images(bound.name, metric.least_images(info), ctx.experiment.sampling.images)
         for name in metric.names(info):
             _check_name(bound.name, name, info)
             if owners.setdefault(name, bound.name) != bound.name:
                 raise UserError(
                     f'the metrics "{owners[name]}" and "{bound.name}" both give the column {name}', "leave one of them out"
                 )
+
+
+def _check_images(metric: str, least: int, images: int) -> None:
+    if images < least:
+        raise UserError(
+            f'the metric "{metric}" needs at least {least} images, and the recipe generates {images} (sampling.images)',
+            f"--set sampling.images={least} or more, or leave the metric out of evaluation.metrics",
+        )
 
 
 def _check_name(metric: str, column: str, info: FeatureInfo) -> None:

@@ -53,6 +53,10 @@ class Metric(ABC):
         Inception features (`FeatureInfo.inception`) may a name such as "fid@data" stand without it.
         """
 
+    def least_images(self, extractor: FeatureInfo) -> int:
+        """How many generated images `compute` needs at least; a recipe with fewer is refused before anything is computed."""
+        return 2
+
     @abstractmethod
     def compute(self, evidence: Evidence) -> Mapping[str, MetricValue]:
         """The numbers of one cell, by name. A name that does not apply to this cell is left out.

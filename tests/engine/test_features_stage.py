@@ -172,6 +172,25 @@ def test_metrics_that_do_not_fit_the_features_are_refused_before_the_run(tmp_pat
         check_metrics(made(tmp_path, f"evaluation.metrics={metrics}"))
 
 
+@pytest.mark.parametrize(
+    ("metric", "images", "least"),
+    [('"fd"', 4, 5), ('"kid"', 2, 3), ('{use="kid", subset=4}', 7, 8)],
+)
+def test_a_metric_that_needs_more_images_is_refused_before_anything_is_computed(tmp_path, metric, images, least):
+    def given(images):
+        small = (f"sampling.images={images}", "evaluation.probes=2", f"evaluation.metrics=[{metric}]")
+        return experiment(*PLAIN, *small, methods=("nearest",))
+
+    with pytest.raises(UserError, match=f"needs at least {least} images, and the recipe generates {images} ") as refused:
+        run_experiment(given(images), Settings(tmp_path, "cpu", 1, 1), lambda *_: None, lambda _: pytest.fail("started"))
+    assert refused.value.exit_code == 2
+    assert f"sampling.images={least}" in refused.value.hint
+    assert files(tmp_path) == {}
+    enough = context(tmp_path, given(least))
+    check_metrics(enough)
+    assert [record.status for record in both(enough)] == ["ok", "ok"]
+
+
 def test_an_extractor_that_breaks_its_word_fails_the_cell(tmp_path, monkeypatch):
     ctx = made(tmp_path)
     extractor = ctx.experiment.evaluation.features.component.load()
