@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from fakes import recipe
 
+from ptqbench import cli, errors
 from ptqbench.plugin_sources import PluginInfo
 from ptqbench.plugins import PluginManager
 from ptqbench.recipe.experiment import Method
@@ -62,3 +63,9 @@ def test_the_preset_of_the_page_on_plugins(manager):
     manager.register(Page(), PluginInfo("page", "pagedist", "1", "page"))
     (method,) = load({"mine": {"method": "late-brecq"}}, manager).values()
     assert (method.weighter.name, method.weighter.options.model_dump()) == ("late-steps", {"factor": 2.0})
+
+
+def test_the_table_of_exit_codes_is_complete():
+    page = (DOCS / "recipes.md").read_text(encoding="utf-8").partition("## Exit codes")[2]
+    codes = {value for name, value in vars(errors).items() if name.startswith("EXIT_")} | {cli.EXIT_BUG}
+    assert {int(code) for code in re.findall(r"(?m)^\| (\d+) \|", page)} == codes
