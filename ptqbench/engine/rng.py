@@ -1,6 +1,7 @@
 """Named random streams: adding a plugin never shifts another's draws, and image i's noise depends on (seed, i) alone.
 
-All streams are CPU generators, so that results do not depend on the device, the batch size or the number of workers.
+All streams are CPU generators, so that what they give does not depend on the device, the batch size or the number of
+workers. (Masks of what a phase mixes or drops are drawn on the device, from a mini-batch's seed that came from a stream.)
 """
 
 from __future__ import annotations

@@ -40,11 +40,10 @@ class AttentionProbe:
     """What one forward pass showed of a module that calls scaled dot-product attention itself.
 
     `score_macs` are the multiply-accumulates of q k^T for one sample, `value_macs` those of the softmax times v, each
-    summed over the module's `calls`. `heads` are those of one sample at the first call.
+    summed over the module's `calls`.
     """
 
     name: str
-    heads: int
     score_macs: int
     value_macs: int
     calls: int = 1

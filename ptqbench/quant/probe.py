@@ -75,11 +75,10 @@ class _AttentionRecorder(TorchFunctionMode):
 
     def _record(self, name: str, call: AttentionCall, out: Tensor) -> None:
         """Count a call whose output is `out` (B, ..., H, L, V); B may also be one axis together with the heads."""
-        queries, width = out.shape[-2:]
+        width = out.shape[-1]
         rows = out.numel() // width
         scores = rows * call.key.shape[-2] // self.batch
-        heads = max(1, rows // queries // self.batch)
-        before = self.seen.get(name, AttentionProbe(name, heads, 0, 0, 0))
+        before = self.seen.get(name, AttentionProbe(name, 0, 0, 0))
         self.seen[name] = replace(
             before,
             score_macs=before.score_macs + scores * call.query.shape[-1],

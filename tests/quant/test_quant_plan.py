@@ -13,7 +13,7 @@ from ptqbench.quant.plan import ATTENTION, SITES, AttentionPlan, AttentionProbe,
 
 def probed() -> Probe:
     """A network's probe with two attentions and a softmax besides."""
-    attentions = AttentionProbe("one", 2, 300, 200), AttentionProbe("two", 1, 50, 60, calls=3)
+    attentions = AttentionProbe("one", 300, 200), AttentionProbe("two", 50, 60, calls=3)
     return replace(skip_net()[2], attentions=attentions, softmaxes=("gate",))
 
 

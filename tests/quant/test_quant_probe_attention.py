@@ -21,7 +21,7 @@ def test_self_attention_of_a_unet(unet: ProbedUNet) -> None:
     # 16 channels in heads of 4, on 8 x 8 pixels after one downsampling, and at the same size in the middle.
     products = 4 * 64 * 64 * 4
     names = ["down_blocks.1.attentions.0", "mid_block.attentions.0", *(f"up_blocks.0.attentions.{i}" for i in range(2))]
-    assert unet[2].attentions == tuple(AttentionProbe(name, 4, products, products) for name in names)
+    assert unet[2].attentions == tuple(AttentionProbe(name, products, products) for name in names)
     assert unet[2].softmaxes == ()
 
 
@@ -34,8 +34,6 @@ def test_cross_attention_has_as_many_keys_as_the_text(conditional_unet: ProbedUN
     # One sample has 8 x 8 pixels and 5 words; 8 channels.
     assert (first.score_macs, first.value_macs) == (64 * 64 * 8, 64 * 64 * 8)
     assert (second.score_macs, second.value_macs) == (64 * 5 * 8, 64 * 5 * 8)
-    # This class of UNets takes `attention_head_dim` for the number of heads.
-    assert first.heads == second.heads == 4
     assert {call for call in probe.calls if call.endswith((".attn1", ".attn2"))} == set(found)
 
 
@@ -74,9 +72,9 @@ def test_calls_belong_to_the_innermost_module_and_are_summed() -> None:
     net, x = Various().eval(), torch.randn(2, 5, 4)
     probe = probe_denoiser(net, lambda: net(x), x)
     root, once, twice = probe.attentions
-    assert root == AttentionProbe("", 1, 5 * 5 * 4, 5 * 5 * 4)
-    assert once == AttentionProbe("once", 1, 5 * 5 * 4, 5 * 5 * 2)
-    assert twice == AttentionProbe("twice", 2, 2 * (5 * 3 + 5 * 5) * 2, 2 * (5 * 3 + 5 * 5) * 2, calls=2)
+    assert root == AttentionProbe("", 5 * 5 * 4, 5 * 5 * 4)
+    assert once == AttentionProbe("once", 5 * 5 * 4, 5 * 5 * 2)
+    assert twice == AttentionProbe("twice", 2 * (5 * 3 + 5 * 5) * 2, 2 * (5 * 3 + 5 * 5) * 2, calls=2)
     assert [twice.macs(site) for site in ("q", "k")] == [twice.score_macs] * 2
     assert [once.macs(site) for site in ("softmax", "v")] == [once.value_macs] * 2
 

@@ -21,7 +21,7 @@ def test_the_four_attentions_are_sites() -> None:
     probe = probe_denoiser(model.denoiser, lambda: model.predict(model.denoiser, x, t, {}), x)
     # 64 channels in heads of 16; 8 x 8 pixels, but 4 x 4 in the middle.
     products = [4 * tokens**2 * 16 for tokens in (64, 16, 64, 64)]
-    assert list(probe.attentions) == [AttentionProbe(n, 4, macs, macs) for n, macs in zip(NAMES, products, strict=True)]
+    assert list(probe.attentions) == [AttentionProbe(n, macs, macs) for n, macs in zip(NAMES, products, strict=True)]
     assert probe.softmaxes == ()
 
     q = QuantizedDenoiser(model.denoiser, plan_for(probe, None, 8), Factory(), steps=1)
