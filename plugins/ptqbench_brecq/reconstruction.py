@@ -35,6 +35,7 @@ class TwoPhase(Reconstruction):
         optimiser = torch.optim.Adam([{"params": trainables[kind], "lr": rate} for kind, rate in rates.items()])
         decay = None if rounding else torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations)
         for i in range(iterations):
+            context.at_rates({kind: group["lr"] for kind, group in zip(rates, optimiser.param_groups, strict=True)})
             batch = context.problem.draw(size, rng=context.rng)
             loss = context.weighted_loss(batch)
             penalty = context.penalty(i / iterations)

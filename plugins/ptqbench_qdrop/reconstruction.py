@@ -38,8 +38,10 @@ class QDrop(Reconstruction):
         kinds = [kind for kind in rates if trainables[kind]]
         optimiser = torch.optim.Adam([{"params": trainables[kind], "lr": rates[kind]} for kind in kinds])
         for i in range(o.iterations):
+            now = {kind: rate * (cosine(i / o.iterations) if decays[kind] else 1.0) for kind, rate in rates.items()}
             for kind, group in zip(kinds, optimiser.param_groups, strict=True):
-                group["lr"] = rates[kind] * (cosine(i / o.iterations) if decays[kind] else 1.0)
+                group["lr"] = now[kind]
+            context.at_rates(now)
             loss = context.weighted_loss(context.problem.draw(o.batch, rng=context.rng))
             penalty = context.penalty(i / o.iterations)
             optimiser.zero_grad()

@@ -41,9 +41,14 @@ class FitContext:
         problem = self.problem
         problem.power = power
         problem.input_keep, problem.activation_keep = input_keep, activation_keep
-        problem.learning_rate = {name: rates[kind] for name, kind in problem.kinds.items()}
+        self.at_rates(rates)
         self.weighter.begin_unit(self.unit, self.phase.name, problem, self.weighter_rng)
         return {kind: [problem.params[n] for n, k in problem.kinds.items() if k == kind] for kind in rates}
+
+    def at_rates(self, rates: Mapping[str, float]) -> None:
+        """Tell the problem each kind's learning rate in the iteration that comes, where it changes: weighters that look
+        ahead take a step of this size."""
+        self.problem.learning_rate = {name: rates[kind] for name, kind in self.problem.kinds.items()}
 
     def weighted_loss(self, batch: Batch) -> Tensor:
         """mean_i(w_i * loss_i) with the weights rescaled to mean 1: equal weights give the unweighted loss, bit for bit.

@@ -51,7 +51,8 @@ class InnerProblem(Protocol):
     """The unit under reconstruction as a value: trainables, samples, and a pure differentiable loss.
 
     `params` maps names to the current trainables (rounding variables, scales or both); `learning_rate` is the step size
-    that the reconstruction's optimiser uses for each of them. `timesteps` (S,) int64 are those of the sampling steps.
+    that the reconstruction's optimiser uses for each of them in the current iteration, so read it anew each time.
+    `timesteps` (S,) int64 are those of the sampling steps.
     """
 
     @property

@@ -18,6 +18,7 @@ from ptqbench.engine.quantize import CellQuantizer
 from ptqbench.engine.rng import stream
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.roles.reconstruction import Phase, Reconstruction
+from ptqbench.roles.weighter import Batch
 from ptqbench_qdrop import QDropOptions
 from ptqbench_qdrop.reconstruction import QDrop, cosine
 
@@ -210,11 +211,23 @@ def test_half_a_cosine() -> None:
     assert [cosine(p) for p in (0.0, 0.5, 1.0)] == [1.0, pytest.approx(0.5), 0.0]
 
 
-def test_weighters_see_the_rates_of_both_kinds(tmp_path: Path, seen: dict[str, FitContext]) -> None:
-    run(tmp_path, "methods.qdrop.weighter={use='gacq', every=2, validation=0.25}")
-    problem = seen[BLOCK].problem
-    assert set(problem.kinds.values()) == {"rounding", "step"}
-    assert problem.learning_rate == {name: {"rounding": 0.05, "step": 0.001}[kind] for name, kind in problem.kinds.items()}
+@pytest.mark.parametrize("decay", ["none", "cosine"])
+def test_weighters_see_the_rates_of_each_iteration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decay: str) -> None:
+    told: list[list[tuple[str, float]]] = []
+    original = FitContext.weighted_loss
+
+    def weighted_loss(self: FitContext, batch: Batch) -> Tensor:
+        told.append([(kind, self.problem.learning_rate[name]) for name, kind in self.problem.kinds.items()])
+        return original(self, batch)
+
+    monkeypatch.setattr(FitContext, "weighted_loss", weighted_loss)
+    run(tmp_path, rounding_decay=decay)
+    assert len(told) == UNITS * ITERATIONS
+    for i, rates in enumerate(told):
+        half = (1 + math.cos(math.pi * (i % ITERATIONS) / ITERATIONS)) / 2
+        expected = {"rounding": 0.05 * (half if decay == "cosine" else 1.0), "step": 0.001 * half}
+        assert {kind for kind, _ in rates} == set(expected)
+        assert all(rate == pytest.approx(expected[kind], rel=1e-12) for kind, rate in rates)
 
 
 def test_the_published_constants_are_the_defaults() -> None:
