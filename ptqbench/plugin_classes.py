@@ -13,6 +13,7 @@ from ptqbench.component import Bound, Component
 from ptqbench.errors import PluginError
 from ptqbench.hookspecs import ROLES, Role
 from ptqbench.names import nearest, role_words
+from ptqbench.plugin_sources import PluginInfo, failure_of, quietly
 
 _ROLES = {role.name: role for role in ROLES}
 _CONTEXT = {
@@ -50,12 +51,13 @@ def check_class(role: str, component: Component, plugin: str) -> type:
 
 def _load(component: Component, owner: str) -> type:
     try:
-        found = component.load()
+        found = quietly(component.load)
     except Exception as error:  # a plugin's module may raise anything
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise PluginError(f"{owner} cannot be imported from {component.target}: {reason}", "mend its target") from error
-    except SystemExit as error:
-        raise PluginError(f"{owner} cannot be imported: its module called sys.exit({error.code!r})") from error
+        module = str(component.target).partition(":")[0]
+        failure = failure_of(PluginInfo(component.name, "", "", module), error)
+        place = f" at {failure.where}" if failure.where else ""
+        message = f"{owner} cannot be imported from {component.target}: {failure.reason}{place}"
+        raise PluginError(message, "mend the module, or the component's target") from error
     if not isinstance(found, type):
         raise PluginError(f"{owner} is {type(found).__name__} and no class", f"let {component.target} name a class")
     return found

@@ -23,7 +23,9 @@ FILE_MODULE = "ptqbench_file_"
 """How the module names of single-file plugins begin."""
 
 _HERE = Path(__file__).parent
-_OURS = tuple(str(_HERE / name) for name in ("plugins.py", "plugin_sources.py", "plugin_checks.py"))
+_OURS = tuple(
+    str(_HERE / name) for name in ("plugins.py", "plugin_sources.py", "plugin_checks.py", "plugin_classes.py", "component.py")
+)
 _MACHINERY = (str(Path(importlib.__file__).parent), "<frozen", *_OURS)
 
 

@@ -83,6 +83,16 @@ def test_a_class_that_cannot_be_used_is_named_with_what_is_missing(role, target,
     assert hint in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("source", "reason"), [("1 / 0\n", "ZeroDivisionError: division by zero"), ("\nexit(0)\n", r"it called sys.exit\(0\)")]
+)
+def test_a_module_that_breaks_is_told_with_its_line(source, reason, tmp_path, monkeypatch):
+    (tmp_path / "trial_breaking.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(PluginError, match=rf"{reason} at .*trial_breaking.py:\d"):
+        check_class("weighter", Component("w", "wrong", "trial_breaking:W"), "mine")
+
+
 def test_every_installed_component_can_be_used():
     for record in PluginManager(block="").components():
         assert isinstance(check_class(record.role, record.component, record.plugin.name), type)

@@ -40,7 +40,9 @@ def command(recipe: Path, overrides: tuple[str, ...], cache: Path, wanted: str |
     from ptqbench.engine.context import RunContext
     from ptqbench.engine.features import check_metrics
     from ptqbench.engine.forecast import cell_ledger, forecast
+    from ptqbench.plugin_classes import check_classes
 
+    check_classes(experiment.components())
     settings = settings_for(cache, device)
     ctx = RunContext.of(experiment, settings)
     check_metrics(ctx)

@@ -19,6 +19,7 @@ from ptqbench.engine.quantize import CellQuantizer, Tell, has_work
 from ptqbench.engine.stages import FAILED
 from ptqbench.engine.tasks import Task, cell_tasks, perform, reference_tasks
 from ptqbench.engine.units import observed_file, weighter_file
+from ptqbench.plugin_classes import check_classes
 from ptqbench.recipe.experiment import Cell, Experiment
 from ptqbench.roles.reconstruction import Reconstruction
 
@@ -64,7 +65,11 @@ def collect(
     report: Report,
     announce: Callable[[list[Task]], None],
 ) -> Collected:
-    """Fit every cell that has something to fit, or read it from the cache, and load the findings."""
+    """Fit every cell that has something to fit, or read it from the cache, and load the findings.
+
+    Raises `PluginError` for a component whose class cannot be used, before anything is computed.
+    """
+    check_classes(experiment.components())
     ctx = RunContext.of(experiment, settings)
     fitted = [task for task in cell_tasks(ctx) if task.index < len(experiment.cells) and _fits(experiment.cells[task.index])]
     # Images, probes and features belong to evaluation.

@@ -22,7 +22,6 @@ from ptqbench.engine.sample import Predictor
 from ptqbench.engine.schedule import Schedule
 from ptqbench.errors import UserError
 from ptqbench.evaluate.pictures import reference_files
-from ptqbench.plugin_classes import check_classes
 from ptqbench.quant.layer import StepContext
 from ptqbench.quant.plan import Probe
 from ptqbench.quant.probe import probe_denoiser
@@ -63,11 +62,7 @@ class RunContext:
 
     @classmethod
     def of(cls, experiment: Experiment, settings: Settings) -> RunContext:
-        """The context of a run, in a process that from now on computes as the settings say.
-
-        Raises `PluginError` for a component whose class cannot be used, before anything is computed.
-        """
-        check_classes(experiment.components())
+        """The context of a run, in a process that from now on computes as the settings say."""
         fix_arithmetic(settings.threads)
         return cls(experiment, Cache(settings.cache), torch.device(settings.device), settings.threads)
 

@@ -20,6 +20,7 @@ from ptqbench.engine.features import check_metrics
 from ptqbench.engine.machine import PACKAGES, hardware
 from ptqbench.engine.protocol import protocol
 from ptqbench.engine.tasks import Task, all_cells, cell_tasks, pending, reference_tasks
+from ptqbench.plugin_classes import check_classes
 from ptqbench.recipe.describe import describe_methods
 from ptqbench.recipe.experiment import Experiment
 from ptqbench.results.compare import attach_comparisons
@@ -36,6 +37,7 @@ def run_experiment(
 
     Raises `UserError` where no cell could go on: a cache that cannot keep results, a component that cannot be used.
     """
+    check_classes(experiment.components())
     ctx = RunContext.of(experiment, settings)
     check_metrics(ctx)
     tasks = cell_tasks(ctx)
