@@ -54,9 +54,10 @@ class Figure(Table):
 
 
 class Topic(Table):
-    """A heading with words, claims and figures."""
+    """A question as a heading, its answer in a sentence, then words, claims and figures."""
 
     heading: Text
+    answer: str = ""
     text: str = ""
     claims: tuple[Claim, ...] = ()
     figures: tuple[Figure, ...] = ()

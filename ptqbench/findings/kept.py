@@ -45,12 +45,13 @@ def changes(document: Document, records: Mapping[str, RunRecord], folder: Path) 
 
 
 def save_record(record: RunRecord, path: Path) -> None:
-    """Write a record without its layer tables and lists by step, one cell a line, so that a repository stays light."""
+    """Write a record without its layer tables, one cell a line, so that a repository stays light."""
     data = dataclasses.asdict(record)
     for cell in data["cells"]:
         cell["ledger"] = []
         for number in cell["metrics"].values():
-            number["detail"] = {}
+            # Errors by timestep, for reading only.
+            number["detail"] = {key: [float(f"{x:.3g}") for x in values] for key, values in number["detail"].items()}
             # Nine digits are more than any interval resolves.
             number["replicates"] = [float(f"{x:.9g}") for x in number["replicates"]]
     data["comparisons"] = []

@@ -10,10 +10,10 @@ from typing import Any
 
 from ptqbench.errors import UserError
 from ptqbench.findings.document import Claim, Document, Figure, RunEntry, Topic
-from ptqbench.findings.judge import Answer
+from ptqbench.findings.judge import OPEN, Answer
 from ptqbench.results import formatting
 from ptqbench.results.markdown import table
-from ptqbench.results.record import RunRecord
+from ptqbench.results.record import Comparison, RunRecord
 
 
 def render(
@@ -37,44 +37,69 @@ def render(
 
 
 def _summary(document: Document, found: Sequence[Answer]) -> str:
+    """Every question with its answer in words, and how its comparisons came out."""
     rows = []
-    for claim in (claim for topic in document.topics for claim in topic.claims):
-        counts = Counter(answer.outcome for answer in found if answer.claim is claim)
-        told = ", ".join(outcome if len(counts) == 1 else f"{outcome} ({n})" for outcome, n in counts.most_common())
-        rows.append((claim.text, claim.source, told))
-    return table(("claim", "source", "on this model"), rows)
+    for topic in document.topics:
+        counts = Counter(answer.outcome for answer in found if answer.claim in topic.claims)
+        told = ", ".join(f"{n} {outcome}" for outcome, n in counts.most_common())
+        rows.append((f"[{topic.heading}](#{_anchor(topic.heading)})", topic.answer.strip(), told))
+    return table(("question", "answer on this model", "comparisons"), rows)
+
+
+def _anchor(heading: str) -> str:
+    """The id that hosts of markdown give a heading: lower case, dashes for blanks, no punctuation."""
+    return "".join(c for c in heading.lower().replace(" ", "-") if c.isalnum() or c in "-_")
 
 
 def _topic(topic: Topic, found: Sequence[Answer], records: Mapping[str, RunRecord], folder: Path) -> list[str]:
-    parts = [f"## {topic.heading}", topic.text.strip()]
+    parts = [f"## {topic.heading}", f"**{answer}**" if (answer := topic.answer.strip()) else "", topic.text.strip()]
     for claim in topic.claims:
-        parts += [f"**{claim.text}** {f'({claim.source}) ' if claim.source else ''}", _claim_table(claim, found, records)]
+        source = f" ({claim.source})" if claim.source else ""
+        parts += [f"*Claim: {claim.text}*{source}", _claim_table(claim, found, records)]
     if topic.figures:
         parts.append(table(("figure", "value", "n"), [_figure(figure, folder) for figure in topic.figures]))
     return [*parts, *(f"![{Path(name).stem.replace('_', ' ')}]({name})" for name in topic.pictures)]
 
 
 def _claim_table(claim: Claim, found: Sequence[Answer], records: Mapping[str, RunRecord]) -> str:
-    heading = ("row", "against", "metric", "values", "difference", "p (Holm)", "could have seen", "noise floor", "claim")
-    floor = records[claim.run].noise_floor
-    return table(heading, [_answer_row(answer, floor) for answer in found if answer.claim is claim])
+    """One row for each opponent and metric; the noise floor only where a metric has one."""
+    own = [answer for answer in found if answer.claim is claim]
+    floor = {name: x.value for name, x in records[claim.run].noise_floor.items() if name in claim.metrics}
+    heading = ["metric", claim.ours, "against", "its value", "difference", "relative", "p (Holm)", "could have seen", "claim"]
+    if floor:
+        heading.insert(-1, "noise floor")
+    return table(heading, [_answer_row(answer, floor) for answer in own])
 
 
-def _answer_row(answer: Answer, floor: Mapping[str, Any]) -> tuple[str, ...]:
+def _answer_row(answer: Answer, floor: Mapping[str, float]) -> list[str]:
     c, number = answer.comparison, formatting.significant
-    head = (answer.claim.ours, answer.theirs, c.metric)
     if c.difference is None or c.low is None or c.high is None or c.value is None or c.baseline_value is None:
-        return (*head, "", c.reason, "", "", "", answer.outcome)
-    noise = number(floor[c.metric].value) if c.metric in floor else ""
-    return (
-        *head,
-        f"{number(c.value)}, {number(c.baseline_value)}",
+        empty = [""] * (5 if floor else 4)
+        return [c.metric, "", answer.theirs, "", c.reason, *empty[1:], answer.outcome]
+    row = [
+        c.metric,
+        number(c.value),
+        answer.theirs,
+        number(c.baseline_value),
         formatting.difference(c.difference, c.low, c.high),
+        _relative(c),
         "" if c.p_adjusted is None else f"{c.p_adjusted:.2g}",
         "" if c.detectable is None else number(c.detectable, 2),
-        noise,
-        f"**{answer.outcome}**" if answer.outcome != "not seen" else answer.outcome,
-    )
+        f"**{answer.outcome}**" if answer.outcome != OPEN else answer.outcome,
+    ]
+    if floor:
+        row.insert(-1, number(floor[c.metric]) if c.metric in floor else "")
+    return row
+
+
+def _relative(c: Comparison) -> str:
+    """The difference in percent of the other row's value, for errors and distances: what is better when lower and above 0."""
+    if c.better != "lower" or not c.baseline_value or c.baseline_value < 0:
+        return ""
+    if c.difference is None or c.low is None or c.high is None:
+        return ""
+    share = 100 / c.baseline_value
+    return f"{formatting.difference(c.difference * share, c.low * share, c.high * share)} %"
 
 
 def _figure(figure: Figure, folder: Path) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ BLOCKS = 20
 def cell(method: str, seed: int, level: float, protocol: str = "p", variant: str = "") -> CellRecord:
     """A cell whose images have one noise for all methods, so that differences are far sharper than levels."""
     common = np.random.default_rng(0).normal(0, 1.0, BLOCKS)
-    own = np.random.default_rng([hash(method) % 1000, seed]).normal(0, 0.02, BLOCKS)
+    own = np.random.default_rng([sum(method.encode()), seed]).normal(0, 0.02, BLOCKS)
     blocks = level + common + own + 0.01 * seed
     replicates = [float(np.delete(blocks, i).mean()) for i in range(BLOCKS)]
     number = Number(float(blocks.mean()), level - 1, level + 1, 200, "lower", {"t": [1.0]}, protocol, replicates)
@@ -114,7 +114,8 @@ def test_kept_records_are_light_and_give_the_same_answers(tmp_path):
     assert [a.comparison.p for a in answers(made, kept)] == pytest.approx(
         [a.comparison.p for a in answers(made, {"r": SAMPLE})], rel=1e-6
     )
-    assert kept["r"].cells[0].metrics["error"].detail == {}
+    assert kept["r"].cells[0].metrics["error"].detail == {"t": [1.0]}
+    assert kept["r"].cells[0].ledger == []
     assert len(path.read_text().splitlines()) < 40
 
 
@@ -130,10 +131,17 @@ def test_the_page_shows_claim_numbers_and_origin(tmp_path):
     )
     made = document(claim("good", "base"))
     figure = Figure(text="cosine", file="data.json", key=("a", "arm=y", "end", "1"))
-    made = made.model_copy(update={"topics": (made.topics[0].model_copy(update={"figures": (figure,)}),)})
+    topic = {"figures": (figure,), "heading": "Is good better?", "answer": "Yes, it is."}
+    made = made.model_copy(update={"topics": (made.topics[0].model_copy(update=topic),)})
     page = render(made, answers(made, {"r": SAMPLE}), {"r": SAMPLE}, {"r": "it changed"}, tmp_path, "ptqbench findings x")
-    assert "| good wins |  | reproduced |" in page
-    assert "**reproduced**" in page
+    assert "| [Is good better?](#is-good-better) | Yes, it is. | 1 reproduced |" in page
+    assert "## Is good better?\n\n**Yes, it is.**\n\nwords" in page
+    assert "| metric | good/W4A8 | against | its value |" in page
+    (row,) = [line.split(" | ") for line in page.splitlines() if line.startswith("| error")]
+    value, against, relative = float(row[1]), float(row[3]), row[5].split(" ")
+    assert (row[2], row[-1]) == ("base/W4A8", "**reproduced** |")
+    assert float(relative[0].replace("\N{MINUS SIGN}", "-")) == pytest.approx(100 * (value - against) / against, abs=0.1)
+    assert "noise floor" not in page, "no metric here has one"
     assert "| cosine | 0.50 ± 0.10 | 3 |" in page
     assert "`ptqbench run recipes/r.toml --set 'a=1'`" in page
     assert "| 12 of 12 | 0, 1, 2 | 5 | 200 | 2 | **it changed** |" in page
