@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import pytest
@@ -21,12 +22,13 @@ def select(
     return StrideSampler(StrideOptions(points=points, **options)).select(grid, n, rng)
 
 
-@pytest.mark.parametrize(("steps", "points"), [(100, 20), (51, 25), (20, 20), (7, 3), (10, 1)])
+@pytest.mark.parametrize(("steps", "points"), [(100, 20), (100, 60), (51, 25), (20, 20), (7, 3), (10, 1)])
 def test_exactly_the_asked_number_of_evenly_spaced_steps(steps: int, points: int) -> None:
     chosen = select(points * 8, points, steps=steps)
     found = chosen.step.unique()
     assert len(found) == points
     assert found[0] == 0
+    assert found.tolist() == [math.floor(k * steps / points) for k in range(points)]
     gaps = torch.cat([found, torch.tensor([steps])]).diff()
     assert int(gaps.max() - gaps.min()) <= 1
 
@@ -60,6 +62,8 @@ def test_released_rule() -> None:
     assert chosen.trajectory.tolist() == list(range(4)) * 26
     published = select(20 * 3, 20, compat=True)
     assert published.step.unique().tolist() == list(range(0, 100, 5))
+    # 100 // 60 is 1: every step, although 60 were asked for.
+    assert select(100, 60, compat=True).step.tolist() == list(range(100))
 
 
 @pytest.mark.parametrize("compat", [False, True])
