@@ -9,12 +9,13 @@ METRICS = ("eps-error", "psnr@fp", "fd-digits@data", "fd-digits@fp", "kid-digits
 
 def numbers(eps: float, psnr: float, data: float, fp: float, kid: float) -> dict[str, Number]:
     """The five metrics of the main recipe with intervals of a plausible width."""
+    steps = {"t": [950.0, 0.0], "error": [eps, 0.5]}
     return {
-        "eps-error": Number(eps, eps * 0.95, eps * 1.05, 64, "lower", {"t": [950.0, 0.0], "error": [eps, 0.5]}),
-        "psnr@fp": Number(psnr, psnr - 0.31, psnr + 0.31, 512, "higher"),
-        "fd-digits@data": Number(data, data - 0.42, data + 0.42, 512),
-        "fd-digits@fp": Number(fp, fp - 0.21, fp + 0.21, 512),
-        "kid-digits@data": Number(kid, kid - 0.0004, kid + 0.0004, 512),
+        "eps-error": Number(eps, eps * 0.95, eps * 1.05, 64, "lower", steps, "eeee", unit="trajectories"),
+        "psnr@fp": Number(psnr, psnr - 0.31, psnr + 0.31, 512, "higher", protocol="bbbb2222"),
+        "fd-digits@data": Number(data, data - 0.42, data + 0.42, 512, protocol="aaaa1111"),
+        "fd-digits@fp": Number(fp, fp - 0.21, fp + 0.21, 512, protocol="cccc"),
+        "kid-digits@data": Number(kid, kid - 0.0004, kid + 0.0004, 512, protocol="dddd"),
     }
 
 
@@ -52,8 +53,8 @@ def failed(method: str, bits: str, seed: int, reason: str) -> CellRecord:
 def full_precision() -> CellRecord:
     """The full-precision row: it has no metric against itself."""
     metrics = {
-        "fd-digits@data": Number(3.21, 2.83, 3.59, 512),
-        "kid-digits@data": Number(0.0021, 0.0017, 0.0025, 512),
+        "fd-digits@data": Number(3.21, 2.83, 3.59, 512, protocol="aaaa1111"),
+        "kid-digits@data": Number(0.0021, 0.0017, 0.0025, 512, protocol="dddd"),
     }
     return CellRecord("full-precision", "full-precision", "W32A32", "", 0, "ok", "", metrics, weight_bytes=4_321_000)
 

@@ -52,20 +52,26 @@ def features_of(evidence: Evidence, which: str, output: str, name: str, use: str
 
 
 def value_of(
-    interval: Interval, n: int, detail: Mapping[str, list[float]] | None = None, replicates: Sequence[float] = ()
+    interval: Interval,
+    n: int,
+    detail: Mapping[str, list[float]] | None = None,
+    replicates: Sequence[float] = (),
+    unit: str = "images",
 ) -> MetricValue:
-    """An interval with the count n that it rests on, and the values with one block of images left out."""
-    return MetricValue(interval.value, interval.low, interval.high, n, detail or {}, replicates)
+    """An interval with the count n of `unit` that it rests on, and the values with one block of ids left out."""
+    return MetricValue(interval.value, interval.low, interval.high, n, detail or {}, replicates, unit)
 
 
-def mean_value(values: NDArray[np.float64], detail: Mapping[str, list[float]] | None = None) -> MetricValue:
-    """The mean of independent values (n,), one for each image or trajectory.
+def mean_value(
+    values: NDArray[np.float64], detail: Mapping[str, list[float]] | None = None, unit: str = "images"
+) -> MetricValue:
+    """The mean of independent values (n,), one for each image or whatever `unit` says.
 
     Raises `CellFailedError` for fewer than two, and for values that are not finite.
     """
     interval, labels = mean_interval(values), partition(len(values))
     replicates = [float(values[labels != block].mean()) for block in range(int(labels.max()) + 1)]
-    return value_of(interval, len(values), detail, replicates)
+    return value_of(interval, len(values), detail, replicates, unit)
 
 
 def clipped(interval: Interval, low: float, high: float) -> Interval:

@@ -16,6 +16,9 @@ from ptqbench_metrics.naming import mean_value
 MSE_FLOOR = (0.5 / 255) ** 2
 """Squared error of half an 8-bit step on the 0..1 scale: below it, 8-bit images cannot tell a difference."""
 
+TRAJECTORIES = "trajectories"
+"""What the counts of errors of predictions count."""
+
 
 def image_errors(evidence: Evidence) -> NDArray[np.float64]:
     """Mean squared error of each image (N,) against full precision, pixels scaled to 0..1."""
@@ -43,7 +46,7 @@ class NoiseError(Metric):
         error = evidence.noise_error.double().cpu().numpy()
         _require_finite(error, evidence.timesteps.tolist())
         detail = {"t": [float(t) for t in evidence.timesteps.tolist()], "error": error.mean(axis=0).tolist()}
-        return {"eps-error": mean_value(error.mean(axis=1), detail)}
+        return {"eps-error": mean_value(error.mean(axis=1), detail, TRAJECTORIES)}
 
 
 class LatentError(Metric):
@@ -67,7 +70,7 @@ class LatentError(Metric):
         error = evidence.noise_error.double().cpu().numpy() * evidence.gains.double().square().numpy()
         _require_finite(error, evidence.timesteps.tolist())
         detail = {"t": [float(t) for t in evidence.timesteps.tolist()], "error": error.mean(axis=0).tolist()}
-        return {"latent-error": mean_value(error.mean(axis=1), detail)}
+        return {"latent-error": mean_value(error.mean(axis=1), detail, TRAJECTORIES)}
 
 
 class ImageError(Metric):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -117,7 +116,7 @@ def _entry(row: Row) -> Entry:
     reasons = (f"seed {cell.seed}: {cell.reason.strip() or 'no reason recorded'}" for cell in row.failed)
     return Entry(
         bits=row.bits,
-        ledger=_common(_ledger(cell) for cell in cells),
+        ledger=_common(cell.ledger_hash for cell in cells),
         weight_bytes=max((cell.weight_bytes for cell in cells), default=0),
         seeds=() if row.full_precision else tuple(cell.seed for cell in cells),
         seconds=_mean(cells, lambda cell: sum(cost.seconds for cost in cell.cost.values())),
@@ -130,14 +129,6 @@ def _entry(row: Row) -> Entry:
 
 def _mean(cells: Sequence[CellRecord], figure: Callable[[CellRecord], float]) -> float:
     return float(f"{statistics.fmean(map(figure, cells)):.3g}") if cells else 0.0
-
-
-def _ledger(cell: CellRecord) -> str:
-    """The ledger's hash; made here for a record that has the rows only."""
-    if cell.ledger_hash or not cell.ledger:
-        return cell.ledger_hash
-    text = json.dumps(cell.ledger, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _state(cells: Sequence[CellRecord]) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from ptqbench.results.record import CellRecord, RunRecord
+from ptqbench.results import formatting
+from ptqbench.results.record import IMAGES, CellRecord, RunRecord
 from ptqbench.results.rows import Row, metric_names
 
 SIMULATED = (
@@ -39,7 +40,15 @@ def _sampling(run: RunRecord) -> str:
 def _intervals(rows: Sequence[Row]) -> str:
     if not metric_names(rows):
         return ""
-    text = "\N{PLUS-MINUS SIGN} is half of a 95 % interval over images (eps-error: over trajectories)"
+    text = "\N{PLUS-MINUS SIGN} is half of a 95 % interval over images"
+    others: dict[str, list[str]] = {}
+    for name, unit in {name: x.unit for row in rows for name, x in row.metrics.items()}.items():
+        if unit != IMAGES:
+            others.setdefault(unit, []).append(name)
+    if any(not formatting.centred(x.value, x.low, x.high) for row in rows for x in row.metrics.values()):
+        text += ", [a, b] the interval itself where it is not symmetric"
+    if others:
+        text += f" ({'; '.join(', '.join(names) + f': over {unit}' for unit, names in others.items())})"
     if any(summary.spread is not None for row in rows for summary in row.metrics.values()):
         return text + "; / is the standard deviation over calibration seeds, apart from it."
     return text + "."
@@ -67,10 +76,7 @@ def _budget(rows: Sequence[Row]) -> str:
 
 
 def _evaluations(rows: Sequence[Row]) -> str:
-    """The same for the denoiser's evaluations; nothing for records that count trajectories alone, as older ones do."""
-    cells = [cell for row in rows for cell in row.cells if _data(cell)]
-    if not all(cell.budget.by_stage for cell in cells):
-        return ""
+    """The same for the denoiser's evaluations."""
     totals = _totals(rows, lambda cell: cell.budget.denoiser_evaluations)
     if len(totals) < 2:
         return f"Denoiser evaluations for calibration: equal, {next(iter(totals))} per row." if totals else ""

@@ -26,7 +26,7 @@ def _metrics(cell: CellRecord) -> Table:
     rows = []
     for name, x in cell.metrics.items():
         figures = [formatting.significant(figure, 5) for figure in (x.value, x.low, x.high)]
-        rows.append([Cell(text) for text in (name, x.better, *figures, str(x.n))])
+        rows.append([Cell(text) for text in (name, x.better, *figures, f"{x.n} {x.unit}")])
     notes = [f"failed: {cell.reason}"] if cell.status != "ok" else []
     return Table(f"{cell.id}: {cell.status}", columns, rows, notes)
 

@@ -32,11 +32,7 @@ def comparisons(record: RunRecord) -> list[Comparison]:
     """Every method beside the baseline at the same bits and variant, in reading order; never full precision.
 
     Where the baseline has no such variant, because an axis of the sweep does not concern it, its plain row stands in.
-
-    Empty for a record whose numbers have no replicates at all: it was written before there were any.
     """
-    if not any(number.replicates for cell in record.cells for number in cell.metrics.values()):
-        return []
     rows = [row for row in rows_of(record) if not row.full_precision]
     found: list[Comparison] = []
     bases = [row for row in rows if row.method == record.baseline and row.cells]

@@ -21,13 +21,19 @@ def measured(value: float, low: float, high: float, spread: float | None = None)
     places = decimals(half) if half > 0 else None
     if places is None:
         text = significant(value)
-    elif math.isclose((high + low) / 2, value, rel_tol=1e-6, abs_tol=half * 1e-6):
+    elif centred(value, low, high):
         text = f"{value:.{places}f} {PLUS_MINUS} {half:.{places}f}"
     else:
         text = f"{value:.{places}f} [{low:.{places}f}, {high:.{places}f}]"
     if spread is not None:
         text += f" / {spread:.{places}f}" if places is not None else f" / {significant(spread)}"
     return text.replace("-", MINUS)
+
+
+def centred(value: float, low: float, high: float) -> bool:
+    """Whether an interval lies symmetric about its value, but for rounding; one without any width does."""
+    half = (high - low) / 2
+    return not half > 0 or math.isclose((high + low) / 2, value, rel_tol=1e-6, abs_tol=half * 1e-6)
 
 
 def difference(value: float, low: float, high: float) -> str:

@@ -29,8 +29,7 @@ def mismatch(ours: str, theirs: str) -> str:
 def refused(metric: str, rows: Mapping[int, Sequence[CellRecord]], first: int | None) -> dict[int, str]:
     """Rows (by key) whose number for `metric` must not stand in the column, with the reason.
 
-    The column keeps the protocol of row `first` (the baseline) where it has one, else the most frequent. A column
-    without any id is left as it is: it was written before there were ids.
+    The column keeps the protocol of row `first` (the baseline) where it has one, else the most frequent.
     """
     ids = {
         key: identity([cell.metrics[metric] for cell in cells if metric in cell.metrics])
@@ -38,8 +37,6 @@ def refused(metric: str, rows: Mapping[int, Sequence[CellRecord]], first: int | 
         if any(metric in cell.metrics for cell in cells)
     }
     valid = Counter(x for x in ids.values() if x and "+" not in x)
-    if not any(ids.values()):
-        return {}
     leading = ids.get(first, "") if first is not None else ""
     kept = leading if leading in valid else next(iter(dict(valid.most_common(1))), "")
     return {key: f"{metric} {mismatch(x, kept)}" for key, x in ids.items() if mismatch(x, kept)}

@@ -16,10 +16,15 @@ HOOK_BYTES = "hook bytes"
 """In `CellRecord.bits_summary`: bytes of the tables that sampler hooks keep; absent where there are none."""
 
 
+IMAGES = "images"
+"""The unit of most counts (`Number.unit`)."""
+
+
 @dataclass
 class Number:
     """A measured number: value, 95 % interval, the count it rests on, and short named lists for reports.
 
+    `unit` says what n counts, in the plural: "images", or "trajectories", the independent values that the interval is over.
     `better` is "lower" or "higher". `protocol` is a short hash of everything that must be equal for two numbers to stand
     side by side. `replicates` are the values with one block of image ids left out at a time, the same blocks in every
     cell on the same noise: differences of two cells' replicates give the paired jackknife of their difference.
@@ -33,6 +38,7 @@ class Number:
     detail: dict[str, list[float]] = field(default_factory=dict)
     protocol: str = ""
     replicates: list[float] = field(default_factory=list)
+    unit: str = IMAGES
 
 
 @dataclass

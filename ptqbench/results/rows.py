@@ -17,7 +17,8 @@ class Summary:
     """A metric over the calibration seeds of a row.
 
     `value`, `low` and `high` are means over seeds: the seeds share their images' noise, so averaging does not shrink
-    the image interval. `spread` is the standard deviation over seeds (None for one seed), `seeds` the single values.
+    the image interval. `spread` is the standard deviation over seeds (None for one seed), `seeds` the single values; `unit` is
+    what n counts.
     """
 
     value: float
@@ -26,6 +27,7 @@ class Summary:
     n: int
     better: str
     seeds: tuple[float, ...]
+    unit: str
 
     @property
     def spread(self) -> float | None:
@@ -109,6 +111,7 @@ def _summary(numbers: list[Number]) -> Summary:
         n=min(x.n for x in numbers),
         better=numbers[0].better,
         seeds=tuple(x.value for x in numbers),
+        unit=numbers[0].unit,
     )
 
 

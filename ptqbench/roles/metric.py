@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 class MetricValue:
     """A number as a table shows it: value, interval (95 %) and the count n that it rests on.
 
+    `unit` says in the plural what n counts, which are the independent values that the interval is over.
     `replicates` are the values with one block of ids left out at a time (`ptqbench.evaluate.intervals.partition`), in the
     order of the blocks. `detail` holds short named lists for reports (for example the error at each timestep).
     """
@@ -28,6 +29,7 @@ class MetricValue:
     n: int
     detail: Mapping[str, list[float]] = field(default_factory=dict)
     replicates: Sequence[float] = ()
+    unit: str = "images"
 
 
 class Metric(ABC):

@@ -265,7 +265,7 @@ def test_k_a_published_name_without_its_reference_is_refused(tmp_path, monkeypat
 
 def test_l_a_row_is_the_mean_over_seeds_never_the_best() -> None:
     def cell(seed: int, value: float) -> CellRecord:
-        metrics = {"fd@data": Number(value, value - 0.1, value + 0.1, 64)}
+        metrics = {"fd@data": Number(value, value - 0.1, value + 0.1, 64, protocol="p")}
         return CellRecord(f"m/W4A8/seed{seed}", "m", "W4A8", "", seed, "ok", metrics=metrics)
 
     record = run_of([cell(0, 3.0), cell(1, 5.0), cell(2, 10.0)])

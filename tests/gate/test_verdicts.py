@@ -161,13 +161,6 @@ def test_pairing_seeds_halves_the_error_of_either_rule():
     assert found.difference.high - found.difference.value == pytest.approx(half, rel=1e-4)
 
 
-def test_a_ledger_without_a_hash_is_hashed():
-    rows = changed(ledger_hash="", ledger=[{"name": "conv", "bits": 4}])
-    other = changed(ledger_hash="", ledger=[{"name": "conv", "bits": 5}])
-    assert not notable(check(rows, baseline(rows)))
-    assert only(check(other, baseline(rows))).subject == "bit ledger"
-
-
 def test_missing_and_new_cells_and_metrics():
     less = copy.deepcopy(BASE)
     less.cells = [c for c in less.cells if c.method == "plain"]

@@ -127,8 +127,8 @@ def test_the_noise_floor_is_full_precision_against_itself() -> None:
     assert not any(c.inside_floor for c in comparisons(record))
 
 
-def test_without_a_baseline_or_replicates_there_is_nothing_to_compare() -> None:
-    assert comparisons(one_seed()) == []
+def test_without_a_baseline_there_is_nothing_to_compare_and_without_replicates_nothing_is() -> None:
+    assert {c.verdict for c in comparisons(one_seed())} == {REFUSED}
     assert comparisons(replace(sampled_run(METHODS), baseline="nobody")) == []
 
 

@@ -143,10 +143,6 @@ def test_equal_and_unequal_evaluations() -> None:
     assert "Denoiser evaluations for calibration (samples times passes) are NOT equal: 4000: qdiffusion W4A32; 512: " in notes
 
 
-def test_a_record_that_counts_trajectories_alone_says_nothing_about_evaluations() -> None:
-    assert "Denoiser evaluations" not in " ".join(comparison(one_seed()).notes)
-
-
 def test_trajectories_for_a_hook_are_calibration_data_too() -> None:
     record = counted()
     record.cells[1].budget = Budget(denoiser_evaluations=640, by_stage={"trajectories": 320, "hook-ptqd": 320})
@@ -170,6 +166,15 @@ def test_captions_say_what_was_held_equal() -> None:
     record = one_seed()
     record.protocol = {}
     assert any(note.startswith("image i starts") for note in comparison(record).notes)
+
+
+def test_captions_say_what_intervals_are_over() -> None:
+    record = one_seed()
+    assert "over images (eps-error: over trajectories)" in " ".join(comparison(record).notes)
+    record.cells[1].metrics["extra"] = Number(1.0, 0.0, 1.1, 5, protocol="p", unit="splits")
+    said = " ".join(comparison(record).notes)
+    assert "(eps-error: over trajectories; extra: over splits)" in said
+    assert "[a, b] the interval itself where it is not symmetric" in said
 
 
 def test_published_figures_are_apart_and_as_printed() -> None:

@@ -97,7 +97,7 @@ def test_noise_error_averages_trajectories_and_keeps_timesteps() -> None:
     given = evidence(noise_error=error, timesteps=torch.tensor([900, 100]))
     (number,) = compute("eps-error", given).values()
     assert number.value == pytest.approx(3.5)
-    assert number.n == 3
+    assert (number.n, number.unit) == (3, "trajectories")
     assert number.detail == {"t": [900.0, 100.0], "error": [2.0, 5.0]}
     # Trajectory means 2, 3, 5.5; their standard error is 1.0408, Student's t with two degrees of freedom is 4.3027.
     assert number.high - number.value == pytest.approx(4.302653 * 1.040833, rel=1e-5)
