@@ -34,7 +34,10 @@ def render(tables: Sequence[Table], width: int, *, color: bool = False) -> str:
     for table in tables:
         console.print(Text(table.title, style="bold"))
         shown = fitted(table, width)
-        for columns in _panels(shown, width):
+        for number, columns in enumerate(_panels(shown, width)):
+            if number:
+                # Without it a reader takes the rest for another table.
+                console.print(Text(f"{table.title}, continued", style="dim"))
             console.print(_panel(shown, columns))
             console.print()
         for note in [*table.footnotes, *table.notes]:

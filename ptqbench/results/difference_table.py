@@ -22,8 +22,10 @@ READING = (
 )
 VERDICTS = (
     "better, worse: significant at 5 % after Holm's correction over all methods and bits of a metric ({}). "
-    "none (x): no difference seen; a true difference of x would have been seen with a chance of 80 %."
+    "none (x): no difference seen; had nothing else been tested, a true difference of x would have been seen with a chance "
+    "of 80 %."
 )
+UNCORRECTED = "Intervals are not corrected: one that excludes 0 may stand beside none."
 ONE_SEED = (
     "One calibration seed: verdicts are about these very calibrations, and say nothing about the methods "
     "under other calibration seeds{}."
@@ -74,6 +76,8 @@ def difference_notes(found: Sequence[Comparison]) -> list[str]:
         return []
     most = max(sum(c.metric == name for c in tested) for name in {c.metric for c in tested})
     notes = [READING, VERDICTS.format(f"{most} comparison{'s' if most > 1 else ''}")]
+    if any(c.verdict == UNSEEN and c.difference and abs(c.difference) > _half(c) for c in tested):
+        notes.append(UNCORRECTED)
     single = [c for c in tested if c.this_calibration_only]
     if single:
         named = dict.fromkeys(" ".join(x for x in (c.method, c.bits, c.variant) if x) for c in single)
@@ -85,6 +89,10 @@ def difference_notes(found: Sequence[Comparison]) -> list[str]:
     if any(c.inside_floor for c in tested):
         notes.append(FLOOR)
     return notes
+
+
+def _half(comparison: Comparison) -> float:
+    return ((comparison.high or 0.0) - (comparison.low or 0.0)) / 2
 
 
 def _heading(column: Column) -> Column:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from comparison_samples import two_seeds
 from paired_samples import sampled_run
 
 from ptqbench.results import console, formatting
-from ptqbench.results.compare import attach_comparisons
-from ptqbench.results.difference_table import differences
+from ptqbench.results.compare import UNSEEN, attach_comparisons
+from ptqbench.results.difference_table import UNCORRECTED, difference_notes, differences
 from ptqbench.results.record import Number
 from ptqbench.results.tables import NOTHING, comparison
 
@@ -54,8 +56,23 @@ def test_fits_the_terminal(width: int) -> None:
     assert max(map(len, text.splitlines())) <= width
 
 
+def test_further_panels_of_a_table_say_whose_they_are() -> None:
+    tables = differences(attach_comparisons(sampled_run(METHODS)))
+    text = console.render(tables, 64)
+    assert "Differences to qdiffusion (method minus qdiffusion), continued" in text
+    assert "continued" not in console.render(tables, 140)
+
+
+def test_an_interval_that_excludes_zero_beside_none_is_explained() -> None:
+    record = attach_comparisons(sampled_run(METHODS))
+    assert UNCORRECTED not in difference_notes(record.comparisons)
+    record.comparisons[0] = replace(record.comparisons[0], verdict=UNSEEN, difference=1.0, low=0.5, high=1.5)
+    assert UNCORRECTED in difference_notes(record.comparisons)
+
+
 def test_another_protocol_is_a_dash_with_the_reason() -> None:
     record = sampled_run(METHODS)
+    record.cells[0].metrics["fd-digits@data"].protocol = ""
     for cell in record.cells:
         if cell.method == "minmax":
             cell.metrics["fd-digits@data"].protocol = "ffff"
@@ -64,7 +81,6 @@ def test_another_protocol_is_a_dash_with_the_reason() -> None:
     assert (row[2].text, row[2].value, row[2].best) == (NOTHING, None, False)
     assert "fd-digits@data measured under another protocol (ffff against aaaa1111)" in row[2].note
     assert row[3].value is not None
-    # The full-precision row of the sample has no id at all.
     assert "no protocol id" in table.rows[0][2].note
     assert any("minmax" in note for note in table.footnotes)
 
@@ -80,6 +96,7 @@ def test_the_baseline_decides_which_protocol_stays() -> None:
 
 def test_a_column_that_is_refused_altogether_still_says_why() -> None:
     record = sampled_run({"qdiffusion": 5.0})
+    record.cells[0].metrics["fd-digits@data"].protocol = ""
     record.cells[1].metrics["fd-digits@data"].protocol = "ffff"
     table = comparison(record)
     column = [c.key for c in table.columns].index("fd-digits@data")
