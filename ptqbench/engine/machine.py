@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-COMPUTING = ("torch", "diffusers", "numpy", "scipy")
+COMPUTING = ("torch", "torchvision", "diffusers", "numpy", "scipy", "pytorch-fid")
 """Packages that compute: another version of one may change any number."""
 
-PACKAGES = (*COMPUTING, "pluggy")
+PACKAGES = ("torch", "diffusers", "numpy", "scipy", "pluggy")
 """Packages whose versions a record names."""
 
 CPUINFO = Path("/proc/cpuinfo")
