@@ -38,7 +38,10 @@ def ptqbench_sampler_hooks() -> list[Component]:
             PtqdOptions,
             paper=PAPER,
             deviations=(
-                "bias, deviation and direction follow the paper's derivation; the released code does not (option compat)",
+                "bias, deviation and direction follow our own derivation from the paper's model of the error; the formulas of "
+                "the released code are the option compat, and how the paper derives them was not found",
+                "fitted on the recipe's first calibration trajectories, whose states weights and step sizes were fitted on; "
+                "the released code runs new ones. The noise found is that of calibration, and likely too small for new images",
                 "bits are the same at all steps: the paper's step-aware mixed precision is not offered",
             ),
         )
