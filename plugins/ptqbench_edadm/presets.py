@@ -37,5 +37,8 @@ DEVIATIONS = (
     "the radius of a neighbourhood is a quantile of the features' distances; published 3.0 belongs to the CIFAR-10 network",
     "8 bits at the layers that read the input and at the one executed last; the released code widens a linear layer of the "
     "time embedding in place of the first convolution, and leaves the input of the last one in full precision",
+    "step sizes learn without LSQ's gradient scale; whether the released code has one was not found",
+    "ranges are averaged over the recipe's calibration batches; the released code takes batches of 256, 32 or 2",
+    "shortcuts are split on every model; on Stable Diffusion the released code does not (leave skip-split out)",
     "inner layers are compared in the pass that gives the output; the released code runs another with new drop masks",
 )
