@@ -39,6 +39,8 @@ DEVIATIONS = (
     "every sample carries its own timestep; the released code pairs it with another (option compat of the sampler)",
     "attention is quantized like everything else; the released code leaves its projections and products in full precision",
     "activations are quantized where layers read them, not where layers write them",
+    "ranges are averaged over the recipe's calibration batches; the released code takes batches of 256",
+    "predicted clean images are not clipped while sampling; the released code clips them to [-1, 1]",
     "8 bits at the layers that read the input; the released code counts a linear layer of the time embedding as the first",
 )
 
