@@ -61,7 +61,7 @@ def _writing(folder: Path) -> Iterator[None]:
         # safetensors has errors of its own for what the system says: "I/O error: No space left on device (os error 28)".
         if isinstance(error, SafetensorError) and "os error" not in str(error):
             raise
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).rpartition("I/O error: ")[2]
         raise CacheWriteError(
             f"the cache cannot keep a result in {folder}: {reason}",
             "make room there, or name another folder with --cache; finished stages are kept and not computed again",
