@@ -125,7 +125,7 @@ def test_check_recipe_says_ok_and_counts(recipe):
 
 def test_check_recipe_lists_what_each_method_is_made_of(recipe, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    more = ("--set", "methods.mine.method=bands", "--set", 'sweep."methods.mine.sampler"=["random", "stride"]')
+    more = ("--set", 'methods.mine={method="bands"}', "--set", 'sweep."methods.mine.sampler"=["random", "stride"]')
     lines = [line.split() for line in ptqbench("check-recipe", recipe, *more).stdout.splitlines()]
     headings = ["method", "bits", "preset", "sampler", "weighter", "reconstruction", "losses", "weights", "activations"]
     assert [*headings, "passes", "hooks"] in lines
