@@ -55,7 +55,7 @@ class Measurement:
                 detail = {key: list(values) for key, values in v.detail.items()}
                 named = protocol_id(self.ctx, chosen, metric, v.n)
                 replicates = [float(x) for x in v.replicates]
-                found[name] = Number(v.value, v.low, v.high, v.n, metric.better, detail, named, replicates)
+                found[name] = Number(v.value, v.low, v.high, v.n, metric.better, detail, named, replicates, v.unit)
         return found
 
     def evidence(self) -> Evidence:

@@ -59,8 +59,9 @@ class Pool:
 class Difference:
     """First arm minus second: mean over the common seeds, 95 % interval, two-sided p, and what could have been seen.
 
-    `detectable` is the true difference that this comparison would have found, before any correction for others, with a
-    chance of 80 %. `seeds` is the number of common calibration seeds; with `this_calibration_only` the interval says
+    `detectable` is the true difference that this comparison would have found with a chance of at least 80 %, as one of a
+    family of comparisons (Bonferroni's bound for Holm's correction).
+    `seeds` is the number of common calibration seeds; with `this_calibration_only` the interval says
     nothing about other calibrations.
     """
 
@@ -97,8 +98,8 @@ def pool_pairs(pairs: Sequence[tuple[Arm, Arm]]) -> Pool | None:
     return _pool([(a, b) for a, b in pairs if _seed_variance(a, b) > 0])
 
 
-def paired_difference(ours: Arm, theirs: Arm, pool: Pool | None = None) -> Difference:
-    """The difference of two arms over the seeds that both have.
+def paired_difference(ours: Arm, theirs: Arm, pool: Pool | None = None, family: int = 1) -> Difference:
+    """The difference of two arms over the seeds that both have, as one of a `family` of comparisons.
 
     Without a pool, the calibration spread comes from the pair's own seeds; one seed has none. The parts are added
     although the spread over seeds holds a little image noise already: intervals are rather too wide than too narrow.
@@ -116,7 +117,7 @@ def paired_difference(ours: Arm, theirs: Arm, pool: Pool | None = None) -> Diffe
     rounding = (EXACT * max(abs(arm.values[s]) for arm in (ours, theirs) for s in seeds)) ** 2
     if image.variance <= rounding and _seed_variance(ours, theirs) <= rounding:
         parts = []  # equal, or apart by a constant: nothing here is random
-    return judge(value, parts, len(seeds), only=_unknown(ours, theirs, pool))
+    return judge(value, parts, len(seeds), only=_unknown(ours, theirs, pool), family=family)
 
 
 def calibration_part(ours: Arm, theirs: Arm, pool: Pool | None) -> Part | None:
@@ -130,8 +131,8 @@ def calibration_part(ours: Arm, theirs: Arm, pool: Pool | None) -> Part | None:
     return Part(_seed_variance(ours, theirs) / seeds, seeds - 1.0) if seeds > 1 else None
 
 
-def judge(value: float, parts: Sequence[Part], seeds: int, *, only: bool) -> Difference:
-    """The t test of a value whose variance is a sum of parts.
+def judge(value: float, parts: Sequence[Part], seeds: int, *, only: bool, family: int = 1) -> Difference:
+    """The t test of a value whose variance is a sum of parts. Interval and p are its own, not corrected for the family.
 
     The critical value is the mean of the parts' own, weighted by their variance (Cochran and Cox). Welch and
     Satterthwaite's single number of degrees of freedom is too optimistic here: with one or two degrees for the
@@ -142,7 +143,7 @@ def judge(value: float, parts: Sequence[Part], seeds: int, *, only: bool) -> Dif
         return Difference(value, value, value, float(value == 0), 0.0, seeds, only)
     error = float(np.sqrt(sum(part.variance for part in parts)))
     edge = _critical(parts, (1 - LEVEL) / 2) * error
-    detectable = edge + _critical(parts, 1 - POWER) * error
+    detectable = (_critical(parts, (1 - LEVEL) / 2 / family) + _critical(parts, 1 - POWER)) * error
     return Difference(value, value - edge, value + edge, _p_value(parts, abs(value) / error), detectable, seeds, only)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -47,12 +48,13 @@ def answers(document: Document, records: Mapping[str, RunRecord]) -> list[Answer
         for theirs in claim.theirs
         for metric in claim.metrics
     ]
-    raw = [compare(records[claim.run], claim.ours, theirs, metric) for claim, theirs, metric in asked]
+    family = Counter(metric for *_, metric in asked)
+    raw = [compare(records[claim.run], claim.ours, theirs, metric, family[metric]) for claim, theirs, metric in asked]
     return [Answer(claim, theirs, c) for (claim, theirs, _), c in zip(asked, with_verdicts(raw), strict=True)]
 
 
-def compare(record: RunRecord, ours: str, theirs: str, metric: str) -> Comparison:
-    """Row `ours` minus row `theirs` in one metric; without a verdict yet."""
+def compare(record: RunRecord, ours: str, theirs: str, metric: str, family: int) -> Comparison:
+    """Row `ours` minus row `theirs` in one metric, one of a `family` of comparisons; without a verdict yet."""
     rows = {"/".join(part for part in row.key if part): row for row in rows_of(record)}
     mine, other = (_row(rows, name, record.name) for name in (ours, theirs))
     for row, name in ((mine, ours), (other, theirs)):
@@ -61,7 +63,7 @@ def compare(record: RunRecord, ours: str, theirs: str, metric: str) -> Compariso
             raise UserError(f"{record.name}: the row {name} has no metric {metric!r}", suggest(metric, known, "metrics"))
     # The same rows as in the run's own table of differences: page and table must not give two intervals for one question.
     alike = [row for row in rows.values() if row.bits == mine.bits]
-    return compare_rows(mine, other, metric, pool_of(other, alike, metric))
+    return compare_rows(mine, other, metric, pool_of(other, alike, metric), family)
 
 
 def _row(rows: Mapping[str, Row], name: str, run: str) -> Row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
@@ -34,13 +35,12 @@ def comparisons(record: RunRecord) -> list[Comparison]:
     Where the baseline has no such variant, because an axis of the sweep does not concern it, its plain row stands in.
     """
     rows = [row for row in rows_of(record) if not row.full_precision]
-    found: list[Comparison] = []
     bases = [row for row in rows if row.method == record.baseline and row.cells]
     own = {(row.bits, row.variant) for row in bases}
-    for base in bases:
-        others = [row for row in rows if row is not base and _meets(row, base, own)]
-        for name in _names(base.cells):
-            found += _against(base, others, name)
+    meeting = [(base, [row for row in rows if row is not base and _meets(row, base, own)]) for base in bases]
+    asked = [(base, others, name) for base, others in meeting for name in _names(base.cells)]
+    family = Counter(name for base, others, name in asked for row in others if comparable(row, base, name))
+    found = [c for base, others, name in asked for c in _against(base, others, name, family[name])]
     order = {row.key: index for index, row in enumerate(rows)}
     found.sort(key=lambda c: order[c.method, c.bits, c.variant])
     return [_inside_floor(c, record) for c in with_verdicts(found)]
@@ -72,10 +72,11 @@ def refusal(ours: Sequence[CellRecord], theirs: Sequence[CellRecord], metric: st
     return _unequal_bits(ours, theirs)
 
 
-def compare_rows(ours: Row, theirs: Row, metric: str, pool: Pool | None) -> Comparison:
+def compare_rows(ours: Row, theirs: Row, metric: str, pool: Pool | None, family: int) -> Comparison:
     """Row `ours` minus row `theirs` over their common calibration seeds, or refused with the reason.
 
-    Both rows must have the metric. The verdict comes later, when all p values are known (`with_verdicts`).
+    Both rows must have the metric. `family` is the number of comparisons in this metric, which decides what can be seen.
+    The verdict comes later, when all p values are known (`with_verdicts`).
     """
     better = next(iter(_numbers(theirs.cells, metric).values())).better
     blank = Comparison(ours.method, ours.bits, ours.variant, metric, theirs.method, UNSEEN, better=better)
@@ -85,7 +86,7 @@ def compare_rows(ours: Row, theirs: Row, metric: str, pool: Pool | None) -> Comp
     # The difference is over the common seeds: values over others would not add up to it.
     seeds = sorted(arms[0].values.keys() & arms[1].values.keys())
     value, against = (float(np.mean([arm.values[s] for s in seeds])) for arm in arms)
-    found = paired_difference(*arms, pool)
+    found = paired_difference(*arms, pool, family)
     return replace(
         blank,
         value=value,
@@ -102,9 +103,14 @@ def compare_rows(ours: Row, theirs: Row, metric: str, pool: Pool | None) -> Comp
 
 def pool_of(base: Row, others: Sequence[Row], metric: str) -> Pool | None:
     """The calibration spread of `base` and of the rows that may be compared with it, which others would only distort."""
-    usable = [row for row in others if row is not base and has(row, metric) and not refusal(row.cells, base.cells, metric)]
+    usable = [row for row in others if row is not base and comparable(row, base, metric)]
     # The baseline alone has no spread to pool, and perhaps no replicates either.
     return pool_arms([arm_of(row.cells, metric) for row in (base, *usable)]) if usable else None
+
+
+def comparable(ours: Row, theirs: Row, metric: str) -> bool:
+    """Whether both rows have the metric and their numbers may be subtracted."""
+    return has(ours, metric) and has(theirs, metric) and not refusal(ours.cells, theirs.cells, metric)
 
 
 def has(row: Row, metric: str) -> bool:
@@ -131,10 +137,10 @@ def _meets(row: Row, base: Row, own: Collection[tuple[str, str]]) -> bool:
     return row.variant == base.variant or (not base.variant and (row.bits, row.variant) not in own)
 
 
-def _against(base: Row, others: Sequence[Row], metric: str) -> list[Comparison]:
+def _against(base: Row, others: Sequence[Row], metric: str, family: int) -> list[Comparison]:
     """The other rows beside the baseline's in one metric; the rows that may be compared share one pool."""
     pool = pool_of(base, others, metric)
-    return [compare_rows(row, base, metric, pool) for row in others if has(row, metric)]
+    return [compare_rows(row, base, metric, pool, family) for row in others if has(row, metric)]
 
 
 def _verdict(comparison: Comparison, p: float) -> str:

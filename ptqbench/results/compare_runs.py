@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ from ptqbench.errors import NotComparableError
 from ptqbench.evaluate.paired import pool_pairs
 from ptqbench.recipe.experiment import FULL_PRECISION
 from ptqbench.results import formatting
-from ptqbench.results.compare import REFUSED, arm_of, compare_rows, has, refusal, with_verdicts
+from ptqbench.results.compare import REFUSED, arm_of, comparable, compare_rows, with_verdicts
 from ptqbench.results.difference_table import difference_cell, difference_notes
 from ptqbench.results.record import Comparison, RunRecord
 from ptqbench.results.rows import Row, rows_of
@@ -34,7 +35,9 @@ def compare_runs(first: RunRecord, second: RunRecord) -> list[Comparison]:
             "cells are equal when method, bits, variant and calibration seed are: `ptqbench show RUN --json` lists them",
         )
     ours, theirs = _common_rows(second, shared), _common_rows(first, shared)
-    found = [_compare(ours, theirs, row, name) for row in ours.values() for name in _metrics(row, theirs[row.key])]
+    asked = [(row, name) for row in ours.values() for name in _metrics(row, theirs[row.key])]
+    family = Counter(name for row, name in asked if comparable(row, theirs[row.key], name))
+    found = [_compare(ours, theirs, row, name, family[name]) for row, name in asked]
     if all(c.verdict == REFUSED for c in found):
         reasons = list(dict.fromkeys(c.reason for c in found)) or ["the cells in common have no metric in common"]
         raise NotComparableError("no number of the two runs can be compared", "\n".join(reasons))
@@ -86,10 +89,10 @@ def _metrics(ours: Row, theirs: Row) -> list[str]:
 Rows = Mapping[tuple[str, str, str], Row]
 
 
-def _compare(ours: Rows, theirs: Rows, row: Row, metric: str) -> Comparison:
+def _compare(ours: Rows, theirs: Rows, row: Row, metric: str, family: int) -> Comparison:
     """A row of the second run beside its like in the first; the calibration spread is pooled over all rows of its bits."""
     alike = [(ours[k], theirs[k]) for k in ours if k[1] == row.bits and not ours[k].full_precision]
-    usable = [(a, b) for a, b in alike if has(a, metric) and has(b, metric) and not refusal(a.cells, b.cells, metric)]
+    usable = [(a, b) for a, b in alike if comparable(a, b, metric)]
     pool = pool_pairs([(arm_of(a.cells, metric), arm_of(b.cells, metric)) for a, b in usable])
     # Both are one method: neither is the other's baseline.
-    return replace(compare_rows(row, theirs[row.key], metric, pool), baseline="")
+    return replace(compare_rows(row, theirs[row.key], metric, pool, family), baseline="")

@@ -22,8 +22,7 @@ READING = (
 )
 VERDICTS = (
     "better, worse: significant at 5 % after Holm's correction over all methods and bits of a metric ({}). "
-    "none (x): no difference seen; had nothing else been tested, a true difference of x would have been seen with a chance "
-    "of 80 %."
+    "none (x): no difference seen; a true difference of x would have been seen with a chance of 80 %."
 )
 UNCORRECTED = "Intervals are not corrected: one that excludes 0 may stand beside none."
 ONE_SEED = (

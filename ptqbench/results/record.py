@@ -109,7 +109,8 @@ class Comparison:
 
     `verdict` is "better", "worse", "no difference seen" or "not comparable"; the last has a `reason` and no figures.
     `low` and `high` bound the 95 % interval, `p_adjusted` is corrected for the other comparisons in this metric, and
-    `detectable` is the difference that would have been seen with a chance of 80 %. `seeds` counts the calibration seeds
+    `detectable` is the difference that would have been seen with a chance of 80 %, corrected like the verdict.
+    `seeds` counts the calibration seeds
     of both; with `this_calibration_only` nothing is said about other calibrations. `inside_floor`: no larger than the
     difference of the full-precision model between two blocks of noise.
     """

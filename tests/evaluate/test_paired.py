@@ -123,6 +123,16 @@ def test_p_value_and_interval_agree(value: float) -> None:
     assert judge(1e9, parts, 2, only=False).p == LEAST_P
 
 
+@pytest.mark.parametrize("family", [1, 12])
+def test_a_difference_of_the_detectable_size_is_seen_four_times_in_five(family: int) -> None:
+    """Among as many comparisons as the family has, at Bonferroni's level; the critical values are scipy's own."""
+    found = judge(0.0, [Part(0.25, 19.0)], 3, only=False, family=family)
+    critical = stats.t.ppf(1 - 0.025 / family, 19)
+    seen = stats.nct.sf(critical, 19, found.detectable / 0.5)
+    assert float(seen) == pytest.approx(0.8, abs=0.01)
+    assert found.high == pytest.approx(0.5 * stats.t.ppf(0.975, 19))
+
+
 def test_holm() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.9, 0.8]) == [1.0, 1.0]

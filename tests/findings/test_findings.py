@@ -71,7 +71,7 @@ def test_outcomes(ours, expects, outcome):
 
 
 def test_any_two_rows_can_be_compared_not_only_the_baseline():
-    found = compare(SAMPLE, "good/W4A8", "bad/W4A8", "error")
+    found = compare(SAMPLE, "good/W4A8", "bad/W4A8", "error", 1)
     assert found.difference == pytest.approx(-2, abs=0.05)
     assert found.low < found.difference < found.high
     assert found.value - found.baseline_value == pytest.approx(found.difference)
@@ -84,6 +84,8 @@ def test_all_comparisons_of_a_page_are_one_family():
     assert all(a.comparison.p_adjusted >= a.comparison.p for a in several)
     assert several[0].comparison.p == pytest.approx(alone.p)
     assert several[0].comparison.p_adjusted > alone.p_adjusted
+    assert several[0].comparison.detectable > alone.detectable, "what could have been seen is corrected like the verdict"
+    assert several[0].comparison.low == pytest.approx(alone.low), "intervals are not"
 
 
 def test_numbers_under_other_protocols_give_no_answer():
