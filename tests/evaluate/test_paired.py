@@ -129,7 +129,8 @@ def test_a_difference_of_the_detectable_size_is_seen_four_times_in_five(family: 
     found = judge(0.0, [Part(0.25, 19.0)], 3, only=False, family=family)
     critical = stats.t.ppf(1 - 0.025 / family, 19)
     seen = stats.nct.sf(critical, 19, found.detectable / 0.5)
-    assert float(seen) == pytest.approx(0.8, abs=0.01)
+    # Adding two critical values is exact for a normal law; the noncentral t is a little wider in the far tail.
+    assert float(seen) == pytest.approx(0.8, abs=0.015)
     assert found.high == pytest.approx(0.5 * stats.t.ppf(0.975, 19))
 
 
