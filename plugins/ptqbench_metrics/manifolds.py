@@ -34,6 +34,10 @@ class PrecisionRecall(Metric):
         """Precision and recall for each reference that the options ask for."""
         return [name for which in references(self.options.reference) for name in _names(extractor, which)]
 
+    def least_images(self, extractor: FeatureInfo) -> int:
+        """One more than the neighbours of each."""
+        return self.options.neighbours + 1
+
     def compute(self, evidence: Evidence) -> Mapping[str, MetricValue]:
         """Raises `CellFailedError` for sets without k nearest neighbours, or a reference without images."""
         found = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ptqbench import Options
 
@@ -27,6 +27,13 @@ class KernelOptions(Options):
     subset: int = Field(
         0, ge=0, description="images per subset, averaged over disjoint subsets; 0 compares the whole set at once"
     )
+
+    @field_validator("subset")
+    @classmethod
+    def _pairs(cls, subset: int) -> int:
+        if subset == 1:
+            raise ValueError("a subset of one image has no pairs: 0 for the whole set, or 2 and more")
+        return subset
 
 
 class ManifoldOptions(Options):

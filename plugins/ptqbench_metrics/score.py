@@ -37,6 +37,10 @@ class InceptionScore(Metric):
         """One name without a reference, since the score has none."""
         return [column("is", "is", extractor)]
 
+    def least_images(self, extractor: FeatureInfo) -> int:
+        """As many in each split as there are classes."""
+        return self.options.splits * extractor.outputs.get(PROBABILITIES, 1)
+
     def compute(self, evidence: Evidence) -> Mapping[str, MetricValue]:
         """Raises `CellFailedError` if a split has fewer images than there are classes."""
         (name,) = self.names(evidence.extractor)

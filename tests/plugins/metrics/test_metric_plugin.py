@@ -231,3 +231,24 @@ def test_kernel_distance_over_disjoint_subsets() -> None:
 def test_listing_does_not_import_torch() -> None:
     code = "import sys, ptqbench_metrics, ptqbench_reports; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "least"),
+    [
+        ("fid", {}, 2049),
+        ("sfid", {}, 2024),
+        ("kid", {}, 3),
+        ("kid", {"subset": 50}, 100),
+        ("precision-recall", {"neighbours": 4}, 5),
+        ("inception-score", {"splits": 10}, 10_080),
+        ("psnr", {}, 2),
+    ],
+)
+def test_too_few_images_are_known_before_anything_is_computed(name: str, options: dict[str, int], least: int) -> None:
+    assert build(name, **options).least_images(INCEPTION) == least
+
+
+def test_a_subset_of_one_image_is_refused() -> None:
+    with pytest.raises(ValueError, match="no pairs"):
+        build("kid", subset=1)
