@@ -34,43 +34,39 @@ class NoiseError(Metric):
     """
 
     relative = True
+    name = "eps-error"
 
     def names(self, extractor: FeatureInfo) -> list[str]:
         """One name: the reference is full precision by definition."""
-        return ["eps-error"]
+        return [self.name]
+
+    def weights(self, evidence: Evidence) -> NDArray[np.float64]:
+        """How much each sampling step counts (S,): all alike."""
+        return np.ones(len(evidence.timesteps))
 
     def compute(self, evidence: Evidence) -> Mapping[str, MetricValue]:
         """Raises `CellFailedError` when predictions are not finite, or for fewer than two trajectories."""
         if evidence.is_full_precision:
             return {}
-        error = evidence.noise_error.double().cpu().numpy()
+        error = evidence.noise_error.double().cpu().numpy() * self.weights(evidence)
         _require_finite(error, evidence.timesteps.tolist())
         detail = {"t": [float(t) for t in evidence.timesteps.tolist()], "error": error.mean(axis=0).tolist()}
-        return {"eps-error": mean_value(error.mean(axis=1), detail, TRAJECTORIES)}
+        return {self.name: mean_value(error.mean(axis=1), detail, TRAJECTORIES)}
 
 
-class LatentError(Metric):
+class LatentError(NoiseError):
     """Mean squared error that a sampling step's noise prediction puts into the next latent.
 
-    It is the noise-prediction error of each step times the square of the sampler's own factor for it
-    (`Evidence.gains`). `eps-error` counts all steps alike, and on a fine schedule nearly all of it comes from the last step,
-    where x_t holds next to no noise: telling that noise is hard, and matters little for the image.
+    It is the noise-prediction error of each step times the square of the sampler's own factor for it. `eps-error` counts all
+    steps alike, and on a fine schedule nearly all of it comes from the last step, where x_t holds next to no noise: telling
+    that noise is hard, and matters little for the image.
     """
 
-    relative = True
+    name = "latent-error"
 
-    def names(self, extractor: FeatureInfo) -> list[str]:
-        """One name: the reference is full precision by definition."""
-        return ["latent-error"]
-
-    def compute(self, evidence: Evidence) -> Mapping[str, MetricValue]:
-        """Raises `CellFailedError` when predictions are not finite, or for fewer than two trajectories."""
-        if evidence.is_full_precision:
-            return {}
-        error = evidence.noise_error.double().cpu().numpy() * evidence.gains.double().square().numpy()
-        _require_finite(error, evidence.timesteps.tolist())
-        detail = {"t": [float(t) for t in evidence.timesteps.tolist()], "error": error.mean(axis=0).tolist()}
-        return {"latent-error": mean_value(error.mean(axis=1), detail, TRAJECTORIES)}
+    def weights(self, evidence: Evidence) -> NDArray[np.float64]:
+        """The squares of `Evidence.gains` (S,)."""
+        return evidence.gains.double().square().numpy()
 
 
 class ImageError(Metric):
