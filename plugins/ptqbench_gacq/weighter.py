@@ -13,7 +13,7 @@ from ptqbench.roles.weighter import Batch, InnerProblem, Requirements, SampleWei
 from ptqbench_gacq import GacqOptions
 from ptqbench_gacq.meta import Groups, Losses, meta_gradient
 
-LOOKAHEAD_COST, GROUP_COST = 2.2, 1.5
+LOOKAHEAD_COST, GROUP_COST = 2.4, 1.6
 """A score update takes about as long as this many optimiser steps, and as many more for each group that is matched
 (measured on the residual blocks of the digits model)."""
 

@@ -120,4 +120,4 @@ def test_only_the_batchs_scores_move() -> None:
 @pytest.mark.parametrize(("options", "matched"), [({"matching": 0.0}, 0), ({}, 1), ({"matching_groups": 0}, 5)])
 def test_the_forecast_counts_the_groups_that_are_matched(options: dict[str, float], matched: int) -> None:
     costs = [GacqWeighter(GacqOptions.model_validate({"every": 1, **o})).cost for o in ({"matching": 0.0}, options)]
-    assert costs[1] - costs[0] == pytest.approx(1.5 * matched)
+    assert costs[1] - costs[0] == pytest.approx(1.6 * matched)
