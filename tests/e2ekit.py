@@ -108,7 +108,14 @@ def started(*args: str | Path, **env: str) -> Iterator[subprocess.Popen[str]]:
     """The running program in a process group of its own, which ends with the block whatever happens."""
     pipe = subprocess.PIPE
     process = subprocess.Popen(
-        command(*args), stdout=pipe, stderr=pipe, text=True, env=environment(**env), start_new_session=True
+        command(*args),
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        env=environment(**env),
+        start_new_session=True,
+        # Tests that a shell runs in the background inherit an ignored SIGINT, which Python then never sees.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         yield process

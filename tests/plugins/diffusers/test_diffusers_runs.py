@@ -105,7 +105,7 @@ def test_recipes_ask_for_what_the_papers_report_and_refuse_to_guess_it(request, 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     path, file = request.getfixturevalue(kind)(), RECIPES / f"{name}.toml"
     assert load_experiment(file).sampling.images == 50_000
-    experiment = load_experiment(file, overrides=[f"model.path={path}", *SMALL])
+    experiment = load_experiment(file, overrides=[f"model.path={path}", *SMALL, "sampling.images=50000"])
     ctx = RunContext(experiment, Cache(tmp_path / "cache"), CPU)
     info = feature_info(ctx)
     columns = [column for bound in experiment.evaluation.metrics for column in bound.create().names(info)]
