@@ -108,7 +108,9 @@ def legend_below(figure: Figure, axes: Axes) -> None:
 
 def save(figure: Figure, title: str, folder: Path, file: str, caption: str) -> Picture:
     """Write `folder`/`file` under a title."""
-    figure.suptitle(textwrap.fill(title, int(figure.get_figwidth() * LETTERS)), fontsize=11)
+    # A line does not end inside "n = 22 units".
+    title_words = title.replace("n = ", "n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
+    figure.suptitle(textwrap.fill(title_words, int(figure.get_figwidth() * LETTERS)), fontsize=11)
     figure.savefig(folder / file, dpi=DPI)
     return Picture(file, title, caption)
 
