@@ -76,19 +76,21 @@ def _answer_row(answer: Answer, floor: Mapping[str, float]) -> list[str]:
     if c.difference is None or c.low is None or c.high is None or c.value is None or c.baseline_value is None:
         empty = [""] * (5 if floor else 4)
         return [c.metric, "", answer.theirs, "", c.reason, *empty[1:], answer.outcome]
+    exponent = formatting.power_of_thousand([c.value, c.baseline_value])
+    unit = 10.0**-exponent
     row = [
-        c.metric,
-        number(c.value),
+        c.metric + (f" in 1e{exponent}" if exponent else ""),
+        number(c.value * unit),
         answer.theirs,
-        number(c.baseline_value),
-        formatting.difference(c.difference, c.low, c.high),
+        number(c.baseline_value * unit),
+        formatting.difference(c.difference * unit, c.low * unit, c.high * unit),
         _relative(c),
         "" if c.p_adjusted is None else f"{c.p_adjusted:.2g}",
-        "" if c.detectable is None else number(c.detectable, 2),
+        "" if c.detectable is None else number(c.detectable * unit, 2),
         f"**{answer.outcome}**" if answer.outcome != OPEN else answer.outcome,
     ]
     if floor:
-        row.insert(-1, number(floor[c.metric]) if c.metric in floor else "")
+        row.insert(-1, number(floor[c.metric] * unit) if c.metric in floor else "")
     return row
 
 
