@@ -75,8 +75,8 @@ class GacqWeighter(SampleWeighter):
     def _groups(self, problem: InnerProblem) -> Groups:
         """All validation samples by timestep group, the matched groups drawn at random."""
         o, everything = self.options, len(self.scores)
-        order = torch.randperm(o.groups, generator=self.rng).tolist()
-        chosen, rest = order[: o.matching_groups or o.groups], order[o.matching_groups or o.groups :]
+        order, matched = torch.randperm(o.groups, generator=self.rng).tolist(), o.matching_groups or o.groups
+        chosen, rest = order[:matched], order[matched:]
 
         def losses(groups: list[int]) -> Losses:
             return partial(problem.losses, problem.draw(everything, split="validation", groups=groups, rng=self.rng))
