@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -107,23 +108,29 @@ def test_a_bug_is_told_with_the_plugins_own_line_and_no_more(tmp_path, made, cap
     assert len(said.splitlines()) == 3
 
 
-@pytest.fixture
+@contextmanager
 def full_disk():
-    """Files can have no more than 2000 bytes: the system's answer to a longer one is an OSError, as on a full disk."""
+    """Files can have no more than 2000 bytes: the system's answer to a longer one is an OSError, as on a full disk.
+
+    For as few lines as possible, and never as a fixture: the limit holds for the whole process, and pytest's own output may go
+    to a file that is longer than this.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_results_that_cannot_be_kept_name_the_folder_and_the_option(tmp_path, full_disk):
+def test_results_that_cannot_be_kept_name_the_folder_and_the_option(tmp_path):
     entry = Cache(tmp_path).entry("stage", "key")
     entry.save_json("small.json", [1])
     for save in (
         lambda: entry.save_tensors("t.safetensors", {"a": torch.zeros(5000)}),
         lambda: entry.save_json("d.json", [0] * 5000),
     ):
-        with pytest.raises(CacheWriteError, match=": File too large") as caught:
+        with pytest.raises(CacheWriteError, match=": File too large") as caught, full_disk():
             save()
         assert str(entry.path) in caught.value.message
         assert "--cache" in caught.value.hint
@@ -141,13 +148,8 @@ def test_a_full_disk_ends_the_run_and_not_one_cell_after_the_other(tmp_path, mad
     wanted = made()
     first = context(tmp_path / "cache", wanted)
     assert run_cell(first, wanted.cells[0]).status == "ok"
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
-    try:
-        with pytest.raises(CacheWriteError, match=str(tmp_path / "cache")):
-            run_experiment(wanted, settings(tmp_path), lambda *_: None, lambda _: None)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with pytest.raises(CacheWriteError, match=str(tmp_path / "cache")), full_disk():
+        run_experiment(wanted, settings(tmp_path), lambda *_: None, lambda _: None)
     record = run_experiment(wanted, settings(tmp_path), lambda *_: None, lambda _: None)
     assert [cell.status for cell in record.cells] == ["ok", "ok"]
     assert all(cost.cached for cost in record.cells[0].cost.values())
