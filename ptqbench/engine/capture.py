@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from ptqbench.engine.memory import fits_on
 from ptqbench.engine.sample import shards
 from ptqbench.errors import CellFailedError
 
@@ -47,10 +48,7 @@ class Recording:
         if not self.leaves:
             self.spec = spec
             self.stacked = self._per_sample(leaves, size)
-            self.leaves = [
-                torch.empty((total, *leaf.shape[1:]), dtype=leaf.dtype, device="cpu") if stack else leaf
-                for leaf, stack in zip(leaves, self.stacked, strict=True)
-            ]
+            self.leaves = [_storage(leaf, total) if stack else leaf for leaf, stack in zip(leaves, self.stacked, strict=True)]
         for store, leaf, stack in zip(self.leaves, leaves, self.stacked, strict=True):
             if stack:
                 store[batch.start : batch.stop] = leaf
@@ -81,6 +79,14 @@ class Recording:
 
 Recorded = tuple[Recording, Recording]
 """Inputs and outputs."""
+
+
+def _storage(leaf: Tensor, total: int) -> Tensor:
+    """Room for `total` samples like those in `leaf`: beside them while that leaves half of the device's memory free, so that
+    mini-batches need no copy from the host, else in the host's memory."""
+    needed = total * leaf[0].numel() * leaf.element_size()
+    device = leaf.device if fits_on(leaf.device, needed) else torch.device("cpu")
+    return torch.empty((total, *leaf.shape[1:]), dtype=leaf.dtype, device=device)
 
 
 def record_one(run: Run, modules: Mapping[str, nn.Module], *, inputs: bool, outputs: bool) -> dict[str, Recorded]:

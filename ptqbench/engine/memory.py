@@ -67,5 +67,13 @@ def peak_memory_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def fits_on(device: torch.device, needed: int) -> bool:
+    """Whether `needed` more bytes leave at least half of an accelerator's memory free; True for the host's own memory."""
+    if device.type != "cuda":
+        return True
+    free, whole = torch.cuda.mem_get_info(device)
+    return free - needed >= whole / 2
+
+
 def _cuda_in_use() -> bool:
     return torch.cuda.is_available() and torch.cuda.is_initialized()

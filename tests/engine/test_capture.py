@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from ptqbench.engine import capture
 from ptqbench.engine.capture import groups_within, record, record_one
 from ptqbench.errors import CellFailedError
 
@@ -92,6 +93,15 @@ def test_a_pass_ends_when_everything_has_been_seen(net):
     assert (net.started, net.finished) == (3, 0)
     recorded(net, "mix", inputs=True, outputs=False, batch=7)
     assert net.finished == 0
+
+
+@pytest.mark.parametrize(("fits", "place"), [(True, "meta"), (False, "cpu")])
+def test_samples_stay_beside_the_network_as_far_as_they_fit(monkeypatch, fits, place):
+    asked = []
+    monkeypatch.setattr(capture, "fits_on", lambda device, needed: asked.append((device.type, needed)) or fits)
+    made = capture._storage(torch.empty(2, 3, 5, dtype=torch.float16, device="meta"), total=7)
+    assert (made.shape, made.dtype, made.device.type) == ((7, 3, 5), torch.float16, place)
+    assert asked == [("meta", 7 * 3 * 5 * 2)]
 
 
 def test_only_what_is_asked_for_is_kept(net):

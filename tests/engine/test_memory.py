@@ -89,3 +89,10 @@ def test_on_cuda_it_is_what_torch_allocated(monkeypatch):
         monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: (device + 1) * 2**30)
     assert peak_memory_mib() == 2048
+
+
+def test_half_of_an_accelerator_stays_free(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (70, 100))
+    assert memory.fits_on(torch.device("cuda"), 20)
+    assert not memory.fits_on(torch.device("cuda"), 21)
+    assert memory.fits_on(torch.device("cpu"), 10**15)
