@@ -19,7 +19,7 @@ class GacqOptions(Options):
     temperature: float = Field(1.0, gt=0, description="softmax temperature of the scores (the paper's best of 0.2 to 2)")
     validation: float = Field(0.05, gt=0, lt=0.9, description="share of the calibration samples held out for validation")
     groups: int = Field(5, ge=2, description="timestep groups; each gets equally many validation samples")
-    score_rate: float = Field(0.1, gt=0, description="Adam's learning rate for the scores")
+    score_rate: float = Field(0.1, ge=0, description="Adam's learning rate for the scores; 0 keeps weights equal")
     every: int = Field(16, ge=1, description="learn from every k-th mini-batch (1: from each)")
     matching: float = Field(1.0, ge=0, description="factor of the gradient-matching term; 0 switches it off")
     matching_groups: int = Field(

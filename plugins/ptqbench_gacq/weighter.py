@@ -28,7 +28,8 @@ class GacqWeighter(SampleWeighter):
         super().__init__(options)
         self.requires = Requirements(validation=options.validation, groups=options.groups)
         matched = (min(options.matching_groups, options.groups) or options.groups) if options.matching else 0
-        self.cost = 1 + (LOOKAHEAD_COST + GROUP_COST * matched) / options.every
+        update = LOOKAHEAD_COST + GROUP_COST * matched if options.score_rate else 0.0
+        self.cost = 1 + update / options.every
 
     def begin_unit(self, unit: str, phase: str, problem: InnerProblem, rng: Generator) -> None:
         """Fresh scores: what a unit's samples are worth says little about the next unit's."""
@@ -43,7 +44,7 @@ class GacqWeighter(SampleWeighter):
 
     def weights(self, batch: Batch, problem: InnerProblem) -> Tensor:
         """Softmax of the batch's scores over the temperature, rescaled to mean 1: (B,)."""
-        if self.calls % self.options.every == 0:
+        if self.options.score_rate and self.calls % self.options.every == 0:
             self._learn(batch, problem)
         self.calls += 1
         return len(batch) * self._softmax(batch)

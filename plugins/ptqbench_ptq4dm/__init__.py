@@ -16,11 +16,11 @@ PAPER = "Shang et al., Post-training Quantization on Diffusion Models, CVPR 2023
 class NormalOptions(Options):
     """Options of the sampler `normal`."""
 
-    mean: float = Field(0.4, ge=0.0, le=1.0, description="mean of the step, as a share of all steps; 0 is the noisiest")
-    std: float = Field(0.4, gt=0.0, le=10.0, description="standard deviation of the step, as a share of all steps")
+    mean: float = Field(0.4, ge=0.0, le=1.0, description="mean of the timestep, as a share of the steps; 0 is the clean end")
+    std: float = Field(0.4, gt=0.0, le=10.0, description="standard deviation of the timestep, as a share of the steps")
     compat: bool = Field(
         False,
-        description="as released: the state after step k, labelled with the number k as its timestep",
+        description="as released: the state after k + 1 steps from the noisy end, labelled with the number k as its timestep",
     )
 
 
@@ -35,7 +35,8 @@ def ptqbench_samplers() -> list[Component]:
             NormalOptions,
             paper=PAPER,
             deviations=(
-                "every sample carries its own timestep; the released code pairs it with another (option compat)",
+                "released code differs: it pairs a timestep with the state of another (option compat)",
+                "mean and spread are the released script's; of the paper's only the skew towards small timesteps is known",
                 "with more samples than trajectories, trajectories are reused; the paper runs one for each sample",
             ),
         )

@@ -11,7 +11,9 @@ from ptqbench_ptq4dm import NormalOptions
 
 
 class NormalSampler(CalibrationSampler):
-    """Step k = trunc(Normal(mean, std) * S), clamped to [0, S - 1]; trajectories are used as evenly as possible."""
+    """Steps k = trunc(Normal(mean, std) * S), clamped to [0, S - 1] and counted from the clean end, as timesteps are.
+
+    Trajectories are used as evenly as possible."""
 
     options: NormalOptions
 
@@ -27,12 +29,13 @@ class NormalSampler(CalibrationSampler):
                 "record more trajectories or lower the number of calibration samples",
             )
         draws = torch.randn(n, generator=rng, dtype=torch.float64) * self.options.std + self.options.mean
-        step = (draws * grid.steps).trunc().clamp(0, grid.steps - 1).to(torch.int64)
+        k = (draws * grid.steps).trunc().clamp(0, grid.steps - 1).to(torch.int64)
         # Dealing trajectories in turn to sorted steps gives equal steps different trajectories.
-        step = step.sort().values
+        k = k.sort().values
         trajectory = torch.randperm(grid.trajectories, generator=rng)[torch.arange(n) % grid.trajectories]
         order = torch.randperm(n, generator=rng)
-        step, trajectory = step[order], trajectory[order]
+        k, trajectory = k[order], trajectory[order]
         if self.options.compat:
-            return Selection(trajectory=trajectory, step=step + 1, t=step)
-        return Selection(trajectory=trajectory, step=step)
+            # The released code counts the state's steps from the noisy end, and feeds the network k all the same.
+            return Selection(trajectory=trajectory, step=k + 1, t=k)
+        return Selection(trajectory=trajectory, step=grid.steps - 1 - k)

@@ -24,7 +24,7 @@ def normal_cdf(x: float) -> float:
 
 def test_steps_follow_the_clamped_normal_distribution() -> None:
     n, steps = 20_000, 50
-    shares = select(n, n, steps).step.bincount(minlength=steps) / n
+    shares = select(n, n, steps).step.bincount(minlength=steps).flip(0) / n
     for k, share in enumerate(shares.tolist()):
         low = 0.0 if k == 0 else normal_cdf((k / steps - 0.4) / 0.4)
         high = 1.0 if k == steps - 1 else normal_cdf(((k + 1) / steps - 0.4) / 0.4)
@@ -54,11 +54,18 @@ def test_step_and_place_in_the_selection_are_unrelated() -> None:
     assert abs(float(torch.corrcoef(torch.stack([chosen.trajectory.float(), chosen.step.float()]))[0, 1])) < 0.1
 
 
-def test_released_labels() -> None:
+def test_small_timesteps_are_preferred_and_each_state_has_its_own() -> None:
+    chosen = select(1000, 1000)
+    assert float(chosen.step.double().mean()) / 49 > 0.55
+    assert chosen.t is None
+
+
+def test_the_released_code_has_the_same_timesteps_and_the_states_of_others() -> None:
     right, released = select(300, 300), select(300, 300, compat=True)
     assert torch.equal(released.trajectory, right.trajectory)
-    assert torch.equal(released.step, right.step + 1)
-    assert torch.equal(released.t, right.step)
+    assert released.t is not None
+    assert torch.equal(released.t, 49 - right.step)
+    assert torch.equal(released.step, released.t + 1)
     assert int(released.step.max()) == 50
 
 
