@@ -42,6 +42,11 @@ class Row:
         return mean_known(pairwise_mean(self.stacked("cosine")))
 
     @property
+    def ends(self) -> Array:
+        """Cosine between the first and the last group, the noisiest and the cleanest samples: (M,)."""
+        return self.cosine[:, 0, -1]
+
+    @property
     def loss(self) -> Array:
         """Mean task loss of each group, mean over units: (M, G)."""
         return mean_known(self.stacked("loss"))
@@ -113,7 +118,8 @@ def is_counterpart(cell: Cell, other: Cell) -> bool:
 
 @dataclass(frozen=True)
 class Alignment:
-    """Mean cosine between the gradients of different timestep groups at each moment (M,), over seeds.
+    """Mean cosine between the gradients of different timestep groups at each moment (M,), over seeds; `ends`: between the
+    first and the last group alone.
 
     With a counterpart also paired by seed: `difference` is this arm's less the counterpart's at each moment (M,), and
     `loss_ratio` the loss of each group (G,) at the end as a multiple of the counterpart's, geometric mean over units.
@@ -121,6 +127,7 @@ class Alignment:
 
     arm: str
     value: list[Spread]
+    ends: list[Spread]
     difference: list[Spread]
     loss_ratio: list[Spread]
 
@@ -135,7 +142,8 @@ def _alignment(arm: Arm, other: Arm | None) -> Alignment:
     pairs = [(row, other.row(row.seed)) for row in arm.rows if row.seed in other.seeds] if other else []
     differences = [own.alignment - theirs.alignment for own, theirs in pairs]
     ratios = [loss_ratio(own, theirs) for own, theirs in pairs]
-    return Alignment(arm.label, spreads([row.alignment for row in arm.rows]), spreads(differences), spreads(ratios))
+    value, ends = (spreads([getattr(row, name) for row in arm.rows]) for name in ("alignment", "ends"))
+    return Alignment(arm.label, value, ends, spreads(differences), spreads(ratios))
 
 
 def loss_ratio(row: Row, other: Row) -> Array:

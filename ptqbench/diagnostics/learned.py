@@ -33,13 +33,17 @@ TERMS = ("validation", "matching")
 @dataclass(frozen=True)
 class LearnedRow:
     """One calibration seed. `effective` and `rank` are by unit (U,): the effective share of the training samples, and the
-    rank correlation of a sample's weight with the agreement of its gradient. `mean_weight` is by sampling step (S,)."""
+    rank correlation of a sample's weight with the agreement of its gradient. `mean_weight` is by sampling step (S,).
+
+    `balance` is the size of the matching term as a multiple of the validation term, median over all units' updates; NaN for a
+    weighter that does not report both."""
 
     seed: int
     units: list[str]
     effective: Array
     rank: Array
     mean_weight: Array
+    balance: float
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Learned:
     rows: list[LearnedRow]
     effective: Spread
     rank: Spread
+    balance: Spread
     by_step: Band
     agreement: Bins
     terms: dict[str, Band]
@@ -81,6 +86,7 @@ def _learned(arm: Arm, steps: int) -> Learned:
         rows,
         over_seeds([float(row.effective.mean()) for row in rows]),
         over_seeds([float(mean_known(row.rank)) for row in rows]),
+        over_seeds([row.balance for row in rows]),
         _pooled_by_step(units, steps),
         binned(_agreements(units), np.concatenate([_checked(unit) for unit in units]), BINS),
         {name: band for name in TERMS if (band := _relative(units, name)) is not None},
@@ -95,7 +101,19 @@ def _row(row: Row, steps: int) -> LearnedRow:
         np.asarray([effective_share(_weights(unit)) for unit in units]),
         np.asarray([rank_correlation(unit.observed["agreement.weight"], unit.observed["agreement"]) for unit in units]),
         _pooled_by_step(units, steps).middle,
+        _balance(units),
     )
+
+
+def _balance(units: Sequence[UnitFindings]) -> float:
+    ratios = [np.empty(0)]
+    for unit in units:
+        if unit.report.keys() >= set(TERMS):
+            validation, matching = (np.asarray(unit.report[name], dtype=np.float64) for name in TERMS)
+            if validation.shape == matching.shape:
+                ratios.append(np.abs(matching[validation > 0]) / validation[validation > 0])
+    together = np.concatenate(ratios)
+    return float(np.median(together)) if together.size else np.nan
 
 
 def _weights(unit: UnitFindings) -> Array:

@@ -24,11 +24,12 @@ def tables(summary: Summary) -> list[Table]:
 def alignment_table(summary: Summary) -> Table:
     """Mean cosine between timestep groups at three moments, and the difference to uniform weights."""
     columns = [*_KEYS, *(Column(words, words) for _, words in SHOWN)]
+    columns += [Column("ends", "first to last group", remark="middle")]
     columns += [Column(f"difference {words}", f"{words}, minus uniform") for _, words in SHOWN[1:]]
     rows = []
     for arm in summary.arms:
         found = summary.alignment(arm.label)
-        row = [*_names(arm), *(_spread(found.value[moment]) for moment, _ in SHOWN)]
+        row = [*_names(arm), *(_spread(found.value[moment]) for moment, _ in SHOWN), _spread(found.ends[SHOWN[1][0]])]
         differences = [found.difference[moment] for moment, _ in SHOWN[1:]] if found.difference else []
         rows.append(row + ([_difference(d) for d in differences] or [Cell()] * (len(SHOWN) - 1)))
     notes = [
@@ -51,12 +52,15 @@ def loss_table(summary: Summary) -> Table:
 
 
 def learned_table(summary: Summary) -> Table:
-    """Effective sample size of learned weights, and their rank correlation with gradient agreement."""
+    """Effective sample size of learned weights, their rank correlation with gradient agreement, and how large the terms are
+    that they follow."""
     columns = [*_KEYS, Column("effective", "effective sample size", remark="share"), Column("rank", "rank correlation")]
-    rows = [[*_names(summary.arm(x.arm)), _spread(x.effective), _spread(x.rank)] for x in summary.learned]
+    columns += [Column("balance", "matching term", remark="share")]
+    rows = [[*_names(summary.arm(x.arm)), *map(_spread, (x.effective, x.rank, x.balance))] for x in summary.learned]
     notes = [
         "rank correlation: Spearman's, of a training sample's weight with the cosine between its gradient and that of the "
-        "validation loss, in each unit, mean over units.",
+        "validation loss, in each unit, mean over units. matching term: its size as a share of the validation term's, median "
+        "over the updates of all units.",
     ]
     return Table("Learned weights", columns, rows, notes)
 

@@ -128,6 +128,7 @@ def test_tables_have_the_measured_numbers(observations, summarized):
     alignment = summary.alignment("gacq W4A8, steps")
     assert [cell.value for cell in row[4:]] == [
         *(alignment.value[m].mean for m in (0, 2, 4)),
+        alignment.ends[2].mean,
         *(alignment.difference[m].mean for m in (2, 4)),
     ]
     assert found["Cost of the weighter"].rows[1][0].text == "gacq W4A8"

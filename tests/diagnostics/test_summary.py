@@ -67,6 +67,8 @@ def test_alignment_and_its_paired_difference(observations):
         value, difference = found[ours.label].value[moment], found[ours.label].difference[moment]
         half = stats.t.ppf(0.975, 2) * np.std(own, ddof=1) / math.sqrt(3)
         assert (value.mean, value.high - value.mean) == (pytest.approx(np.mean(own)), pytest.approx(half))
+        apart = [np.mean([u.observed["cosine"][moment][0, 4] for u in row.observation.units]) for row in ours.rows]
+        assert found[ours.label].ends[moment].mean == pytest.approx(np.mean(apart))
         paired = stats.ttest_rel(own, base).confidence_interval()
         assert [difference.low, difference.high] == pytest.approx(list(paired))
     assert found[theirs.label].difference == [] and found[theirs.label].loss_ratio == []
@@ -114,6 +116,11 @@ def test_learned_weights_by_timestep_and_effective_size(observations):
     assert found.effective.mean == pytest.approx(np.mean(shares))
     ranks = [stats.spearmanr(u.observed["agreement.weight"], u.observed["agreement"])[0] for u in units]
     assert found.rank.mean == pytest.approx(np.mean(ranks))
+    sizes = [
+        np.median(np.concatenate([abs(u.report["matching"]) / u.report["validation"] for u in row.observation.units]))
+        for row in arm_named(arms, found.arm).rows
+    ]
+    assert found.balance.mean == pytest.approx(np.mean(sizes))
     assert len(found.agreement.count) == 50 and found.agreement.count.sum() == 30 * len(units)
 
 
