@@ -31,15 +31,20 @@ class RunEntry(Table):
 
 
 class Claim(Table):
-    """One claim. `ours` and `theirs` are rows of the run: "method/bits" or "method/bits/variant"."""
+    """One claim. `ours` and `theirs` are rows of the run: "method/bits" or "method/bits/variant".
+
+    Without `metrics` it is asked in all of the document's that its run has measured. `published` is false for questions of
+    one's own, which can be answered but not reproduced.
+    """
 
     text: Text
     source: str = ""
     run: Text
     ours: Text
     theirs: Annotated[tuple[Text, ...], Field(min_length=1)]
-    metrics: Annotated[tuple[Text, ...], Field(min_length=1)]
+    metrics: tuple[Text, ...] = ()
     expects: Literal["better", "worse", "no difference"] = "better"
+    published: bool = True
 
 
 class Figure(Table):
@@ -54,10 +59,15 @@ class Figure(Table):
 
 
 class Topic(Table):
-    """A question as a heading, its answer in a sentence, then words, claims and figures."""
+    """A question as a heading, its answer in a sentence, then words, claims and figures.
+
+    `counts` says how many comparisons had which outcome when the words were written: they are refused once that is no longer
+    so.
+    """
 
     heading: Text
     answer: str = ""
+    counts: dict[str, int] = {}
     text: str = ""
     claims: tuple[Claim, ...] = ()
     figures: tuple[Figure, ...] = ()
@@ -65,11 +75,13 @@ class Topic(Table):
 
 
 class Document(Table):
-    """The whole file. `results` is the folder of kept records, relative to the file."""
+    """The whole file. `results` is the folder of kept records, relative to the file; `metrics` are those of claims that name
+    none."""
 
     title: Text
     intro: str = ""
     results: Text
+    metrics: tuple[Text, ...] = ()
     runs: Annotated[tuple[RunEntry, ...], Field(min_length=1)]
     topics: Annotated[tuple[Topic, ...], Field(min_length=1)]
 
@@ -97,4 +109,7 @@ def read_document(path: Path) -> Document:
     unknown = sorted({claim.run for topic in document.topics for claim in topic.claims} - set(known))
     if unknown:
         raise UserError(f"{path}: claims name runs that are not there: {', '.join(unknown)}", f"runs: {', '.join(known)}")
+    bare = [claim.text for topic in document.topics for claim in topic.claims if not (claim.metrics or document.metrics)]
+    if bare:
+        raise UserError(f"{path}: no metrics for the claim {bare[0]!r}", "name some there, or for all claims at the top")
     return document

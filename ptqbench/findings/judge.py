@@ -1,20 +1,23 @@
-"""Claims before kept results: paired differences, corrected for all comparisons of the page in the same metric."""
+"""Claims before kept results: paired differences, corrected for all comparisons of a question in the same metric."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ptqbench.errors import UserError
-from ptqbench.findings.document import Claim, Document
+from ptqbench.findings.document import Claim, Document, Topic
 from ptqbench.names import suggest
 from ptqbench.results.compare import BETTER, REFUSED, UNSEEN, WORSE, compare_rows, pool_of, with_verdicts
-from ptqbench.results.record import Comparison, RunRecord
+from ptqbench.results.record import CellRecord, Comparison, RunRecord
 from ptqbench.results.rows import Row, rows_of
 
 REPRODUCED, CONTRADICTED, OPEN, NO_ANSWER = "reproduced", "contradicted", "not seen", "no answer"
 """What a comparison says about a claim. "not seen": no difference beyond chance, in either direction."""
+
+UNPUBLISHED: Mapping[str, str] = {REPRODUCED: "seen", CONTRADICTED: "the opposite seen"}
+"""The words for questions that nobody has published an answer to."""
 
 OUTCOMES: Mapping[str, Mapping[str, str]] = {
     "better": {BETTER: REPRODUCED, WORSE: CONTRADICTED, UNSEEN: OPEN, REFUSED: NO_ANSWER},
@@ -33,24 +36,51 @@ class Answer:
 
     @property
     def outcome(self) -> str:
-        return OUTCOMES[self.claim.expects][self.comparison.verdict]
+        outcome = OUTCOMES[self.claim.expects][self.comparison.verdict]
+        return outcome if self.claim.published else UNPUBLISHED.get(outcome, outcome)
 
 
 def answers(document: Document, records: Mapping[str, RunRecord]) -> list[Answer]:
     """An answer for every claim, opponent and metric, in the document's order.
 
-    Raises `UserError` for a row or a metric that the named run does not have.
+    Raises `UserError` for a row or a metric that the named run does not have, and for a topic whose words were written for
+    other outcomes.
     """
+    found = []
+    for topic in document.topics:
+        own = _answers(topic, document.metrics, records)
+        _check_counts(topic, own)
+        found += own
+    return found
+
+
+def _answers(topic: Topic, metrics: Sequence[str], records: Mapping[str, RunRecord]) -> list[Answer]:
+    """The comparisons of one topic, which are one family in each metric."""
     asked = [
         (claim, theirs, metric)
-        for topic in document.topics
         for claim in topic.claims
         for theirs in claim.theirs
-        for metric in claim.metrics
+        for metric in claim.metrics or [name for name in metrics if name in _measured(records[claim.run].cells)]
     ]
     family = Counter(metric for *_, metric in asked)
     raw = [compare(records[claim.run], claim.ours, theirs, metric, family[metric]) for claim, theirs, metric in asked]
     return [Answer(claim, theirs, c) for (claim, theirs, _), c in zip(asked, with_verdicts(raw), strict=True)]
+
+
+def _check_counts(topic: Topic, found: Sequence[Answer]) -> None:
+    """The words of a topic stand for these outcomes; nobody reads a page again whenever a number changes."""
+    now = dict(Counter(answer.outcome for answer in found))
+    if topic.counts and topic.counts != now:
+        then, says = (", ".join(f"{n} {outcome}" for outcome, n in sorted(x.items())) for x in (topic.counts, now))
+        raise UserError(
+            f'the answer to "{topic.heading}" was written for other outcomes: {then}; the results say {says}',
+            "read the comparisons, mend the words, then the topic's counts",
+        )
+
+
+def _measured(cells: Iterable[CellRecord]) -> list[str]:
+    """Metrics of any quantized cell, in their order."""
+    return list(dict.fromkeys(name for cell in cells if cell.budget.training for name in cell.metrics))
 
 
 def compare(record: RunRecord, ours: str, theirs: str, metric: str, family: int) -> Comparison:
@@ -58,7 +88,7 @@ def compare(record: RunRecord, ours: str, theirs: str, metric: str, family: int)
     rows = {"/".join(part for part in row.key if part): row for row in rows_of(record)}
     mine, other = (_row(rows, name, record.name) for name in (ours, theirs))
     for row, name in ((mine, ours), (other, theirs)):
-        known = list(dict.fromkeys(m for cell in row.cells for m in cell.metrics))
+        known = list(dict.fromkeys(name for cell in row.cells for name in cell.metrics))
         if metric not in known:
             raise UserError(f"{record.name}: the row {name} has no metric {metric!r}", suggest(metric, known, "metrics"))
     # The same rows as in the run's own table of differences: page and table must not give two intervals for one question.

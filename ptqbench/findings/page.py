@@ -136,8 +136,10 @@ def _runs(entries: Sequence[RunEntry], records: Mapping[str, RunRecord], changed
         words = " ".join(["`ptqbench run", Path(entry.recipe).as_posix().removeprefix("../"), *_sets(entry)]) + "`"
         note = "; ".join(filter(None, [entry.note, f"**{changed[entry.name]}**" if entry.name in changed else ""]))
         cells = f"{sum(cell.status == 'ok' for cell in record.cells)} of {len(record.cells)}"
-        rows.append((entry.name, words, cells, ", ".join(map(str, seeds)), f"{steps}", f"{images}", torch, note))
-    heading = ("run", "command", "cells that finished", "calibration seeds", "steps", "images", "torch", "note")
+        rows.append(
+            (entry.name, words, record.created[:10], cells, ", ".join(map(str, seeds)), f"{steps}", f"{images}", torch, note)
+        )
+    heading = ("run", "command", "made on", "cells that finished", "calibration seeds", "steps", "images", "torch", "note")
     return table(heading, rows)
 
 

@@ -77,15 +77,44 @@ def test_any_two_rows_can_be_compared_not_only_the_baseline():
     assert found.value - found.baseline_value == pytest.approx(found.difference)
 
 
-def test_all_comparisons_of_a_page_are_one_family():
+def test_all_comparisons_of_a_question_are_one_family():
     alone = answers(document(claim("good", "base")), {"r": SAMPLE})[0].comparison
-    several = answers(document(claim("good", "base", "same"), claim("bad", "base")), {"r": SAMPLE})
+    asked = document(claim("good", "base", "same"), claim("bad", "base"))
+    several = answers(asked, {"r": SAMPLE})
     assert len(several) == 3
     assert all(a.comparison.p_adjusted >= a.comparison.p for a in several)
     assert several[0].comparison.p == pytest.approx(alone.p)
     assert several[0].comparison.p_adjusted > alone.p_adjusted
     assert several[0].comparison.detectable > alone.detectable, "what could have been seen is corrected like the verdict"
     assert several[0].comparison.low == pytest.approx(alone.low), "intervals are not"
+    another = Topic(heading="Another", claims=(claim("bad", "same"),))
+    with_another = answers(asked.model_copy(update={"topics": (*asked.topics, another)}), {"r": SAMPLE})
+    assert with_another[:3] == several
+
+
+def test_a_claim_without_metrics_is_asked_in_all_that_its_run_has():
+    plain = claim("good", "base").model_copy(update={"metrics": ()})
+    (answer,) = answers(document(plain, metrics=("fid", "error")), {"r": SAMPLE})
+    assert answer.comparison.metric == "error"
+
+
+@pytest.mark.parametrize(("ours", "outcome"), [("good", "seen"), ("bad", "the opposite seen"), ("same", OPEN)])
+def test_what_nobody_published_is_not_reproduced(ours, outcome):
+    own = claim(ours, "base").model_copy(update={"published": False})
+    (answer,) = answers(document(own), {"r": SAMPLE})
+    assert answer.outcome == outcome
+
+
+def test_words_written_for_other_outcomes_are_refused():
+    made = document(claim("good", "base"), claim("same", "base"))
+
+    def counting(**counts: int) -> Document:
+        words = {name.replace("_", " "): n for name, n in counts.items()}
+        return made.model_copy(update={"topics": (made.topics[0].model_copy(update={"counts": words}),)})
+
+    assert len(answers(counting(reproduced=1, not_seen=1), {"r": SAMPLE})) == 2
+    with pytest.raises(UserError, match='"H" was written for other outcomes: 2 not seen; the results say 1 not seen, 1 reprod'):
+        answers(counting(not_seen=2), {"r": SAMPLE})
 
 
 def test_numbers_under_other_protocols_give_no_answer():
@@ -146,7 +175,7 @@ def test_the_page_shows_claim_numbers_and_origin(tmp_path):
     assert "noise floor" not in page, "no metric here has one"
     assert "| cosine | 0.50 ± 0.10 | 3 |" in page
     assert "`ptqbench run recipes/r.toml --set 'a=1'`" in page
-    assert "| 12 of 12 | 0, 1, 2 | 5 | 200 | 2 | **it changed** |" in page
+    assert "| 2026 | 12 of 12 | 0, 1, 2 | 5 | 200 | 2 | **it changed** |" in page
 
 
 BROKEN = """
@@ -189,6 +218,17 @@ def test_claims_about_unknown_runs_are_refused(tmp_path):
     path.write_text(BROKEN.replace("Bad name", "other").replace("theirs = []", 'theirs = ["b"]').replace('"best"', '"better"'))
     with pytest.raises(UserError, match="runs that are not there: r"):
         read_document(path)
+
+
+def test_claims_need_metrics(tmp_path):
+    path = tmp_path / "f.toml"
+    without = BROKEN.replace("Bad name", "r").replace("theirs = []", 'theirs = ["b"]').replace('"best"', '"better"')
+    without = without.replace('metrics = ["m"]\n', "")
+    path.write_text(without)
+    with pytest.raises(UserError, match="no metrics for the claim 'x'"):
+        read_document(path)
+    path.write_text('metrics = ["m"]\n' + without)
+    assert read_document(path).metrics == ("m",)
 
 
 def test_the_command_writes_the_page_and_checks_it(tmp_path):
