@@ -1,61 +1,48 @@
-"""The derivative of a validation error after one look-ahead step, with respect to whatever weighs the training loss.
+"""The derivative of a validation error after one look-ahead step, with respect to what weighs the training loss.
 
-    theta*(u) = theta - eta . grad_theta L(theta, u),        meta(u) = V(theta*(u)),        eta: a step size for each trainable.
+    theta*(u) = theta - eta . grad_theta L(theta, u),        meta(u) = V(theta*(u)),
 
-Since u enters theta* through the gradient of L alone, one vector is all that V contributes:
+    d meta / du  =  - d/du < grad_theta L(theta, u), eta . grad V(theta*) >,        eta: a step size for each trainable.
 
-    d meta / du  =  - d/du < grad_theta L(theta, u), eta . grad V(theta*) >,
-
-a backward pass through the graph of that gradient. For L = mean_i(w_i l_i) this is -<grad l_i, eta . grad V> / B for weight i.
+one backward pass through the graph of that gradient (`ptqbench.engine.lookahead`). For L = mean_i(w_i l_i) this is
+-<grad l_i, eta . grad V> / B for weight i.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-Params = Mapping[str, Tensor]
+from ptqbench.engine.lookahead import LookAhead, Params, gradients, leaves
+
 Loss = Callable[[Params], Tensor]
 """A scalar as a function of the trainables."""
 
 
 @dataclass(frozen=True)
-class LookAhead:
-    """`slopes`: the derivative of the validation error at theta* with respect to each unknown. `value`: the error there."""
+class MetaGradient:
+    """`slope`: the derivative of the validation error at theta* with respect to the unknown. `value`: the error there."""
 
-    slopes: tuple[Tensor, ...]
+    slope: Tensor
     value: float
 
 
-def look_ahead(
-    train: Loss, validation: Loss, unknowns: Sequence[Tensor], params: Params, rates: Mapping[str, float], *, rms: bool
-) -> LookAhead | None:
-    """One look-ahead from `params`; None where it would not move.
+def meta_gradient(
+    train: Loss, validation: Loss, unknown: Tensor, params: Params, rates: Mapping[str, float], *, rms: bool
+) -> MetaGradient | None:
+    """The meta loss's derivative by `unknown`, a leaf tensor that `train` depends on; None where the look-ahead vanishes.
 
-    `train` must depend on the `unknowns`, leaf tensors that require gradients. Step sizes are the `rates`; with `rms`, the
-    step of each trainable is as long as its rate (root mean square), and its length counts as a constant.
+    `rates` are the learning rates of the trainables. With `rms` each trainable's look-ahead is as long as its rate in root
+    mean square; its length counts as a constant.
     """
-    theta = {name: value.detach().requires_grad_() for name, value in params.items()}
-    found = torch.autograd.grad(train(theta), list(theta.values()), create_graph=True, allow_unused=True)
-    moving = {name: slope for name, slope in zip(theta, found, strict=True) if slope is not None and bool(slope.any())}
-    if not moving:
+    theta = leaves(params)
+    ahead = LookAhead.of(train(theta), theta, rates, rms=rms)
+    if not ahead.moving:
         return None
-    eta = {name: rates[name] / (_rms(slope) if rms else 1.0) for name, slope in moving.items()}
-    star = {name: value.detach() for name, value in theta.items()}
-    star |= {name: (star[name] - eta[name] * slope.detach()).requires_grad_() for name, slope in moving.items()}
+    star = ahead.end()
     error = validation(star)
-    pull = torch.autograd.grad(error, [star[name] for name in moving], allow_unused=True)
-    along = [(slope * (eta[name] * g)).sum() for (name, slope), g in zip(moving.items(), pull, strict=True) if g is not None]
-    if not along:
-        return None
-    slopes = torch.autograd.grad(-torch.stack(along).sum(), list(unknowns), allow_unused=True)
-    return LookAhead(
-        tuple(torch.zeros_like(u) if s is None else s for u, s in zip(unknowns, slopes, strict=True)), float(error.detach())
-    )
-
-
-def _rms(slope: Tensor) -> float:
-    return float(slope.detach().square().mean().sqrt())
+    # Trainables that stand still need no backward pass.
+    pull = gradients(error, {name: star[name] for name in ahead.moving})
+    return MetaGradient(ahead.derivative(pull, unknown), float(error.detach()))

@@ -8,10 +8,11 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
+from ptqbench.engine.lookahead import Params
 from ptqbench.errors import CellFailedError
 from ptqbench.roles.weighter import Batch, InnerProblem, Requirements, SampleWeighter
 from ptqbench_beyond import SampleFrequencyOptions
-from ptqbench_beyond.meta import LookAhead, Params, look_ahead
+from ptqbench_beyond.meta import MetaGradient, meta_gradient
 from ptqbench_beyond.unknowns import TERM, BandWeights, SampleWeights, regulariser, weighed
 
 UPDATE_COST = 2.5
@@ -94,12 +95,12 @@ class SampleFrequencyWeighter(SampleWeighter):
         def train(params: Params) -> Tensor:
             return (weights * weighed(problem.loss_parts(batch, params), bands.factors(batch.step, table))).mean()
 
-        found = look_ahead(train, partial(_plain_error, problem, held), [table], *self._step(problem), rms=self._rms)
+        found = meta_gradient(train, partial(_plain_error, problem, held), table, *self._step(problem), rms=self._rms)
         if found is None:
             return
         penalty = regulariser(table)
         (rise,) = torch.autograd.grad(penalty, table)
-        bands.step(found.slopes[0] * self._scale(found) + self.options.beta * rise)
+        bands.step(found.slope * self._scale(found) + self.options.beta * rise)
         self.terms.append((found.value, float(penalty.detach())))
 
     def _learn_samples(self, samples: SampleWeights, batch: Batch, held: Batch, problem: InnerProblem) -> None:
@@ -109,10 +110,10 @@ class SampleFrequencyWeighter(SampleWeighter):
         def train(params: Params) -> Tensor:
             return (samples.normalised(scores) * weighed(problem.loss_parts(batch, params), factors)).mean()
 
-        found = look_ahead(train, partial(_plain_error, problem, held), [scores], *self._step(problem), rms=self._rms)
+        found = meta_gradient(train, partial(_plain_error, problem, held), scores, *self._step(problem), rms=self._rms)
         if found is None:
             return
-        samples.step(index, found.slopes[0] * self._scale(found))
+        samples.step(index, found.slope * self._scale(found))
         if not self.bands:
             self.terms.append((found.value, 0.0))
 
@@ -123,7 +124,7 @@ class SampleFrequencyWeighter(SampleWeighter):
     def _rms(self) -> bool:
         return self.options.lookahead == "rms"
 
-    def _scale(self, found: LookAhead) -> float:
+    def _scale(self, found: MetaGradient) -> float:
         """What the validation error is multiplied by beside beta times the regulariser."""
         return 1 / found.value if self.options.validation_scale == "relative" and found.value > 0 else 1.0
 

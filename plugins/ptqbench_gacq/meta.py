@@ -9,7 +9,7 @@ and the validation losses of the T timestep groups are L_t(theta*). Their gradie
     g_t[i] = dL_t/domega_i = -<grad l_i(theta), eta . grad L_t(theta*)>  =: P(grad L_t)[i],
 
 are directional derivatives of the training losses. P(v) for all samples at once is one backward pass through the graph of
-the look-ahead gradient, which is linear in omega. The meta loss is
+the look-ahead gradient, which is linear in omega (`ptqbench.engine.lookahead`). The meta loss is
 
     mean_t L_t  +  c * M,          M = -mean over pairs t != k of g_t . g_k,
 
@@ -31,7 +31,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-Params = Mapping[str, Tensor]
+from ptqbench.engine.lookahead import LookAhead, Params, gradients, leaves
+
 Losses = Callable[[Params], Tensor]
 """Per-sample losses (B,) as a function of the trainables."""
 
@@ -66,19 +67,17 @@ def meta_gradient(
     `rates` are the learning rates of the trainables, `factor` is c. With `rms` each trainable's look-ahead is as long as its
     rate in root mean square, about as far as a step of Adam goes; its length counts as a constant.
     """
-    theta = {name: value.detach().requires_grad_() for name, value in params.items()}
+    theta = leaves(params)
     losses = train(theta)
     omega = weights.detach().clone().requires_grad_()
-    slopes = _grad((omega * losses).sum(), theta, graph=True)
-    eta = _step_sizes(slopes, rates, rms=rms)
-    if all(eta[name] == 0 or not bool(slope.any()) for name, slope in slopes.items()):
+    ahead = LookAhead.of((omega * losses).sum(), theta, rates, rms=rms)
+    if not ahead.moving:
         return None
 
     def project(vector: Params) -> Tensor:
-        along = torch.stack([(slopes[name] * (eta[name] * v)).sum() for name, v in vector.items()]).sum()
-        return -_grad(along, {"omega": omega}, keep=True)["omega"]
+        return ahead.derivative(vector, omega)
 
-    star = {name: (theta[name] - eta[name] * slope).detach().requires_grad_() for name, slope in slopes.items()}
+    star = ahead.end()
     own = [_Group(group, star, curved=factor > 0) for group in groups.chosen]
     parts = [(1.0, group) for group in own]
     if groups.rest is not None:
@@ -90,7 +89,8 @@ def meta_gradient(
         pairs = len(own) * (groups.count - 1)
         for group in own:
             others = project(_sum([(1.0, everything), (-1.0, group.slopes)]))
-            bend = {name: eta[name] * slope for name, slope in _grad((others * losses).sum(), theta, keep=True).items()}
+            pull = gradients((others * losses).sum(), theta, keep=True)
+            bend = {name: ahead.eta[name] * slope for name, slope in pull.items()}
             matching += factor * float(_inner(bend, group.slopes)) / pairs
             direction.append((2 * factor / pairs, group.hessian_times(bend)))
     return MetaGradient(project(_sum(direction)), value, matching)
@@ -102,29 +102,13 @@ class _Group:
     def __init__(self, losses: Losses, star: Params, *, curved: bool) -> None:
         self.star = star
         loss = losses(star).mean()
-        self.graph = _grad(loss, star, graph=curved)
+        self.graph = gradients(loss, star, graph=curved)
         self.value = float(loss.detach())
         self.slopes = {name: slope.detach() for name, slope in self.graph.items()}
 
     def hessian_times(self, vector: Params) -> dict[str, Tensor]:
         """H v, as the gradient of <grad L, v>."""
-        return _grad(_inner(self.graph, vector), self.star)
-
-
-def _step_sizes(slopes: Params, rates: Mapping[str, float], *, rms: bool) -> dict[str, float]:
-    """The look-ahead's step size eta for each trainable, which counts as a constant."""
-    if not rms:
-        return dict(rates)
-    sizes = {name: float(slope.detach().square().mean().sqrt()) for name, slope in slopes.items()}
-    return {name: rates[name] / size if size > 0 else 0.0 for name, size in sizes.items()}
-
-
-def _grad(value: Tensor, params: Params, *, keep: bool = False, graph: bool = False) -> dict[str, Tensor]:
-    """Gradients by name; zero for trainables that the value does not depend on."""
-    if not value.requires_grad:
-        return {name: torch.zeros_like(p) for name, p in params.items()}
-    found = torch.autograd.grad(value, list(params.values()), retain_graph=keep or graph, create_graph=graph, allow_unused=True)
-    return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(params.items(), found, strict=True)}
+        return gradients(_inner(self.graph, vector), self.star)
 
 
 def _inner(a: Params, b: Params) -> Tensor:
