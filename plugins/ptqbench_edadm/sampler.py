@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from ptqbench.errors import UserError
-from ptqbench.roles.sampler import CalibrationSampler, Selection, TrajectoryGrid
+from ptqbench.roles.sampler import CalibrationSampler, Selection, TrajectoryGrid, deal, require_pairs
 from ptqbench_edadm import DensityDiversityOptions
 from ptqbench_edadm.allocation import allocate, capped
 from ptqbench_edadm.density import density, diversity, normalised, pairwise
@@ -23,18 +23,9 @@ class DensityDiversitySampler(CalibrationSampler):
 
     def select(self, grid: TrajectoryGrid, n: int, rng: Generator) -> Selection:
         """n distinct pairs in random order. Raises `UserError` if there are fewer, or if no module of `tap` is called."""
-        if n > grid.trajectories * grid.steps:
-            raise UserError(
-                f"the sampler density-diversity cannot choose {n} calibration samples from {grid.trajectories} trajectories "
-                f"of {grid.steps} steps",
-                "record more trajectories or lower the number of calibration samples",
-            )
+        require_pairs("density-diversity", grid, n)
         counts = capped(allocate(self.step_weights(grid), n), grid.trajectories)
-        # Dealing trajectories in turn to sorted steps gives equal steps different trajectories.
-        step = torch.arange(grid.steps).repeat_interleave(counts)
-        trajectory = torch.randperm(grid.trajectories, generator=rng)[torch.arange(n) % grid.trajectories]
-        order = torch.randperm(n, generator=rng)
-        return Selection(trajectory=trajectory[order], step=step[order])
+        return deal(torch.arange(grid.steps).repeat_interleave(counts), grid.trajectories, rng)
 
     def step_weights(self, grid: TrajectoryGrid) -> Tensor:
         """What each step's number of samples is proportional to: (S,) float64."""

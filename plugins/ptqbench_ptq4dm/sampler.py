@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator
 
-from ptqbench.errors import UserError
-from ptqbench.roles.sampler import CalibrationSampler, Selection, TrajectoryGrid
+from ptqbench.roles.sampler import CalibrationSampler, Selection, TrajectoryGrid, deal, require_pairs
 from ptqbench_ptq4dm import NormalOptions
 
 
@@ -22,20 +21,11 @@ class NormalSampler(CalibrationSampler):
 
         Raises `UserError` if n exceeds the number of pairs.
         """
-        if n > grid.trajectories * grid.steps:
-            raise UserError(
-                f"the sampler normal cannot choose {n} calibration samples from {grid.trajectories} trajectories of "
-                f"{grid.steps} steps",
-                "record more trajectories or lower the number of calibration samples",
-            )
+        require_pairs("normal", grid, n)
         draws = torch.randn(n, generator=rng, dtype=torch.float64) * self.options.std + self.options.mean
         k = (draws * grid.steps).trunc().clamp(0, grid.steps - 1).to(torch.int64)
-        # Dealing trajectories in turn to sorted steps gives equal steps different trajectories.
-        k = k.sort().values
-        trajectory = torch.randperm(grid.trajectories, generator=rng)[torch.arange(n) % grid.trajectories]
-        order = torch.randperm(n, generator=rng)
-        k, trajectory = k[order], trajectory[order]
+        dealt = deal(k.sort().values, grid.trajectories, rng)
         if self.options.compat:
             # The released code counts the state's steps from the noisy end, and feeds the network k all the same.
-            return Selection(trajectory=trajectory, step=k + 1, t=k)
-        return Selection(trajectory=trajectory, step=grid.steps - 1 - k)
+            return Selection(dealt.trajectory, step=dealt.step + 1, t=dealt.step)
+        return Selection(dealt.trajectory, step=grid.steps - 1 - dealt.step)

@@ -6,9 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Generator, Tensor
 
 from ptqbench.component import Options
+from ptqbench.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -51,3 +53,25 @@ class CalibrationSampler(ABC):
     @abstractmethod
     def select(self, grid: TrajectoryGrid, n: int, rng: Generator) -> Selection:
         """Choose exactly n pairs. Raises `UserError` if the grid is too small for n."""
+
+
+def require_pairs(name: str, grid: TrajectoryGrid, n: int) -> None:
+    """Raises `UserError` if the grid has fewer than n pairs for the sampler of this name."""
+    if n > grid.trajectories * grid.steps:
+        raise UserError(
+            f"the sampler {name} cannot choose {n} calibration samples from {grid.trajectories} trajectories of "
+            f"{grid.steps} steps",
+            "record more trajectories or lower the number of calibration samples",
+        )
+
+
+def deal(step: Tensor, trajectories: int, rng: Generator) -> Selection:
+    """Pairs in random order for sorted steps (n,), with trajectories used as evenly as possible.
+
+    A pair repeats only if a step stands there more often than there are trajectories.
+    """
+    n = len(step)
+    # Dealing trajectories in turn to sorted steps gives equal steps different trajectories.
+    trajectory = torch.randperm(trajectories, generator=rng)[torch.arange(n) % trajectories]
+    order = torch.randperm(n, generator=rng)
+    return Selection(trajectory=trajectory[order], step=step[order])
