@@ -29,14 +29,14 @@ def required_images(dimensions: int) -> int:
     return max(2, dimensions + 1)
 
 
-def frechet_from_moments(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> float:
-    """||mean1 - mean2||^2 + tr cov1 + tr cov2 - 2 tr (cov1 cov2)^(1/2), in squared feature units.
+def frechet_between(a: Gaussian, b: Gaussian) -> float:
+    """||mean_a - mean_b||^2 + tr cov_a + tr cov_b - 2 tr (cov_a cov_b)^(1/2), in squared feature units.
 
-    Means are (D,), covariances (D, D), float64. The trace of the root is the sum of the roots of the eigenvalues of
-    cov1^(1/2) cov2 cov1^(1/2), which is symmetric: no complex arithmetic and no matrix root that may fail to converge.
-    Eigenvalues below 0 are rounding errors and count as 0, and so does a distance below 0.
+    The trace of the root is the sum of the roots of the eigenvalues of cov_a^(1/2) cov_b cov_a^(1/2), which is symmetric: no
+    complex arithmetic and no matrix root that may fail to converge. Eigenvalues below 0 are rounding errors and count as 0,
+    and so does a distance below 0.
     """
-    return _frechet(Gaussian(mean1, cov1), _square_root(cov1), Gaussian(mean2, cov2))
+    return _frechet(a, _square_root(a.covariance), b)
 
 
 def frechet_distance(features: Tensor | FeatureSet, reference: Tensor | FeatureSet) -> float:
@@ -48,7 +48,7 @@ def frechet_distance(features: Tensor | FeatureSet, reference: Tensor | FeatureS
     a, b = (x.gaussian(required_images(x.width)) for x in (ours, theirs))
     _require_spread(b)
     # The reference goes first, as it does with blocks left out: equal sets give equal numbers.
-    return _frechet(b, _square_root(b.covariance), a)
+    return frechet_between(b, a)
 
 
 def _require_spread(reference: Gaussian) -> None:
@@ -66,10 +66,8 @@ def frechet_without_blocks(
     ours, theirs = same_width(features, reference)
     require_rows(len(ours), ours.width, least=3)
     if paired:
-        return [
-            _frechet(b, _square_root(b.covariance), a)
-            for a, b in zip(_without_each(ours, blocks), _without_each(theirs, blocks), strict=True)
-        ]
+        pairs = zip(_without_each(ours, blocks), _without_each(theirs, blocks), strict=True)
+        return [frechet_between(b, a) for a, b in pairs]
     fixed = theirs.gaussian(least=3)
     root = _square_root(fixed.covariance)
     return [_frechet(fixed, root, a) for a in _without_each(ours, blocks)]

@@ -12,13 +12,13 @@ from scipy import linalg
 
 from ptqbench.errors import CellFailedError
 from ptqbench.evaluate.distances import (
+    frechet_between,
     frechet_distance,
-    frechet_from_moments,
     frechet_without_blocks,
     required_images,
 )
 from ptqbench.evaluate.intervals import partition
-from ptqbench.evaluate.moments import Moments
+from ptqbench.evaluate.moments import Gaussian, Moments
 
 
 def draw(n: int, d: int, seed: int, scale: float = 1.0, shift: float = 0.0) -> torch.Tensor:
@@ -55,7 +55,7 @@ def test_closed_form_for_diagonal_covariances() -> None:
     mean1, mean2 = torch.tensor([0.0, 1.0, -2.0]).double(), torch.tensor([1.0, 1.0, 0.5]).double()
     var1, var2 = torch.tensor([1.0, 4.0, 0.0]).double(), torch.tensor([9.0, 4.0, 0.25]).double()
     expected = (1.0 + 0.0 + 6.25) + ((1 - 3) ** 2 + 0.0 + 0.5**2)
-    found = frechet_from_moments(mean1, torch.diag(var1), mean2, torch.diag(var2))
+    found = frechet_between(Gaussian(mean1, torch.diag(var1)), Gaussian(mean2, torch.diag(var2)))
     assert found == pytest.approx(expected, abs=1e-12)
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from scipy import stats
 
-from ptqbench.evaluate.distances import Moments, frechet_distance, frechet_from_moments, frechet_without_blocks
+from ptqbench.evaluate.distances import frechet_between, frechet_distance, frechet_without_blocks
 from ptqbench.evaluate.intervals import jackknife_interval, partition
+from ptqbench.evaluate.moments import Gaussian, Moments
 from ptqbench.evaluate.paired import Arm, paired_difference
 
 D, N, TRIALS = 2, 1000, 300
@@ -28,7 +29,7 @@ def test_coverage_at_the_stated_rate() -> None:
     fixed, labels = Moments.of(reference), partition(N)
     eye = torch.eye(D, dtype=torch.float64)
     truth = [
-        frechet_from_moments(fixed.mean, fixed.covariance(), torch.full((D,), shift, dtype=torch.float64), scale**2 * eye)
+        frechet_between(fixed.gaussian(), Gaussian(torch.full((D,), shift, dtype=torch.float64), scale**2 * eye))
         for scale, shift in zip(SCALES, SHIFTS, strict=True)
     ]
     covered, paired = [], []

@@ -27,7 +27,8 @@ from ptqbench.engine.measure import Measurement
 from ptqbench.engine.rng import NoiseSource, stream
 from ptqbench.engine.sample import sample, to_bytes
 from ptqbench.errors import CellFailedError, UserError
-from ptqbench.evaluate.distances import frechet_distance, frechet_from_moments
+from ptqbench.evaluate.distances import frechet_between, frechet_distance
+from ptqbench.evaluate.moments import Gaussian
 from ptqbench.evaluate.pictures import open_pictures
 from ptqbench.recipe.load import load_experiment
 from ptqbench.results.protocols import mismatch, refused
@@ -193,8 +194,9 @@ def test_h_singular_covariances_give_a_real_distance_without_a_matrix_root() -> 
     zero = torch.zeros(40, dtype=torch.float64)
     cross = torch.linalg.svdvals(a.T @ b).sum()
     expected = float(a.square().sum() + b.square().sum() - 2 * cross)
-    assert frechet_from_moments(zero, a @ a.T, zero, b @ b.T) == pytest.approx(expected, rel=1e-6)
-    assert frechet_from_moments(zero, a @ a.T, zero, a @ a.T) == pytest.approx(0.0, abs=1e-6)
+    first, second = Gaussian(zero, a @ a.T), Gaussian(zero, b @ b.T)
+    assert frechet_between(first, second) == pytest.approx(expected, rel=1e-6)
+    assert frechet_between(first, first) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_h_no_code_takes_scipy_s_matrix_root() -> None:
