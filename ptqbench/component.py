@@ -23,14 +23,26 @@ class NoOptions(Options):
     """A component that has nothing to set."""
 
 
+NOTES = {
+    "deviations": "differs from the paper",
+    "unstated": "not known from the paper",
+    "released": "the released code",
+}
+"""What a component or preset says of its sources: the field, and what its entries go on from."""
+
+
 @dataclass(frozen=True)
 class Component:
     """One answer to one role's question (see `ptqbench.hookspecs` for the roles).
 
     `target` is "package.module:Class", imported when a recipe uses the component; a single-file plugin may give the class
     itself. `traits` are words that the recipe check combines, for example a reconstruction with the trait "closed-form"
-    refuses a weighter with the trait "learned". `deviations` lists where this code differs from the paper. `defaults` names
-    components of other roles that are used when a recipe names none, for example {"partitioner": "blocks"}.
+    refuses a weighter with the trait "learned". `defaults` names components of other roles that are used when a recipe names
+    none, for example {"partitioner": "blocks"}.
+
+    Three lists say how far it can be trusted to be the published method: `deviations`, where this code differs from the
+    paper, as far as the paper is known; `unstated`, what the paper is not known to say, and what is done instead; `released`,
+    what the authors' code does otherwise than this one. Each entry goes on from its heading in `NOTES`.
     """
 
     name: str
@@ -42,6 +54,8 @@ class Component:
     traits: frozenset[str] = frozenset()
     defaults: Mapping[str, str] = field(default_factory=dict)
     version: int = 1
+    released: tuple[str, ...] = ()
+    unstated: tuple[str, ...] = ()
 
     def load(self) -> type:
         """Import and return the class behind `target`."""
@@ -59,7 +73,8 @@ class Component:
 class Preset:
     """A published method under one name: `table` is what [methods.NAME] would say, and a recipe may override any key of it.
 
-    It names components of any plugin; `deviations` lists where the whole differs from the paper (components list their own).
+    It names components of any plugin. `deviations`, `unstated` and `released` are those of the whole, as `Component` has them;
+    components list their own.
     """
 
     name: str
@@ -67,6 +82,8 @@ class Preset:
     table: Mapping[str, Any]
     paper: str = ""
     deviations: tuple[str, ...] = ()
+    released: tuple[str, ...] = ()
+    unstated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

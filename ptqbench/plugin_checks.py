@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pluggy
 
-from ptqbench.component import Component, Options, Preset
+from ptqbench.component import NOTES, Component, Options, Preset
 from ptqbench.errors import PluginError
 from ptqbench.hookspecs import PRESETS, ROLES
 from ptqbench.names import nearest
@@ -75,8 +75,10 @@ def _checked_list(hook: str, returned: object, kind: type[E]) -> list[E]:
             raise PluginError(f'"{hook}": {item.name!r} is no {what} name: lower-case letters, digits and . _ + - only')
         if not isinstance(item.summary, str):
             raise PluginError(f'"{hook}": the summary of "{item.name}" is no string')
-        if not isinstance(item.deviations, tuple) or not all(isinstance(text, str) for text in item.deviations):
-            raise PluginError(f'"{hook}": the deviations of "{item.name}" are no tuple of strings')
+        for note in NOTES:
+            texts = getattr(item, note)
+            if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
+                raise PluginError(f'"{hook}": `{note}` of "{item.name}" is no tuple of strings')
         items.append(item)
     twice = sorted(name for name, count in Counter(item.name for item in items).items() if count > 1)
     if twice:

@@ -74,7 +74,8 @@ def ptqbench_reconstructions() -> list[Component]:
 
 @hookimpl
 def ptqbench_losses() -> list[Component]:
-    return [Component("output", "squares", TARGET), Component("haar", "bands", TARGET, HaarOptions, deviations=("two",))]
+    haar = Component("haar", "bands", TARGET, HaarOptions, deviations=("two",), released=("goes on",))
+    return [Component("output", "squares", TARGET), haar]
 
 
 @hookimpl
@@ -142,7 +143,8 @@ PRESET = {
 
 @hookimpl
 def ptqbench_presets() -> list[Preset]:
-    return [Preset("bands", "fit in bands", PRESET, paper="arXiv:2", deviations=("three",))]
+    notes = {"deviations": ("three",), "unstated": ("how many; four",), "released": ("has five",)}
+    return [Preset("bands", "fit in bands", PRESET, paper="arXiv:2", **notes)]
 
 
 def fake_manager() -> PluginManager:

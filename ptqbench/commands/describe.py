@@ -1,4 +1,4 @@
-"""`ptqbench describe NAME`: what it does, its options, where it comes from, where it differs from its paper."""
+"""`ptqbench describe NAME`: what it does, its options, where it comes from, how it stands to paper and code."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ptqbench.commands.describe_notes import notes_entry, print_notes
 from ptqbench.commands.describe_preset import preset_entry, print_preset
 from ptqbench.commands.options_table import OptionRow, option_rows
 from ptqbench.commands.output import (
@@ -78,7 +79,7 @@ def _entry(record: Record | PresetRecord, manager: PluginManager) -> dict[str, o
         "distribution": record.plugin.distribution,
         "version": record.plugin.version,
         "paper": record.entry.paper,
-        "deviations": list(record.entry.deviations),
+        **notes_entry(record.entry),
     }
     if isinstance(record, PresetRecord):
         return common | preset_entry(record, manager)
@@ -97,8 +98,7 @@ def _print(record: Record | PresetRecord, manager: PluginManager) -> None:
         print_wrapped(f"paper: {record.entry.paper}")
     if isinstance(record, Record) and record.component.traits:
         print_wrapped(f"traits: {', '.join(sorted(record.component.traits))}")
-    for deviation in record.entry.deviations:
-        print_wrapped(f"differs from the paper: {deviation}")
+    print_notes(record.entry)
     click.echo("")
     if isinstance(record, Record):
         _print_options(record)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ptqbench.commands.describe_notes import notes_entry, print_notes
 from ptqbench.commands.output import print_wrapped
 from ptqbench.plugin_records import PresetRecord
 from ptqbench.plugins import PluginManager
@@ -27,7 +28,7 @@ def preset_entry(record: PresetRecord, manager: PluginManager) -> dict[str, Any]
                 "name": bound.name,
                 "plugin": bound.plugin,
                 "options": bound.options.model_dump(mode="json"),
-                "deviations": list(bound.component.deviations),
+                **notes_entry(bound.component),
             }
             for key, bound in components
         ],
@@ -36,7 +37,7 @@ def preset_entry(record: PresetRecord, manager: PluginManager) -> dict[str, Any]
 
 
 def print_preset(record: PresetRecord, manager: PluginManager) -> None:
-    """Print how a recipe names the preset, its table written out, and its components with their deviations."""
+    """Print how a recipe names the preset, its table written out, and its components with their notes."""
     from ptqbench.recipe.toml_text import table_text
 
     path = ("methods", record.name)
@@ -53,8 +54,7 @@ def print_preset(record: PresetRecord, manager: PluginManager) -> None:
     components, problems = _used(record, manager)
     for key, bound in components:
         print_wrapped(f"{key}: {bound.name} (plugin {bound.plugin}): {bound.component.summary}")
-        for deviation in bound.component.deviations:
-            print_wrapped(f"differs from the paper: {deviation}", "      ")
+        print_notes(bound.component, "      ")
     for problem in problems:
         print_wrapped(f"cannot be used here: {problem.place}: {problem.message}")
 

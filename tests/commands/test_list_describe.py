@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from fakes import PRESET, entry_point_distribution, fake_manager
 
 from ptqbench.cli import cli
+from ptqbench.component import NOTES
 
 ROOT = Path(__file__).parents[2]
 
@@ -128,7 +129,8 @@ def test_describe_a_preset(tmp_path):
     used = out.partition("Components")[2]
     for part in ("sampler: stride (plugin fakes): even", "weighter: uniform", "partitioner: blocks", "hooks: ptqd"):
         assert part in used
-    assert re.search(r"losses: haar \(plugin fakes\): bands\n +differs from the paper: two\n", used)
+    notes = r"losses: haar \(plugin fakes\): bands\n +differs from the paper: two\n +the released code: goes on\n"
+    assert re.search(notes, used)
     assert "cannot be used" not in used
 
 
@@ -136,10 +138,28 @@ def test_describe_a_preset_as_json():
     (data,) = json.loads(ptqbench("describe", "fakes/bands", "--role", "method", "--json").stdout)
     assert data["table"] == {**PRESET, "passes": ["ends"]}
     assert (data["paper"], data["deviations"], data["problems"]) == ("arXiv:2", ["three"], [])
+    assert (data["unstated"], data["released"]) == (["how many; four"], ["has five"])
     chosen = {(c["key"], c["name"]): c for c in data["components"]}
     assert chosen["losses", "haar"]["deviations"] == ["two"]
+    assert chosen["losses", "haar"]["released"] == ["goes on"]
     assert chosen["losses", "haar"]["options"] == {"levels": 3}
     assert ("weights.range", "minmax") in chosen
+
+
+def test_describe_keeps_paper_and_released_code_apart(tmp_path):
+    notes = "deviations=('one',), unstated=('the rate; 2 here',), released=('has another rate',)"
+    path = tmp_path / "late.py"
+    path.write_text(LATE.replace('deviations=("none at all",)', notes))
+    out = ptqbench("describe", "late", "--plugin", str(path)).stdout
+    expected = [
+        "differs from the paper: one",
+        "not known from the paper: the rate; 2 here",
+        "the released code: has another rate",
+    ]
+    found = [line.strip() for line in out.splitlines() if any(heading in line for heading in NOTES.values())]
+    assert found == expected
+    (data,) = json.loads(ptqbench("describe", "late", "--plugin", str(path), "--json").stdout)
+    assert [data[note] for note in NOTES] == [["one"], ["the rate; 2 here"], ["has another rate"]]
 
 
 def test_describe_a_preset_that_cannot_be_used(tmp_path):
