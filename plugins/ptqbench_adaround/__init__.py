@@ -35,7 +35,7 @@ def ptqbench_weight_quantizers() -> list[Component]:
             "ptqbench_adaround.quantizer:AdaRound",
             AdaRoundOptions,
             paper="Nagel et al., Up or Down? Adaptive Rounding for Post-Training Quantization, ICML 2020, arXiv:2004.10568",
-            deviations=("the exponent falls linearly, as all released code has it although its comments say cosine",),
+            unstated=("how the exponent falls; linearly, as in all released code, whose comments say cosine",),
             traits=frozenset({"learned"}),
         )
     ]

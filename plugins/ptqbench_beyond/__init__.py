@@ -16,6 +16,7 @@ PAPER = (
     "Beyond Uniformity: Sample and Frequency Meta Weighting for Post-Training Quantization of Diffusion Models, ICLR 2026, "
     "OpenReview FDdOD3qwS7"
 )
+NO_CODE = "had not appeared when this was written"
 UNKNOWN = "(not in the source)"
 
 
@@ -68,10 +69,13 @@ def ptqbench_losses() -> list[Component]:
             "ptqbench_beyond.haar:HaarError",
             HaarOptions,
             paper=PAPER,
-            deviations=(
-                "sums run over axis 1 and means over the rest, as in the plain loss",
-                "token tensors become maps where their number is an even square; what the paper does was not found",
+            deviations=("norms are sums over axis 1 and means over the rest, as in the plain loss",),
+            unstated=(
+                "the factor gamma; 1 here",
+                "what becomes of outputs that are no maps; tokens become maps if their number is the square of an even one, "
+                "and units without bands go without the term",
             ),
+            released=(NO_CODE,),
         )
     ]
 
@@ -87,12 +91,21 @@ def ptqbench_weighters() -> list[Component]:
             SampleFrequencyOptions,
             paper=PAPER,
             deviations=(
-                "the validation error is that of the unit's output; the formula as found has the network's",
-                "weights learn from every 10th mini-batch (every = 1 learns from each)",
-                'the look-ahead step is as long as one optimiser step (lookahead = "plain" switches this off)',
-                'the validation error counts relative to its value (validation_scale = "plain" switches this off)',
-                "band weights keep a floor, and both kinds of weights follow Adam",
+                "the validation error is that of the unit's output, as the training loss is; the formula as found has the "
+                "network's",
+                'the validation error counts in units of its current value (validation_scale = "plain": as printed)',
+                "band weights keep a floor, without which the low-frequency share can become infinite (option floor)",
             ),
+            unstated=(
+                "how often weights learn, by which optimiser and at which rates; from every 10th mini-batch (every), by Adam, "
+                "at 0.1 for samples and 0.01 for bands",
+                'the length of the look-ahead; that of one step of the optimiser (lookahead = "plain": learning rate times '
+                "gradient)",
+                "how sample weights are normalised; by a softmax over the mini-batch, to mean 1 (normalise)",
+                "the share of validation samples, and whether they come on top of the budget; 5 % of the calibration samples",
+                "the factor beta of the regulariser; 0.001 here",
+            ),
+            released=(NO_CODE,),
             traits=frozenset({"learned"}),
         )
     ]
@@ -107,13 +120,13 @@ def ptqbench_presets() -> list[Preset]:
             "sample and frequency meta weighting on TFMQ-DM's temporal blocks and ranges",
             presets.BEYOND,
             paper=PAPER,
-            deviations=(*presets.DEVIATIONS, *presets.TFMQ_DEVIATIONS),
+            released=presets.RELEASED_BASE,
         ),
         Preset(
             "beyond-uniformity-brecq",
             "sample and frequency meta weighting on plain block reconstruction with Q-Diffusion's calibration",
             presets.BEYOND_BRECQ,
             paper=PAPER,
-            deviations=(*presets.DEVIATIONS, "the paper puts its weights on TFMQ-DM's pipeline, not on this one"),
+            deviations=presets.BRECQ_DEVIATIONS,
         ),
     ]

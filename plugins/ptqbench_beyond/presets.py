@@ -1,4 +1,4 @@
-"""The tables of the presets `beyond-uniformity` and `beyond-uniformity-brecq`, and where they differ from the paper."""
+"""The tables of the presets `beyond-uniformity` and `beyond-uniformity-brecq`, and how they stand to paper and code."""
 
 from __future__ import annotations
 
@@ -44,12 +44,9 @@ BEYOND_BRECQ: dict[str, Any] = {
     "passes": ["skip-split"],
 }
 
-DEVIATIONS = (
-    "the constants of the meta weighting are this program's: the source gives none",
-    "the validation split is taken from the calibration budget",
+RELEASED_BASE = (
+    "that of TFMQ-DM, the base, fits weights on every fifth to twenty-fifth step only",
+    "that of TFMQ-DM draws the samples of each step from runs of their own; here from different trajectories of one pool",
 )
 
-TFMQ_DEVIATIONS = (
-    "one calibration set for weights and activations; TFMQ-DM's code fits weights on every fifth to twenty-fifth step",
-    "samples of different steps come from different trajectories of one pool, not from runs of their own",
-)
+BRECQ_DEVIATIONS = ("on Q-Diffusion's calibration and components; the paper's base is TFMQ-DM (preset beyond-uniformity)",)

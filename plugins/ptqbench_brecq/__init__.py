@@ -47,10 +47,6 @@ class FisherOptions(Options):
 @hookimpl
 def ptqbench_reconstructions() -> list[Component]:
     """The reconstructions `brecq`, `layerwise` and `none`."""
-    deviations = (
-        "the loss is the recipe's, by default the plain error; the paper's Fisher weighting is the loss term \"fisher\"",
-        "dropout is off while a unit is fitted; released Q-Diffusion leaves the network in training mode",
-    )
     target = "ptqbench_brecq.reconstruction:TwoPhase"
     return [
         Component(
@@ -59,7 +55,8 @@ def ptqbench_reconstructions() -> list[Component]:
             target,
             BrecqOptions,
             paper=BRECQ,
-            deviations=deviations,
+            deviations=('the loss is the plain error unless a recipe names others; the paper\'s is the loss term "fisher"',),
+            released=("leaves dropout on while a unit is fitted, as do Q-Diffusion, TFMQ-DM and PTQD; here it is off",),
             defaults={"partitioner": "blocks"},
         ),
         Component(
@@ -68,7 +65,10 @@ def ptqbench_reconstructions() -> list[Component]:
             target,
             BrecqOptions,
             paper=ADAROUND,
-            deviations=("the loss is taken before the activation function, which diffusion blocks apply elsewhere",),
+            deviations=(
+                "the loss is taken before the activation function, which diffusion blocks apply elsewhere",
+                "activation step sizes are learned as well, where their quantizer can learn",
+            ),
             defaults={"partitioner": "layers"},
         ),
         Component(
@@ -90,7 +90,7 @@ def ptqbench_partitioners() -> list[Component]:
             "ptqbench_brecq.partition:Blocks",
             BlocksOptions,
             paper=BRECQ,
-            deviations=("units come in execution order; released Q-Diffusion takes the order of registration",),
+            released=("fits units in the order of registration, in Q-Diffusion's CIFAR-10 network not that of execution",),
         ),
         Component(
             "layers",
@@ -110,7 +110,6 @@ def ptqbench_losses() -> list[Component]:
             "error of the unit's outputs: |P - Q|^power summed over channels, averaged over positions",
             "ptqbench_brecq.losses:OutputError",
             paper=BRECQ,
-            deviations=("every method's loss if a recipe names none; the power is the reconstruction's",),
         ),
         Component(
             "fisher",
@@ -122,6 +121,7 @@ def ptqbench_losses() -> list[Component]:
                 "the network's error is the squared error of the noise prediction; the paper has a classifier's loss",
                 "gradients are scaled to root mean square 1, so that the rounding regulariser keeps its meaning",
             ),
+            released=("weighs an element's error by |g| + 1 instead of g, and does not scale g (compat = true: |g| + 1)",),
         ),
     ]
 
@@ -136,6 +136,7 @@ def ptqbench_presets() -> list[Preset]:
             presets.BRECQ,
             paper=BRECQ,
             deviations=presets.DEVIATIONS,
+            released=presets.RELEASED,
         ),
         Preset(
             "brecq-fisher",
@@ -143,6 +144,7 @@ def ptqbench_presets() -> list[Preset]:
             presets.BRECQ_FISHER,
             paper=BRECQ,
             deviations=presets.FISHER_DEVIATIONS,
+            released=presets.FISHER_RELEASED,
         ),
         Preset(
             "adaround",
@@ -150,5 +152,7 @@ def ptqbench_presets() -> list[Preset]:
             presets.ADAROUND,
             paper=ADAROUND,
             deviations=presets.ADAROUND_DEVIATIONS,
+            unstated=presets.ADAROUND_UNSTATED,
+            released=presets.ADAROUND_RELEASED,
         ),
     ]

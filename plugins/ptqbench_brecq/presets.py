@@ -1,4 +1,4 @@
-"""The tables of the presets `brecq`, `brecq-fisher` and `adaround`, and where they differ from their papers."""
+"""The tables of the presets `brecq`, `brecq-fisher` and `adaround`, and how they stand to papers and to released code."""
 
 from __future__ import annotations
 
@@ -38,25 +38,28 @@ ADAROUND: dict[str, Any] = {
 }
 
 _CALIBRATION = "calibrated on random steps of full-precision trajectories; the paper, on classifiers, takes training images"
-_READERS = "activations are quantized where layers read them, not where layers write them"
+_READERS = "quantizes activations where layers write them; here where layers read them"
+_FIRST = "leaves the first layer rounded to nearest at 8 bits; here it is fitted like any other"
 
 DEVIATIONS = (
     _CALIBRATION,
-    _READERS,
-    "plain squared error, as in all released scripts; the paper's Fisher weighting is the preset brecq-fisher",
-    "the first layer is fitted like any other; the released code leaves it rounded to nearest at 8 bits",
+    "the loss is the plain squared error, as in all published scripts; the paper's has Fisher weights (preset brecq-fisher)",
 )
 
-FISHER_DEVIATIONS = (
-    _CALIBRATION,
+RELEASED = (_READERS, _FIRST)
+
+FISHER_DEVIATIONS = (_CALIBRATION,)
+
+FISHER_RELEASED = (
     _READERS,
-    "step sizes are learned under the same Fisher-weighted loss, with exponent 2; the released scripts have 2.4 and no Fisher",
-    "the sensitivity is that of the squared error of the noise prediction, scaled to root mean square 1",
+    _FIRST,
+    "has no Fisher weights in its scripts, and learns step sizes with exponent 2.4; here with Fisher weights and exponent 2",
 )
 
-ADAROUND_DEVIATIONS = (
-    _CALIBRATION,
-    "20000 iterations and ranges with the smallest error to the power 2.4, as released code of BRECQ has them",
-    "the error is taken before the activation function, which diffusion blocks apply elsewhere",
-    "activation grids stay as the search found them",
+ADAROUND_DEVIATIONS = (_CALIBRATION,)
+
+ADAROUND_UNSTATED = (
+    "the number of iterations, and how ranges are found; 20000, and by the smallest error to the power 2.4, as in BRECQ's code",
 )
+
+ADAROUND_RELEASED = ("that of BRECQ quantizes activations where layers write them; here where layers read them",)

@@ -57,9 +57,12 @@ def ptqbench_samplers() -> list[Component]:
             DensityDiversityOptions,
             paper=PAPER,
             deviations=(
-                "the radius of a neighbourhood follows the features' own distances unless it is given (option radius)",
-                "with more samples than trajectories, trajectories are reused; the paper takes one sample from each",
-                "64 probe trajectories on every model; the released code takes 1024 (CIFAR-10), 64 (latent) or 8 (COCO)",
+                "the radius of a neighbourhood is a quantile of the features' distances unless it is given (option radius)",
+            ),
+            released=(
+                "takes each sample from a trajectory of its own; here trajectories are reused where there are more samples",
+                "compares features of 1024 trajectories on CIFAR-10, 64 on latent models, 8 on COCO; here of 64 (option probe)",
+                "may drive a step's number of samples below zero on LSUN-Churches; here it stays at zero or above",
             ),
         )
     ]
@@ -75,10 +78,9 @@ def ptqbench_losses() -> list[Component]:
             "ptqbench_edadm.loss:LayerOutputs",
             LayerOutputsOptions,
             paper=PAPER,
-            deviations=(
-                "inner layers are compared in the same pass as the output; the released code runs a second pass with new "
-                "drop masks",
-                "the last layer is the one executed last; the released code leaves out the one registered last",
+            released=(
+                "compares inner layers in a second pass with new drop masks; here in the pass that gives the output",
+                "leaves out the layer that is registered last; here the one executed last",
             ),
         )
     ]
@@ -93,6 +95,7 @@ def ptqbench_presets() -> list[Preset]:
             "density and diversity choose the steps; joint fine-grained reconstruction; constants for CIFAR-10 at W4",
             presets.EDADM,
             paper=PAPER,
-            deviations=presets.DEVIATIONS,
+            unstated=presets.UNSTATED,
+            released=presets.RELEASED,
         )
     ]

@@ -1,4 +1,4 @@
-"""The table of the preset `eda-dm`, and where it differs from the paper and its released code."""
+"""The table of the preset `eda-dm`, and how it stands to the paper and to released code."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ EDADM: dict[str, Any] = {
     "passes": ["first-last-8bit", "skip-split", {"use": "attention", "q": 8, "k": 8, "v": 8, "softmax": 8}],
 }
 
-DEVIATIONS = (
-    "published learning rates differ by model and bits; this table has those of CIFAR-10 at W4",
-    "the radius of a neighbourhood is a quantile of the features' distances; published 3.0 belongs to the CIFAR-10 network",
-    "8 bits at the layers that read the input and at the one executed last; the released code widens a linear layer of the "
-    "time embedding in place of the first convolution, and leaves the input of the last one in full precision",
-    "step sizes learn without LSQ's gradient scale; whether the released code has one was not found",
-    "ranges are averaged over the recipe's calibration batches; the released code takes batches of 256, 32 or 2",
-    "shortcuts are split on every model; on Stable Diffusion the released code does not (leave skip-split out)",
-    "inner layers are compared in the pass that gives the output; the released code runs another with new drop masks",
+UNSTATED = (
+    "whether rounding is regularised; it is not, as in the released code",
+    "whether step sizes learn with LSQ's gradient scale; without it here",
+)
+
+RELEASED = (
+    "has constants of its own for each model, and learning rates for each bit width; here those of CIFAR-10 at W4",
+    "leaves the input of the last layer in full precision; here it has 8 bits",
+    "averages ranges over batches of 256, 32 or 2 samples; here over the recipe's calibration batches",
+    "does not split shortcuts on Stable Diffusion (leave skip-split out)",
 )

@@ -12,6 +12,8 @@ from pydantic import Field
 from ptqbench import Component, Options, Preset, hookimpl
 from ptqbench_gacq import presets
 
+PAPER = "arXiv:2602.01289"
+
 
 class GacqOptions(Options):
     """Options of the weighter `gacq`. Defaults follow the paper where a source for them was found; see the method card."""
@@ -41,12 +43,25 @@ def ptqbench_weighters() -> list[Component]:
             "learned sample weights: one-step look-ahead on a validation split, gradients of timestep groups aligned",
             "ptqbench_gacq.weighter:GacqWeighter",
             GacqOptions,
-            paper="arXiv:2602.01289",
+            paper=PAPER,
             deviations=(
-                "of the matching term's groups one at random is computed at a time, unbiased (matching_groups = 0: all)",
-                "weights have mean 1 in the mini-batch, so that the reconstruction's learning rate keeps its meaning",
-                "not found in any source, so ours: how often and by which optimiser scores learn, and the look-ahead's length",
+                "the matching term is minus the mean of G_t . G_k over unordered pairs of groups; the formula, "
+                "-2 / (T (T - 1)) times the sum over t != k, is twice that if the sum counts each pair twice (matching = 2)",
+                "the validation error is that of the unit's output on held-out samples, as the training loss is; the source "
+                "speaks of the quantized network's",
+                "the matching term's gradient is that of one group at random at a time, unbiased (matching_groups = 0: of all)",
+                "weights have mean 1 in the mini-batch, not sum 1, so that the reconstruction's learning rate means the same",
             ),
+            unstated=(
+                "over which samples the softmax runs; over the mini-batch, not over all samples",
+                "whether the look-ahead follows the rounding penalty; it does not, and takes the weighted errors alone",
+                'the length of the look-ahead; that of one step of the optimiser (lookahead = "plain": learning rate times '
+                "gradient)",
+                "how often scores learn, by which optimiser and at which rate; from every 16th mini-batch (every), by Adam, at "
+                "0.1",
+                "whether validation samples come on top of the calibration budget; they are part of it",
+            ),
+            released=("had not appeared when this was written",),
             traits=frozenset({"learned"}),
         )
     ]
@@ -60,14 +75,14 @@ def ptqbench_presets() -> list[Preset]:
             "gacq",
             "learned sample weights on Q-Diffusion's calibration and block reconstruction",
             presets.GACQ,
-            paper="arXiv:2602.01289",
+            paper=PAPER,
             deviations=presets.DEVIATIONS,
         ),
         Preset(
             "gacq-tfmq",
             "learned sample weights on TFMQ-DM's temporal blocks and ranges, as in the paper",
             presets.GACQ_TFMQ,
-            paper="arXiv:2602.01289",
-            deviations=presets.TFMQ_DEVIATIONS,
+            paper=PAPER,
+            released=presets.RELEASED_BASE,
         ),
     ]

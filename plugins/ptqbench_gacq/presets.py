@@ -1,4 +1,4 @@
-"""The tables of the presets `gacq` and `gacq-tfmq`, and where they differ from the paper."""
+"""The tables of the presets `gacq` and `gacq-tfmq`, and how they stand to the paper and to released code."""
 
 from __future__ import annotations
 
@@ -44,15 +44,9 @@ GACQ_TFMQ: dict[str, Any] = {
     ],
 }
 
-_BOTH = (
-    "optimiser, learning rate and number of score updates, and the look-ahead's length: no source gives them",
-    "the validation split is taken from the calibration budget",
-)
+DEVIATIONS = ("on Q-Diffusion's calibration and components; the paper's base is TFMQ-DM (preset gacq-tfmq)",)
 
-DEVIATIONS = (*_BOTH, "on Q-Diffusion's components; the paper's base is TFMQ-DM (preset gacq-tfmq)")
-
-TFMQ_DEVIATIONS = (
-    *_BOTH,
-    "one calibration set for weights and activations; TFMQ-DM's code fits weights on every fifth to twenty-fifth step",
-    "samples of different steps come from different trajectories of one pool, not from runs of their own",
+RELEASED_BASE = (
+    "that of TFMQ-DM, the base, fits weights on every fifth to twenty-fifth step only",
+    "that of TFMQ-DM draws the samples of each step from runs of their own; here from different trajectories of one pool",
 )

@@ -31,8 +31,9 @@ def ptqbench_activation_quantizers() -> list[Component]:
             LsqOptions,
             paper="Esser et al., Learned Step Size Quantization, ICLR 2020, arXiv:1902.08153",
             deviations=(
-                "no gradient scale unless asked for: Q-Diffusion and BRECQ learn step sizes without",
-                "the zero point stays as the range estimator found it",
+                'gradients are not scaled, as in the code of BRECQ and Q-Diffusion (gradient_scale = "lsq" scales them)',
+                "scales start from the range estimator, not from the mean magnitude",
+                "grids may have a zero point, which stays as the range estimator found it",
             ),
             traits=frozenset({"learned"}),
         )

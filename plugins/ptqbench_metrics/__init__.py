@@ -13,8 +13,8 @@ from ptqbench_metrics.options import FrechetOptions, KernelOptions, ManifoldOpti
 if TYPE_CHECKING:
     import click
 
-_EIGENVALUES = "the trace of the root comes from eigenvalues"
-_TORCH = "published numbers use TensorFlow's network and resizing; pytorch-fid's differ from those by a little"
+_EIGENVALUES = "takes the trace from a matrix root; here from eigenvalues"
+_TENSORFLOW = "computes features in TensorFlow, whose resizing and arithmetic give slightly other numbers"
 
 
 @hookimpl
@@ -50,16 +50,15 @@ def _paired() -> list[Component]:
         ),
         Component(
             "psnr",
-            "peak signal-to-noise ratio in dB against the full-precision images on equal noise",
+            "peak signal-to-noise ratio in dB against the full-precision images on equal noise, at most 54.15 for a pair",
             "ptqbench_metrics.paired:Psnr",
-            deviations=("a pair that differs by less than half an 8-bit step counts as 54.15 dB, not as infinite",),
         ),
         Component(
             "ssim",
             "structural similarity to the full-precision images on equal noise (Gaussian window of 11, sigma 1.5)",
             "ptqbench_metrics.ssim:Ssim",
             paper="doi:10.1109/TIP.2003.819861",
-            deviations=("colour images: the mean of the channels' similarities, not that of luminance",),
+            deviations=("colour images have the mean of the channels' similarities, not that of luminance",),
         ),
     ]
 
@@ -72,7 +71,8 @@ def _distances() -> list[Component]:
             "ptqbench_metrics.sets:FrechetDistance",
             FrechetOptions,
             paper="arXiv:1706.08500",
-            deviations=("features are the recipe's, not Inception's", _EIGENVALUES),
+            deviations=("features are the recipe's, not Inception's",),
+            released=(_EIGENVALUES,),
         ),
         Component(
             "fid",
@@ -80,7 +80,7 @@ def _distances() -> list[Component]:
             "ptqbench_metrics.sets:InceptionDistance",
             FrechetOptions,
             paper="arXiv:1706.08500",
-            deviations=(_EIGENVALUES, _TORCH),
+            released=(_EIGENVALUES, _TENSORFLOW),
         ),
         Component(
             "sfid",
@@ -88,7 +88,7 @@ def _distances() -> list[Component]:
             "ptqbench_metrics.sets:SpatialDistance",
             FrechetOptions,
             paper="arXiv:2103.03841",
-            deviations=(_EIGENVALUES, _TORCH),
+            released=(_EIGENVALUES, _TENSORFLOW),
         ),
         Component(
             "kid",
@@ -97,8 +97,8 @@ def _distances() -> list[Component]:
             KernelOptions,
             paper="arXiv:1801.01401",
             deviations=(
-                "the whole set at once by default; subsets are disjoint, so that their spread gives an interval",
-                "against full precision on equal noise, pairs (i, i) do not count: they are not independent",
+                "the whole set counts at once by default, and subsets are disjoint, so that their spread gives an interval",
+                "against full precision on equal noise, pairs (i, i) do not count, since they are not independent",
             ),
         ),
     ]
@@ -112,7 +112,8 @@ def _others() -> list[Component]:
             "ptqbench_metrics.manifolds:PrecisionRecall",
             ManifoldOptions,
             paper="arXiv:1904.06991",
-            deviations=("features are the recipe's, not VGG-16's", "distances are in float64, not in half precision"),
+            deviations=("features are the recipe's, not VGG-16's",),
+            released=("computes distances in half precision; here in float64",),
         ),
         Component(
             "inception-score",
@@ -120,6 +121,6 @@ def _others() -> list[Component]:
             "ptqbench_metrics.score:InceptionScore",
             ScoreOptions,
             paper="arXiv:1606.03498",
-            deviations=("splits are of equal size (give or take one) after a fixed shuffle", _TORCH),
+            released=("splits images in the order in which they come; here after a fixed shuffle", _TENSORFLOW),
         ),
     ]

@@ -99,9 +99,9 @@ def ptqbench_passes() -> list[Component]:
             "ptqbench_nearest.ends:FirstLastPass",
             EndsOptions,
             paper="Li et al., BRECQ, ICLR 2021",
-            deviations=(
-                "first and last by execution; released PTQ4DM and EDA-DM take the first registered layer, "
-                "which is a linear layer of the time embedding",
+            released=(
+                "that of PTQ4DM and EDA-DM takes the layer that is registered first, a linear layer of the time embedding; "
+                "here first and last are meant by execution",
             ),
         ),
         Component(
@@ -110,7 +110,7 @@ def ptqbench_passes() -> list[Component]:
             "ptqbench_nearest.attention:AttentionBits",
             AttentionOptions,
             paper="Li et al., Q-Diffusion, ICCV 2023, arXiv:2302.04304",
-            deviations=("the softmax's grid always starts at zero; released Q-Diffusion has a signed one on CIFAR-10",),
+            released=("has a signed grid for the softmax on CIFAR-10; here it always starts at zero",),
         ),
         Component(
             "float-layers",

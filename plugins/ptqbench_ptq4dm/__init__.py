@@ -20,7 +20,7 @@ class NormalOptions(Options):
     std: float = Field(0.4, gt=0.0, le=10.0, description="standard deviation of the timestep, as a share of the steps")
     compat: bool = Field(
         False,
-        description="as released: the state after k + 1 steps from the noisy end, labelled with the number k as its timestep",
+        description="as released: the number k as the timestep, with the state after k + 1 steps from the noisy end",
     )
 
 
@@ -34,11 +34,11 @@ def ptqbench_samplers() -> list[Component]:
             "ptqbench_ptq4dm.sampler:NormalSampler",
             NormalOptions,
             paper=PAPER,
-            deviations=(
-                "released code differs: it pairs a timestep with the state of another (option compat)",
-                "mean and spread are the released script's; of the paper's only the skew towards small timesteps is known",
-                "with more samples than trajectories, trajectories are reused; the paper runs one for each sample",
+            deviations=("trajectories are reused where there are more samples than trajectories; the paper runs one for each",),
+            unstated=(
+                "mean and spread of the timestep, beyond the preference for small ones; 0.4 and 0.4, as in the released script",
             ),
+            released=("pairs a timestep with the state that belongs to another (compat = true)",),
         )
     ]
 
@@ -52,7 +52,7 @@ def ptqbench_presets() -> list[Preset]:
             "normally distributed steps, searched ranges, rounding to nearest: meant for 8 bits",
             presets.PTQ4DM,
             paper=PAPER,
-            deviations=presets.DEVIATIONS,
+            released=presets.RELEASED,
         ),
         Preset(
             "ptq4dm-reconstructed",
@@ -60,5 +60,7 @@ def ptqbench_presets() -> list[Preset]:
             presets.RECONSTRUCTED,
             paper=PAPER,
             deviations=presets.RECONSTRUCTED_DEVIATIONS,
+            unstated=presets.RECONSTRUCTED_UNSTATED,
+            released=presets.RECONSTRUCTED_RELEASED,
         ),
     ]

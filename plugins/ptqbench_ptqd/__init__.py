@@ -37,12 +37,15 @@ def ptqbench_sampler_hooks() -> list[Component]:
             "ptqbench_ptqd.hook:Ptqd",
             PtqdOptions,
             paper=PAPER,
-            deviations=(
-                "bias, deviation and direction follow our own derivation from the paper's model of the error; the formulas of "
-                "the released code are the option compat, and how the paper derives them was not found",
-                "fitted on the recipe's first calibration trajectories, whose states weights and step sizes were fitted on; "
-                "the released code runs new ones. The noise found is that of calibration, and likely too small for new images",
-                "bits are the same at all steps: the paper's step-aware mixed precision is not offered",
+            deviations=("bits are the same at all steps; the paper can choose them for each (step-aware mixed precision)",),
+            unstated=(
+                "how bias, remaining deviation and direction are derived; by this program, from the paper's model of the error",
+            ),
+            released=(
+                "takes the bias of the whole error, the deviation within each sample, and the reduced noise in the direction's "
+                "factor too (compat = true)",
+                "measures the error on trajectories of its own; here on those of calibration, where the remaining noise is "
+                "likely smaller than on new images",
             ),
         )
     ]
@@ -57,13 +60,13 @@ def ptqbench_presets() -> list[Preset]:
             "block reconstruction on random samples, then the noise predictions corrected while sampling",
             presets.PTQD,
             paper=PAPER,
-            deviations=presets.DEVIATIONS,
+            released=presets.PTQD_RELEASED,
         ),
         Preset(
             "ptqd-released",
             "PTQD as its code runs: grids per tensor; shortcuts, downsampling and attention in full precision",
             presets.RELEASED,
             paper=PAPER,
-            deviations=presets.RELEASED_DEVIATIONS,
+            released=presets.COMMON_RELEASED,
         ),
     ]

@@ -1,4 +1,4 @@
-"""The tables of the presets `ptqd` and `ptqd-released`, and where they differ from paper and code."""
+"""The tables of the presets `ptqd` and `ptqd-released`, and how they stand to released code."""
 
 from __future__ import annotations
 
@@ -53,24 +53,16 @@ RELEASED: dict[str, Any] = {
     "hooks": [{"use": "ptqd", "compat": True}],
 }
 
-_COMMON = (
-    "step sizes are learned on mini-batches of 8 like the rounding; the released code takes 16 for them",
-    "activation ranges are searched on the whole calibration set; the released code takes 32 samples",
-    "one calibration set for weights and activations; the released code draws one for each",
+COMMON_RELEASED = (
+    "learns step sizes on mini-batches of 16; here of 8, as rounding",
+    "searches activation ranges on 32 samples; here on the whole calibration set",
+    "draws one calibration set for weights and another for activations; here one serves both",
+    "rounds layers with 8 bits to nearest; here they are fitted like all others",
+    "scales images twice in its script for evaluation; here they are scaled once",
 )
 
-DEVIATIONS = (
-    "weight grids per channel; the released code has one per tensor",
-    "shortcuts, downsampling layers and the products inside attention are quantized, to have the bits of other methods; the "
-    "released code leaves them in full precision",
-    "8 bits for the input and output convolution; the released code has 8 bits for the first time layer too",
-    *_COMMON,
-)
-
-RELEASED_DEVIATIONS = (
-    *_COMMON,
-    "layers with 8 bits are fitted like all others; the released code rounds them to nearest",
-    "dropout is off while a unit is fitted",
-    "the hook is fitted on calibration trajectories; the released code runs new ones for it",
-    "images are scaled once; the released script for evaluation scales them twice",
+PTQD_RELEASED = (
+    "has one weight grid per tensor, 8 bits in the first time layer too, and shortcuts, downsampling layers and attention's "
+    "products in full precision (preset ptqd-released); here all have the bits of other methods",
+    *COMMON_RELEASED,
 )

@@ -44,9 +44,8 @@ def ptqbench_samplers() -> list[Component]:
             "ptqbench_qdiffusion.sampler:StrideSampler",
             StrideOptions,
             paper=PAPER,
-            deviations=(
-                "exactly `points` steps and random trajectories; the released rule may give more steps and takes the "
-                "first trajectories (option compat)",
+            released=(
+                "may take more steps than `points`, and takes the first trajectories in the order of steps (compat = true)",
             ),
         )
     ]
@@ -62,9 +61,9 @@ def ptqbench_passes() -> list[Component]:
             "ptqbench_qdiffusion.split:SkipSplit",
             SplitOptions,
             paper=PAPER,
-            deviations=(
-                "rounding variables of all parts are regularised; the released code leaves out the second part",
-                "concatenations are found by observation, whatever the block's class or the part's number",
+            released=(
+                "leaves the second part out of the rounding regulariser; here all parts are regularised",
+                "names the shortcuts of decoder blocks; here any layer that reads a concatenation, on UNets the same ones",
             ),
         )
     ]
@@ -79,6 +78,6 @@ def ptqbench_presets() -> list[Preset]:
             "block reconstruction on evenly spaced steps, with separate grids for the parts of skip concatenations",
             presets.Q_DIFFUSION,
             paper=PAPER,
-            deviations=presets.DEVIATIONS,
+            released=presets.RELEASED,
         )
     ]

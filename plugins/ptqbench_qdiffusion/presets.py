@@ -1,4 +1,4 @@
-"""The table of the preset `q-diffusion`, and where it differs from paper and code."""
+"""The table of the preset `q-diffusion`, and how it stands to released code."""
 
 from __future__ import annotations
 
@@ -26,15 +26,10 @@ Q_DIFFUSION: dict[str, Any] = {
     "passes": ["skip-split"],
 }
 
-DEVIATIONS = (
-    "one table for all models, with the released ranges of latent models; the CIFAR-10 script takes min-max ranges (for "
-    "weights minmax with compat = true, which has the released slip)",
-    "activation grids are asymmetric, as for LSUN-Churches and Stable Diffusion; the CIFAR-10 and LSUN-Bedrooms scripts have "
-    "symmetric ones (activations.symmetric = true)",
-    "activation ranges are averaged over samples of all steps in random order; released Q-Diffusion goes from step to step on "
-    "LSUN-Bedrooms, where it leaves attention out of the average, and averages nothing on CIFAR-10 and LSUN-Churches",
-    "units are fitted in execution order; released Q-Diffusion takes the order of registration",
-    "the released LSUN scripts do not split (passes = []); those for Stable Diffusion keep the softmax at 16 bits",
-    "dropout is off while a unit is fitted; released Q-Diffusion has it on for CIFAR-10",
-    "both parts of a split layer have the rounding regulariser; released Q-Diffusion leaves the second one out",
+RELEASED = (
+    "takes min-max ranges on CIFAR-10 (for weights minmax with compat = true); here those of latent models serve all",
+    "has symmetric activation grids on CIFAR-10 and LSUN-Bedrooms (activations.symmetric = true); here all are asymmetric",
+    "averages activation ranges step by step on LSUN-Bedrooms, without those of attention, and not at all on CIFAR-10 and "
+    "LSUN-Churches; here over samples of all steps in random order",
+    "does not split on LSUN (passes = []), and keeps the softmax at 16 bits on Stable Diffusion",
 )

@@ -50,10 +50,10 @@ def ptqbench_reconstructions() -> list[Component]:
             "ptqbench_qdrop.reconstruction:QDrop",
             QDropOptions,
             paper=PAPER,
-            deviations=(
-                "mini-batches are drawn without replacement; the released code draws with replacement",
-                "inputs with fewer than three axes (time embeddings) are never mixed",
-                "learned zero points (LSQ+), which the released code also has, are not offered",
+            deviations=("inputs with fewer than three axes (time embeddings) are never mixed, as in the code of EDA-DM",),
+            released=(
+                "draws mini-batches with replacement; here without",
+                "can learn zero points too (LSQ+); here they are fixed",
             ),
             defaults={"partitioner": "blocks"},
         )
@@ -70,5 +70,6 @@ def ptqbench_presets() -> list[Preset]:
             presets.QDROP,
             paper=PAPER,
             deviations=presets.DEVIATIONS,
+            released=presets.RELEASED,
         )
     ]

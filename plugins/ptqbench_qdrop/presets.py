@@ -1,4 +1,4 @@
-"""The table of the preset `qdrop`, and where it differs from the paper."""
+"""The table of the preset `qdrop`, and how it stands to the paper and to released code."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ QDROP: dict[str, Any] = {
     "passes": ["first-last-8bit"],
 }
 
-DEVIATIONS = (
-    "calibrated on random steps of full-precision trajectories; the paper, on classifiers, takes training images",
-    "first ranges come from 80 shrunken extrema; the released code searches 100 widths and all zero points",
-    "activation ranges come from all calibration samples; the released code takes 256 images",
-    "activations are quantized where layers read them, not where layers write them",
+DEVIATIONS = ("calibrated on random steps of full-precision trajectories; the paper, on classifiers, takes training images",)
+
+RELEASED = (
+    "searches first ranges over 100 widths and all zero points; here over 80 shrunken extrema",
+    "finds activation ranges on 256 images; here on all calibration samples",
+    "quantizes activations where layers write them; here where layers read them",
 )

@@ -13,6 +13,7 @@ BRECQ = "Li et al., BRECQ, ICLR 2021"
 QDIFFUSION = "Li et al., Q-Diffusion, ICCV 2023"
 PTQ4DM = "Shang et al., Post-training Quantization on Diffusion Models, CVPR 2023, arXiv:2211.15736"
 
+_THINNED = "scores every value of a row; here at most 65536, taken evenly (option max_values)"
 ZERO = "widen every range until it contains zero; the released code takes raw extrema here"
 
 
@@ -68,7 +69,7 @@ def ptqbench_ranges() -> list[Component]:
             "ptqbench_ranges.extrema:MinMax",
             MinMaxOptions,
             paper=BRECQ,
-            deviations=("rows of one sign keep their whole range; released Q-Diffusion clips them (option compat)",),
+            released=("that of Q-Diffusion clips rows whose values have one sign (compat = true); here they keep their range",),
         ),
         Component(
             "ema",
@@ -76,7 +77,7 @@ def ptqbench_ranges() -> list[Component]:
             "ptqbench_ranges.extrema:MovingAverage",
             EmaOptions,
             paper=QDIFFUSION,
-            deviations=("starts from the first batch; no other range is computed before and thrown away",),
+            released=("finds a range on an initial batch first, which the average replaces; here the first batch starts it",),
         ),
         Component(
             "mse",
@@ -84,9 +85,10 @@ def ptqbench_ranges() -> list[Component]:
             "ptqbench_ranges.search:Search",
             MseOptions,
             paper=BRECQ,
-            deviations=(
-                "symmetric grids are searched on the symmetric grid; released Q-Diffusion searches the asymmetric one",
-                "activations are searched on values from all calibration batches; the released code takes one batch",
+            released=(
+                "that of Q-Diffusion searches the asymmetric grid for symmetric ones too; here the one that is used",
+                "searches activations on one batch; here on values from all calibration batches",
+                _THINNED,
             ),
         ),
         Component(
@@ -95,6 +97,6 @@ def ptqbench_ranges() -> list[Component]:
             "ptqbench_ranges.threshold:Threshold",
             ThresholdOptions,
             paper=PTQ4DM,
-            deviations=("rows of more than 65536 values are thinned evenly before they are scored (option max_values)",),
+            released=(_THINNED,),
         ),
     ]

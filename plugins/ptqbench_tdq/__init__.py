@@ -40,10 +40,11 @@ def ptqbench_activation_quantizers() -> list[Component]:
             "ptqbench_tdq.quantizer:TimeDynamicStep",
             TdqOptions,
             paper=PAPER,
-            deviations=(
-                "the network multiplies an observed scale and starts at exactly 1; how the paper starts it was not found",
-                "positions are those of the recipe's step groups, not timesteps of the training schedule",
-                "the zero point is fixed, and all layers' networks start from the same weights",
+            deviations=("the network reads the position of a group of sampling steps, not the timestep",),
+            unstated=(
+                "depth, width, activation function and code of the network; two layers of 64 with SiLU, and four frequencies",
+                "how the network starts; it multiplies an observed scale, by exactly 1, from the same weights in all layers",
+                "what becomes of zero points; they stay as the range estimator found them",
             ),
             traits=frozenset({"learned"}),
         )
@@ -59,6 +60,7 @@ def ptqbench_presets() -> list[Preset]:
             "block reconstruction, then activation step sizes as a function of the sampling step",
             presets.TDQ,
             paper=PAPER,
-            deviations=presets.DEVIATIONS,
+            unstated=presets.UNSTATED,
+            released=presets.RELEASED,
         )
     ]

@@ -1,4 +1,4 @@
-"""The table of the preset `tdq`, and where it differs from the paper."""
+"""The table of the preset `tdq`, and how it stands to the paper and to released code."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ TDQ: dict[str, Any] = {
     "activations": {"per": "tensor", "steps": "each", "quantizer": "tdq", "range": {"use": "ema", "momentum": 0.95}},
 }
 
-DEVIATIONS = (
-    "weights are rounded by block reconstruction; the released code trains the whole network with quantization in place",
-    "step sizes are learned unit by unit on the unit's output error; the paper learns them on the network's",
-    "constants of the optimisation are BRECQ's and Q-Diffusion's; those of the paper's post-training variant were not found",
+UNSTATED = (
+    "details of its post-training variant; block reconstruction, then step sizes unit by unit on the unit's output error, with "
+    "constants of BRECQ and Q-Diffusion",
 )
+
+RELEASED = ("fine-tunes the whole network with quantization in place; here units are fitted one by one",)

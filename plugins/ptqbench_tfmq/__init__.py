@@ -62,10 +62,11 @@ def ptqbench_partitioners() -> list[Component]:
             "ptqbench_tfmq.partition:TemporalBlocks",
             TemporalBlocksOptions,
             paper=PAPER,
-            deviations=(
-                "class embeddings that a model adds to the time embedding are left out while the temporal block is fitted",
-                "units come in execution order; the released code takes the order of registration",
+            unstated=(
+                "what becomes of class embeddings that a model adds to the time embedding; they are left out while the "
+                "temporal block is fitted, as in the released code",
             ),
+            released=("fits units in the order of registration; here in that of execution",),
         )
     ]
 
@@ -81,10 +82,10 @@ def ptqbench_passes() -> list[Component]:
             FiniteSetOptions,
             paper=PAPER,
             deviations=(
-                "ranges come from the method's estimator, not always min-max; on values that only the timestep decides, "
-                "min-max and moving averages agree",
-                "the released code has such grids at every layer (option compat)",
+                "ranges come from the method's estimator, not always from extrema; on values that only the timestep decides, "
+                "extrema and their moving average agree",
             ),
+            released=("has grids for each step at every layer and attention (compat = true)",),
         )
     ]
 
@@ -98,7 +99,7 @@ def ptqbench_presets() -> list[Preset]:
             "temporal block first, then blocks; grids per step in the temporal block",
             presets.TFMQ,
             paper=PAPER,
-            deviations=presets.DEVIATIONS,
+            released=presets.TFMQ_RELEASED,
         ),
         Preset(
             "tfmq-dm-released",
@@ -106,5 +107,6 @@ def ptqbench_presets() -> list[Preset]:
             presets.RELEASED,
             paper=PAPER,
             deviations=presets.RELEASED_DEVIATIONS,
+            released=presets.REST_RELEASED,
         ),
     ]

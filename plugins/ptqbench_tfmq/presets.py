@@ -1,4 +1,4 @@
-"""The tables of the presets `tfmq-dm` and `tfmq-dm-released`, and where they differ from paper and code."""
+"""The tables of the presets `tfmq-dm` and `tfmq-dm-released`, and how they stand to the paper and to released code."""
 
 from __future__ import annotations
 
@@ -60,21 +60,26 @@ RELEASED: dict[str, Any] = {
 }
 
 _BOTH = (
-    "one calibration set for weights and activations; the released code fits weights on every fifth to twenty-fifth step",
-    "samples of different steps come from different trajectories of one pool, not from runs of their own",
-    "ranges are averaged over the recipe's calibration batches; the released code takes batches of 16",
+    "fits weights on every fifth to twenty-fifth step only; here one calibration set serves weights and activations",
+    "draws the samples of each step from runs of their own; here from different trajectories of one pool",
+    "averages ranges over batches of 16; here over the recipe's calibration batches",
 )
 
-DEVIATIONS = (
+TFMQ_RELEASED = (
+    "leaves shortcuts, downsampling, the first time layer and attention's products in full precision, and has grids for each "
+    "step everywhere (preset tfmq-dm-released)",
+    "has 8 bits for the softmax in its configuration, whatever the activations have; here it has theirs",
     *_BOTH,
-    "the softmax of attention has the bits of other activations, where the released configuration says 8 whatever these are",
 )
 
 RELEASED_DEVIATIONS = (
-    "grids per step at every layer; the paper has them in the temporal block",
-    "shortcuts, downsampling, the first time layer and attention products stay in full precision",
+    "grids for each step at every layer; the paper has them in the temporal block",
+    "shortcuts, downsampling, the first time layer, two layers' inputs and attention's products stay in full precision; the "
+    "paper names the input and output layers",
+)
+
+REST_RELEASED = (
     *_BOTH,
-    "grids belong to the steps that are sampled; the released table of steps and its labels do not fit LSUN-Churches",
-    "layers of LSUN's attention, which the released code does not wrap, are quantized",
-    "dropout is off while a unit is fitted",
+    "has a table of steps and labels that do not fit LSUN-Churches; here grids belong to the steps that are sampled",
+    "does not quantize the layers of LSUN's attention, which it does not wrap; here they are quantized",
 )
