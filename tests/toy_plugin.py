@@ -1,4 +1,5 @@
-"""A single-file plugin for tests of the engine: a tiny random diffusion model, features, and weighters that misbehave.
+"""A single-file plugin for tests of the engine: a tiny random diffusion model, features, weighters that misbehave, and a
+quantizer with trainables of a kind of its own, beside a reconstruction that learns them.
 
 `TOY_STOP="unit|sampling:kill|wait:MARKER"` in the environment stops the process once, at a fixed point in the middle of
 a unit's reconstruction or of sampling; where the file MARKER exists nothing happens.
@@ -21,8 +22,11 @@ from torch import Tensor, nn
 
 from ptqbench import Component, Options, hookimpl
 from ptqbench.errors import CellFailedError
+from ptqbench.quant.uniform import UniformQuantizer
 from ptqbench.roles.features import FeatureExtractor
 from ptqbench.roles.model import DiffusionModel, ModelSource
+from ptqbench.roles.quantizer import ParamGroup
+from ptqbench.roles.reconstruction import Phase, Reconstruction
 from ptqbench.roles.weighter import Requirements, SampleWeighter
 
 SHAPE = (1, 8, 8)
@@ -204,6 +208,63 @@ class Broken(Ones):
         return 1 / 0
 
 
+class LearnedZero(UniformQuantizer):
+    """A grid whose zero point moves while a unit is fitted, by the gradient of what is clipped."""
+
+    @classmethod
+    def offers(cls, options):
+        return frozenset({"zero-point"})
+
+    def learnable(self):
+        return () if self.spec.nonnegative else (ParamGroup(("zero_point",), "zero-point"),)
+
+    def begin_learning(self, x):
+        if not self.learning:
+            zero = self.zero_point
+            del self.zero_point
+            self.zero_point = nn.Parameter(zero.clone())
+        super().begin_learning(x)
+
+    def harden(self):
+        if self.learning:
+            zero = self.zero_point.detach().round().clamp(self.spec.levels.low, self.spec.levels.high)
+            del self.zero_point
+            self.register_buffer("zero_point", zero)
+        super().harden()
+
+    def restore(self, state):
+        self.harden()
+        super().restore(state)
+
+
+class ZerosOptions(Options):
+    """Options of the reconstruction."""
+
+    rate: float = Field(1.0, ge=0, description="Adam's learning rate for zero points")
+
+
+class LearnZeros(Reconstruction):
+    """Rounding first, then zero points."""
+
+    phases = (
+        Phase("rounding", frozenset({"rounding"}), activations=False, inputs="quantized"),
+        Phase("zeros", frozenset({"zero-point"}), activations=True, inputs="full-precision"),
+    )
+
+    def work(self, phase):
+        return 3, 8
+
+    def fit(self, context):
+        rate = {"rounding": 0.05, "zeros": self.options.rate}[context.phase.name]
+        (trainables,) = context.start({kind: rate for kind in context.phase.learns}, 2.0).values()
+        optimiser = torch.optim.Adam(trainables, lr=rate)
+        for i in range(3):
+            optimiser.zero_grad()
+            context.weighted_loss(context.problem.draw(8, rng=context.rng)).backward()
+            optimiser.step()
+            yield (i + 1) / 3
+
+
 @hookimpl
 def ptqbench_models():
     return [Component("toy", "a tiny random model", ToySource, ToyOptions)]
@@ -221,4 +282,16 @@ def ptqbench_weighters():
         Component("validated-ones", "weights of one, and a validation split", ValidatedOnes),
         Component("refusing", "fails", Refusing),
         Component("broken", "has a bug", Broken),
+    ]
+
+
+@hookimpl
+def ptqbench_activation_quantizers():
+    return [Component("zeros", "zero points learn", LearnedZero, traits=frozenset({"learned"}))]
+
+
+@hookimpl
+def ptqbench_reconstructions():
+    return [
+        Component("learn-zeros", "rounding, then zero points", LearnZeros, ZerosOptions, defaults={"partitioner": "blocks"})
     ]

@@ -36,6 +36,10 @@ class AdaRound(UniformQuantizer):
         self.register_buffer("floor", None, persistent=False)
         self.register_buffer("learned", None)
 
+    @classmethod
+    def offers(cls, options: Options) -> frozenset[str]:
+        return frozenset({"rounding"})
+
     def learnable(self) -> Sequence[ParamGroup]:
         return (ParamGroup(("alpha",), "rounding"),)
 

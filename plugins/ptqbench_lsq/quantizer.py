@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from ptqbench.component import Options
 from ptqbench.errors import CellFailedError
 from ptqbench.quant.grid import SCALE_FLOOR, fake_quantize
 from ptqbench.quant.uniform import UniformQuantizer
@@ -23,6 +24,10 @@ class LearnedStep(UniformQuantizer):
     """
 
     options: LsqOptions
+
+    @classmethod
+    def offers(cls, options: Options) -> frozenset[str]:
+        return frozenset({"step"})
 
     def learnable(self) -> Sequence[ParamGroup]:
         return (ParamGroup(("scale",), "step"),)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from ptqbench.component import Options
 from ptqbench.errors import CellFailedError
 from ptqbench.quant.grid import SCALE_FLOOR, Layout, QuantSpec
 from ptqbench.quant.uniform import UniformQuantizer
@@ -54,6 +55,10 @@ class TimeDynamicStep(UniformQuantizer):
             return scale.amax(0), zero_point[0]
         low, high = ((levels.low - zero_point) * scale).amin(0), ((levels.high - zero_point) * scale).amax(0)
         return levels.from_range(low, high, include_zero=False)
+
+    @classmethod
+    def offers(cls, options: Options) -> frozenset[str]:
+        return frozenset({"step"})
 
     def learnable(self) -> Sequence[ParamGroup]:
         return (ParamGroup(tuple(f"factors.{name}" for name in parameter_names(self.options.layers)), "step"),)

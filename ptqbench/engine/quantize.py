@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -76,9 +76,50 @@ def make_units(ctx: RunContext, partitioner: Partitioner) -> list[UnitPlan]:
 
 
 def has_work(phase: Phase, method: Method) -> bool:
-    """Whether a phase has anything to learn: a site that is quantized (not at 32 bits) by a quantizer with trainables."""
-    sites = {"rounding": method.weights, "step": method.activations}
-    return any(not site.off and site.quantizer.learned for kind, site in sites.items() if kind in phase.learns)
+    """Whether a phase has anything to learn: a site that is quantized (not at 32 bits) with trainables of its kinds."""
+    return any(kinds & phase.learns for _, kinds in _offers(method))
+
+
+def phases_with_work(reconstruction: Reconstruction, method: Method) -> list[Phase]:
+    """The phases that have anything to learn.
+
+    Raises `CellFailedError` for a quantizer with trainables of which no phase learns any: it would stay as it started.
+    """
+    learned = frozenset(kind for phase in reconstruction.phases for kind in phase.learns)
+    for quantizer, kinds in _offers(method):
+        if kinds and not kinds & learned:
+            raise CellFailedError(
+                f"the quantizer {quantizer!r} learns {_listed(kinds)}, and no phase of {method.reconstruction.name!r} does",
+                "choose a reconstruction that learns this kind of trainables, or a quantizer that learns nothing",
+            )
+    return [phase for phase in reconstruction.phases if has_work(phase, method)]
+
+
+def check_kinds(q: QuantizedDenoiser) -> None:
+    """Raises `CellFailedError` for trainables of a kind that their quantizer does not offer: no phase would learn them."""
+    for quantizer in q.module.modules():
+        if isinstance(quantizer, Quantizer):
+            hidden = {group.kind for group in quantizer.learnable()} - quantizer.offers(quantizer.options)
+            if hidden:
+                raise CellFailedError(
+                    f"the quantizer class {type(quantizer).__name__} has trainables of a kind that it does not offer: "
+                    f"{_listed(hidden)}",
+                    "name the kind in its offers()",
+                )
+
+
+def _offers(method: Method) -> list[tuple[str, frozenset[str]]]:
+    """Name and kinds of trainables of the quantizer at each site that is quantized."""
+    found = []
+    for site in (method.weights, method.activations):
+        if not site.off:
+            quantizer: type[Quantizer] = site.quantizer.component.load()
+            found.append((site.quantizer.name, quantizer.offers(site.quantizer.options)))
+    return found
+
+
+def _listed(kinds: Iterable[str]) -> str:
+    return ", ".join(map(repr, sorted(kinds)))
 
 
 @dataclass
@@ -129,9 +170,10 @@ class CellQuantizer:
     def run(self) -> tuple[QuantizedDenoiser, str]:
         """The finished quantized denoiser, and the key of its state."""
         q = QuantizedDenoiser(self.ctx.model.denoiser, self.plan, MethodFactory(self.method), self.ctx.schedule.steps)
+        check_kinds(q)
+        phases = phases_with_work(self.reconstruction, self.method)
         key = self._weight_grids(q)
         ranged = self.method.activations.off
-        phases = [phase for phase in self.reconstruction.phases if has_work(phase, self.method)]
         if self.reconstruction.phases and not phases:
             name = self.method.reconstruction.name
             raise CellFailedError(f"at {self.cell.bits} there is nothing that {name!r} could learn", "choose other bits")

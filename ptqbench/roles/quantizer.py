@@ -17,7 +17,8 @@ from ptqbench.roles.range import RangeEstimator
 class ParamGroup:
     """Trainables of a quantizer under the attribute names that `state_dict` gives them.
 
-    `kind` is "rounding" (AdaRound's variables) or "step" (scales); reconstructions set their learning rates by kind.
+    `kind` is "rounding" (AdaRound's variables), "step" (scales), or a word of the quantizer's own for anything else. The phases
+    of a reconstruction name the kinds that they learn and set their learning rates by kind.
     """
 
     names: tuple[str, ...]
@@ -52,8 +53,17 @@ class Quantizer(nn.Module, ABC):
     def forward(self, x: Tensor, group: Tensor | None = None) -> Tensor:
         """Fake-quantize x. Refuses to run before `freeze`."""
 
+    @classmethod
+    def offers(cls, options: Options) -> frozenset[str]:
+        """The kinds of trainables that quantizers with these options have; none by default.
+
+        Phases that learn none of them are skipped, so this is asked before a quantizer is built, and `learnable` of one that
+        is may only name kinds from here.
+        """
+        return frozenset()
+
     def learnable(self) -> Sequence[ParamGroup]:
-        """What can be trained, by attribute name; none by default."""
+        """What can be trained, by attribute name; none by default. Asked at any time, also before `freeze`."""
         return ()
 
     def begin_learning(self, x: Tensor | None) -> None:

@@ -12,12 +12,11 @@ from ptqbench.component import Options
 if TYPE_CHECKING:
     from ptqbench.engine.fit import FitContext
 
-Learns = Literal["rounding", "step"]
-
 
 @dataclass(frozen=True)
 class Phase:
-    """One pass over all units. `learns` names the kinds of trainables; `activations` says whether they are quantized.
+    """One pass over all units. `learns` names the kinds of trainables (`ptqbench.roles.quantizer.ParamGroup`); `activations`
+    says whether activations are quantized.
 
     `inputs` says what a unit sees while it is fitted: "quantized", the output of the network quantized so far (AdaRound's
     asymmetric reconstruction), "full-precision", or "mixed", elements of either drawn at random (QDrop); how often, the
@@ -25,7 +24,7 @@ class Phase:
     """
 
     name: str
-    learns: frozenset[Learns]
+    learns: frozenset[str]
     activations: bool
     inputs: Literal["quantized", "full-precision", "mixed"]
 
