@@ -35,7 +35,9 @@ SHAPE = (1, 8, 8)
 class ToyOptions(Options):
     """Options of the model."""
 
-    network: Literal["unet", "plain"] = Field("unet", description="diffusers' UNet, or a network without diffusers")
+    network: Literal["unet", "plain", "straight"] = Field(
+        "unet", description="diffusers' UNet, or a network without diffusers, with or without a skip connection"
+    )
 
 
 def build_unet() -> nn.Module:
@@ -83,24 +85,25 @@ class AttentionBlock(nn.Module):
 
 
 class PlainNet(nn.Module):
-    """What a UNet has, in seven layers: blocks, attention, a skip concatenation."""
+    """What a UNet has, in seven layers: blocks, attention, and unless it is left out a skip concatenation."""
 
-    def __init__(self) -> None:
+    def __init__(self, skip: bool) -> None:
         super().__init__()
+        self.skip = skip
         self.first, self.last = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 1, 3, padding=1)
-        self.down, self.attention, self.up = ResBlock(8, 8), AttentionBlock(8), ResBlock(16, 8)
+        self.down, self.attention, self.up = ResBlock(8, 8), AttentionBlock(8), ResBlock(16 if skip else 8, 8)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         emb = torch.sin(t[:, None] / 1000.0 * torch.arange(1.0, 9.0))
         first = self.first(x)
         deep = self.attention(self.down(first, emb))
-        return self.last(F.silu(self.up(torch.cat([deep, first], dim=1), emb)))
+        return self.last(F.silu(self.up(torch.cat([deep, first], dim=1) if self.skip else deep, emb)))
 
 
-def build_plain() -> nn.Module:
+def build_plain(skip: bool) -> nn.Module:
     """The plain network with seeded weights."""
     torch.manual_seed(0)
-    return PlainNet()
+    return PlainNet(skip)
 
 
 class ToySource(ModelSource):
@@ -112,9 +115,9 @@ class ToySource(ModelSource):
         return hashlib.sha256(self.options.network.encode()).hexdigest()
 
     def load(self, device: torch.device) -> DiffusionModel:
-        plain = self.options.network == "plain"
+        plain, skip = self.options.network != "unet", self.options.network == "plain"
         with torch.random.fork_rng():
-            net = (build_plain() if plain else build_unet()).eval().requires_grad_(False)
+            net = (build_plain(skip) if plain else build_unet()).eval().requires_grad_(False)
         call: Callable[[nn.Module, Tensor, Tensor], Tensor] = _call_plain if plain else _call_unet
         alphas = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
         sampling = 0

@@ -24,8 +24,10 @@ def method_with(cache, weighter, *overrides):
     return ctx, cell_of(ctx, "qdiffusion")
 
 
-def test_gacq_whose_scores_cannot_move_equals_weights_of_one_bit_for_bit(cache):
-    gacq = "{use='gacq', validation=0.25, groups=5, score_rate=1e-30, every=1}"
+# A rate that is lost in rounding goes the whole way of learning, and changes nothing all the same.
+@pytest.mark.parametrize("rate", [0.0, 1e-30])
+def test_gacq_whose_scores_cannot_move_equals_weights_of_one_bit_for_bit(cache, rate):
+    gacq = f"{{use='gacq', validation=0.25, groups=5, score_rate={rate}, every=1}}"
     states = [quantized(*method_with(cache, weighter))[0] for weighter in ("validated-ones", gacq)]
     assert same_state(*states)
 
