@@ -67,10 +67,7 @@ def command(
     Exit code 0: no regression. 1: something is worse, changed or missing. 4: something cannot be compared, or there is
     no baseline. 5: a cell failed.
     """
-    _check_options(update, anew, reason, wanted)
-    for path in out:
-        reports.format_of(path)
-        require_file(path, "--out")
+    _check_options(update, anew, reason, wanted, out)
     record = RunRecord.load(run)
     now, path = snapshot(record), baseline or Path("baselines") / f"{record.name}.toml"
     if anew:
@@ -81,16 +78,14 @@ def command(
     strictness = {"strict": strict, "strict_cost": strict_cost, "strict_state": strict_state}
     found = compare(now, then, wanted=wanted, where=str(path), **strictness)
     if fresh:
-        from ptqbench.commands.rerun import rerun_of
-
-        found = confirm(found, now, then, fresh, rerun_of(record, cache))
+        found = _confirmed(found, record, now, then, fresh, cache)
     _print(found, form, out)
     if update:
         _tighten(now, then, found, path)
     return found.exit_code
 
 
-def _check_options(update: bool, anew: bool, reason: str, wanted: frozenset[Tier]) -> None:
+def _check_options(update: bool, anew: bool, reason: str, wanted: frozenset[Tier], out: tuple[Path, ...]) -> None:
     if update and anew:
         raise click.UsageError("--update never accepts a worse value and --replace does: choose one of them")
     if anew and not reason.strip():
@@ -99,6 +94,17 @@ def _check_options(update: bool, anew: bool, reason: str, wanted: frozenset[Tier
         raise click.UsageError("--reason goes with --replace")
     if update and wanted != ALL_TIERS:
         raise click.UsageError("--update looks at all tiers: leave --tier out")
+    for path in out:
+        reports.format_of(path)
+        require_file(path, "--out")
+
+
+def _confirmed(found: Report, record: RunRecord, now: Snapshot, then: Snapshot, fresh: int, cache: Path) -> Report:
+    """The report with what seems worse run again."""
+    # Only here: comparing alone needs nothing that runs.
+    from ptqbench.commands.rerun import rerun_of
+
+    return confirm(found, now, then, fresh, rerun_of(record, cache))
 
 
 def _first(now: Snapshot, path: Path, run: Path, update: bool) -> int:
