@@ -71,8 +71,8 @@ def why_not_comparable(then: Measure, now: Measure) -> str:
         return f"the baseline rests on {then.n} samples, the run on {now.n}"
     if then.better != now.better:
         return f"the better side was {then.better}, is {now.better}"
-    # Records of plugins that name no protocol at all are compared by their counts alone.
-    return mismatch(now.protocol, then.protocol) if now.protocol or then.protocol else ""
+    # Also where neither names a protocol: equal counts do not say that both were measured alike. Costs never come here.
+    return mismatch(now.protocol, then.protocol)
 
 
 def common(pair: Pair) -> list[str]:

@@ -192,6 +192,20 @@ def test_incomparable_numbers_are_never_a_pair(field, value, words):
     assert not [f for f in report.findings if f.subject == "fd@data" and f.verdict is not Verdict.INCOMPARABLE]
 
 
+def test_numbers_without_a_protocol_on_either_side_are_incomparable_and_costs_are_not():
+    bare = copy.deepcopy(BASE)
+    for found in bare.cells:
+        found.metrics["fd@data"].protocol = ""
+    report = check(bare, baseline(bare))
+    bad = [f for f in report.findings if f.subject == "fd@data"]
+    assert [f.verdict for f in bad] == [Verdict.INCOMPARABLE, Verdict.INCOMPARABLE]
+    assert all("no protocol id on either side" in f.text for f in bad)
+    assert report.exit_code == 4
+    costs = [f for f in report.findings if f.tier is Tier.COST]
+    assert costs, "costs have no protocol and need none"
+    assert Verdict.INCOMPARABLE not in {f.verdict for f in costs}
+
+
 def test_a_failed_cell_comes_first():
     broken = scaled(BASE, "plain", "fd@data", 1.5)
     broken.cells[-1] = CellRecord("fitted/W4A8/seed2", "fitted", "W4A8", "", 2, "failed", "out of memory")
