@@ -14,6 +14,7 @@ import click
 from ptqbench import __version__
 from ptqbench.commands.files import as_user_error
 from ptqbench.errors import EXIT_INTERRUPTED, EXIT_OK, UserError
+from ptqbench.failures import TRACEBACK, blame, plugin_error
 from ptqbench.names import nearest
 
 EXIT_BUG = 70
@@ -40,6 +41,8 @@ class LazyGroup(click.Group):
     """A group of built-in commands, imported on demand, and of commands that plugins bring."""
 
     _from_plugins: dict[str, click.Command] | None = None
+    tracebacks = False
+    """Whether errors that are told in one message show their tracebacks as well."""
 
     def _plugin_commands(self) -> dict[str, click.Command]:
         from ptqbench.plugins import PluginManager
@@ -88,15 +91,16 @@ class LazyGroup(click.Group):
     ) -> NoReturn:
         """Run the command line and exit: errors of the user in one message, bugs with a traceback."""
         self._from_plugins = None
+        self.tracebacks = False
         try:
             result = super().main(args, prog_name or "ptqbench", complete_var, standalone_mode=False, **extra)
             sys.stdout.flush()
         except BaseException as error:
-            sys.exit(_exit_code(error))
+            sys.exit(_exit_code(error, self.tracebacks))
         sys.exit(result if isinstance(result, int) else EXIT_OK)
 
 
-def _exit_code(error: BaseException) -> int:
+def _exit_code(error: BaseException, tracebacks: bool) -> int:
     """Say what went wrong on stderr, and which exit code that is."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else EXIT_OK if error.code is None else EXIT_BUG
@@ -104,7 +108,7 @@ def _exit_code(error: BaseException) -> int:
         error.show()
         return error.exit_code
     if isinstance(error, UserError):
-        return _user_error(error)
+        return _user_error(error, error if tracebacks else None)
     if isinstance(error, click.Abort | KeyboardInterrupt):
         click.echo("interrupted; the same command continues from here", err=True)
         return EXIT_INTERRUPTED
@@ -112,23 +116,45 @@ def _exit_code(error: BaseException) -> int:
         # The reader went away. Python would complain once more when it flushes stdout at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
+    # Plugins' code runs in every command: where they report, and where they bring commands.
+    known = plugin_error(error)
     # Paths are checked where they are read; what slips through (a disk that fills up) is still no bug of ours.
-    if isinstance(error, OSError) and (known := as_user_error(error)):
-        return _user_error(known)
+    if known is None and isinstance(error, OSError):
+        known = as_user_error(error)
+    if known is not None:
+        return _user_error(known, error if tracebacks else None)
     traceback.print_exception(error)
-    click.echo(f"this is a bug in ptqbench {__version__}: please report it with the lines above", err=True)
+    through = blame(error)
+    whose = f', or of the plugin "{through.plugin}", which called it at {through.where}' if through else ""
+    click.echo(f"this is a bug in ptqbench {__version__}{whose}: please report it with the lines above", err=True)
     return EXIT_BUG
 
 
-def _user_error(error: UserError) -> int:
+def _user_error(error: UserError, shown: BaseException | None) -> int:
+    """Print an error that is told in one message, after the traceback of `shown`."""
+    if shown is not None:
+        traceback.print_exception(shown)
     click.echo(f"error: {error.message}", err=True)
     for line in error.hint.splitlines():
         click.echo(f"  {line}", err=True)
     return error.exit_code
 
 
+def _show_tracebacks(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if isinstance(ctx.command, LazyGroup):
+        ctx.command.tracebacks = wanted
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ptqbench")
+@click.option(
+    "--traceback",
+    is_flag=True,
+    envvar=TRACEBACK,
+    expose_value=False,
+    callback=_show_tracebacks,
+    help=f"Print the traceback also of errors that are told in one message.  [env: {TRACEBACK}=1]",
+)
 def cli() -> None:
     """Compare post-training-quantization methods for diffusion models under one contract."""
 

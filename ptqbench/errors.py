@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 EXIT_OK = 0
 EXIT_REGRESSION = 1
 EXIT_USAGE = 2
@@ -9,6 +11,9 @@ EXIT_PLUGIN = 3
 EXIT_NOT_COMPARABLE = 4
 EXIT_CELL_FAILED = 5
 EXIT_INTERRUPTED = 130
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""System errors of a full disk, which carry no file name."""
 
 
 class UserError(Exception):

@@ -21,6 +21,7 @@ from ptqbench.commands.options import (
     workers_option,
 )
 from ptqbench.commands.output import print_tables
+from ptqbench.commands.tracebacks import tell_failures
 from ptqbench.errors import EXIT_CELL_FAILED, EXIT_OK, UserError
 from ptqbench.recipe.experiment import Experiment
 from ptqbench.recipe.load import load_experiment
@@ -57,7 +58,8 @@ def command(
     """Do gradients of different timesteps conflict in RECIPE's cells, and what do learned weights make of it?
 
     Every cell is fitted once more under observation, which changes no number of the fit; images are not generated. The
-    error of the noise prediction is taken from finished runs in the cache.
+    error of the noise prediction is taken from finished runs in the cache. A cell that fails leaves its traceback in the
+    folder errors/ beside the page.
     """
     experiment = load_experiment(recipe, overrides=(*overrides, *only_override(only)))
     steps = experiment.sampling.steps
@@ -71,17 +73,19 @@ def command(
     from ptqbench.diagnostics.tables import tables
 
     observer = GradientObserver(groups=groups)
-    found = _observe(experiment, settings, observer)
+    found, tracebacks = _observe(experiment, settings, observer)
     write(found, observer, folder)
     click.echo(f"written to {folder}: diagnostics.md, diagnostics.json, units.json, pictures", err=True)
     print_tables(tables(found))
-    for name, reason in found.failed.items():
-        click.echo(f"{name} failed: {reason}", err=True)
+    tell_failures(folder, [cell.id for cell in experiment.cells], found.failed, tracebacks)
     return EXIT_CELL_FAILED if found.failed else EXIT_OK
 
 
-def _observe(experiment: Experiment, settings: Settings, observer: GradientObserver) -> Summary:
-    """Fit under observation with progress on stderr. Raises `UserError` if no cell fits anything."""
+def _observe(experiment: Experiment, settings: Settings, observer: GradientObserver) -> tuple[Summary, dict[str, str]]:
+    """Fit under observation with progress on stderr: what was found, and the tracebacks of cells that failed.
+
+    Raises `UserError` if no cell fits anything.
+    """
     from ptqbench.commands.progress import Progress
     from ptqbench.diagnostics.collect import collect
     from ptqbench.diagnostics.summary import summarize
@@ -90,4 +94,4 @@ def _observe(experiment: Experiment, settings: Settings, observer: GradientObser
         collected = collect(experiment, settings, observer, progress.report, progress.announce)
     if not collected.observations and not collected.failed:
         raise UserError("no cell of this recipe fits anything", "choose cells whose reconstruction learns something")
-    return summarize(experiment, settings, collected, observer.groups)
+    return summarize(experiment, settings, collected, observer.groups), collected.tracebacks

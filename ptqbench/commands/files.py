@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import tempfile
 from pathlib import Path
 
-from ptqbench.errors import UserError
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Errors of a full disk, which carry no file name."""
+from ptqbench.errors import DISK_FULL, UserError
 
 
 def require_folder(path: Path, option: str) -> None:
@@ -39,7 +35,7 @@ def require_file(path: Path, option: str) -> None:
 
 def as_user_error(error: OSError) -> UserError | None:
     """What a user can do about an error of the file system; None for one that names no file, which is a bug of ours."""
-    if error.errno in FULL:
+    if error.errno in DISK_FULL:
         where = f"{error.filename}: " if error.filename is not None else ""
         return UserError(f"{where}{reason(error)}", "make room, or choose another disk with --cache and --out")
     if error.filename is None:

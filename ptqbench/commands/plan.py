@@ -18,6 +18,7 @@ from ptqbench.commands.options import (
     settings_for,
 )
 from ptqbench.commands.output import json_option, print_json, print_table
+from ptqbench.failures import blamed
 from ptqbench.recipe.experiment import Cell, Experiment
 from ptqbench.recipe.load import load_experiment
 from ptqbench.results.formatting import grid_words
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--cell", "wanted", metavar="ID", help="The cell whose layers are listed.  [default: the last one]")
 @device_option
 @json_option
+@blamed("the plan")
 def command(recipe: Path, overrides: tuple[str, ...], cache: Path, wanted: str | None, device: str, as_json: bool) -> None:
     """Show what `ptqbench run RECIPE` would do: cells, layers with their grids, forecast of time, memory and disk."""
     experiment = load_experiment(recipe, overrides=overrides)

@@ -23,7 +23,9 @@ from ptqbench.commands.options import (
     workers_option,
 )
 from ptqbench.commands.output import table_width
+from ptqbench.commands.tracebacks import tell_failures
 from ptqbench.errors import EXIT_CELL_FAILED
+from ptqbench.failures import blamed
 from ptqbench.plugins import PluginManager
 from ptqbench.recipe.experiment import Experiment
 from ptqbench.recipe.load import load_experiment
@@ -58,21 +60,24 @@ def command(
 ) -> None:
     """Run the comparison that RECIPE describes.
 
-    Finished stages are kept in the cache: after an interruption the same command continues where it stopped.
+    Finished stages are kept in the cache: after an interruption the same command continues where it stopped. A cell that
+    fails leaves its traceback in the folder errors/ beside the results.
     """
     manager = PluginManager()
     experiment = load_experiment(recipe, overrides=(*overrides, *only_override(only)), manager=manager)
     settings = settings_for(cache, device, workers, threads)
     folder = out or default_folder(experiment)
     require_folder(folder, "--out")
-    from ptqbench.engine.run import previews
+    from ptqbench.engine.run import previews, tracebacks
 
     record = execute(experiment, settings)
     record.invocation = invocation(recipe, overrides, device, threads)
     write(folder, record, experiment, previews(experiment, settings))
     click.echo(f"written to {folder}: results.json, tables, samples.png", err=True)
+    failed = {cell.id: cell.reason for cell in record.cells if cell.status != "ok"}
+    tell_failures(folder, [cell.id for cell in record.cells], failed, tracebacks(experiment, settings) if failed else {})
     click.echo(record.to_json() if as_json else _terminal(manager, record), nl=False)
-    if any(cell.status != "ok" for cell in record.cells):
+    if failed:
         sys.exit(EXIT_CELL_FAILED)
 
 
@@ -99,6 +104,7 @@ def default_folder(experiment: Experiment) -> Path:
     return Path("runs") / experiment.name / f"{datetime.now():%Y%m%d-%H%M%S}-{experiment.digest[:8]}"
 
 
+@blamed("the report")
 def write(folder: Path, record: RunRecord, experiment: Experiment, rows: list[tuple[str, Tensor]]) -> None:
     """Everything that a run leaves behind."""
     from ptqbench.results.gallery import save_gallery
@@ -112,6 +118,7 @@ def write(folder: Path, record: RunRecord, experiment: Experiment, rows: list[tu
         save_gallery(folder / "samples.png", rows)
 
 
+@blamed("the report")
 def _terminal(manager: PluginManager, record: RunRecord) -> str:
     reporter = manager.find("reporter", "terminal").component.create()
     return reporter.render(record, width=table_width())

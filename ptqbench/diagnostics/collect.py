@@ -14,11 +14,11 @@ from ptqbench.diagnostics.observer import GradientObserver
 from ptqbench.engine.cache import CacheWriteError, Costs, Entry
 from ptqbench.engine.context import RunContext
 from ptqbench.engine.executor import Local, Report, Settings
-from ptqbench.engine.failures import PLUGIN_ERRORS, reason_of
 from ptqbench.engine.quantize import CellQuantizer, Tell, has_work
 from ptqbench.engine.stages import FAILED
 from ptqbench.engine.tasks import Task, cell_tasks, perform, reference_tasks
 from ptqbench.engine.units import observed_file, weighter_file
+from ptqbench.failures import PLUGIN_ERRORS, blamed, reason_of, traceback_of
 from ptqbench.plugin_classes import check_classes
 from ptqbench.recipe.experiment import Cell, Experiment
 from ptqbench.roles.reconstruction import Reconstruction
@@ -51,13 +51,18 @@ class Observation:
 
 @dataclass
 class Collected:
-    """Observations in the order of the recipe, the cells that failed with the reason, and those with nothing to fit."""
+    """Observations in the order of the recipe, the cells that failed with the reason, and those with nothing to fit.
+
+    `tracebacks` are those of the failed cells.
+    """
 
     observations: list[Observation] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    tracebacks: dict[str, str] = field(default_factory=dict)
     unfitted: list[str] = field(default_factory=list)
 
 
+@blamed()
 def collect(
     experiment: Experiment,
     settings: Settings,
@@ -67,7 +72,8 @@ def collect(
 ) -> Collected:
     """Fit every cell that has something to fit, or read it from the cache, and load the findings.
 
-    Raises `PluginError` for a component whose class cannot be used, before anything is computed.
+    Raises `PluginError` for a component whose class cannot be used, before anything is computed, and for one that fails in
+    what all cells share.
     """
     check_classes(experiment.components())
     ctx = RunContext.of(experiment, settings)
@@ -95,7 +101,10 @@ def _fits(cell: Cell) -> bool:
 
 
 def observe(ctx: RunContext, task: Task, tell: Tell, observer: GradientObserver) -> dict[str, Any] | None:
-    """Do a task; a cell is only quantized. Returns "phases", the stored result and the seconds of each, or "failed"."""
+    """Do a task; a cell is only quantized.
+
+    Returns "phases", the stored result and the seconds of each, or "failed", the reason, and "traceback".
+    """
     if task.kind != "cell":
         return perform(ctx, task, tell)
     costs = Costs()
@@ -105,7 +114,7 @@ def observe(ctx: RunContext, task: Task, tell: Tell, observer: GradientObserver)
     except CacheWriteError:
         raise  # every other cell would meet it as well
     except PLUGIN_ERRORS as error:
-        return {FAILED: reason_of(error)}
+        return {FAILED: reason_of(error), "traceback": traceback_of(error)}
     phases = {name: [entry.name, costs.stages[entry.path.parent.name].seconds] for name, entry in quantizer.fitted.items()}
     return {"phases": phases}
 
@@ -117,6 +126,7 @@ def _read(ctx: RunContext, results: Mapping[int, dict[str, Any]]) -> Collected:
             found.unfitted += [cell.id] if cell.method else []
         elif FAILED in results[index]:
             found.failed[cell.id] = results[index][FAILED]
+            found.tracebacks[cell.id] = results[index]["traceback"]
         else:
             for phase, (name, seconds) in results[index]["phases"].items():
                 units = read_units(ctx.cache.entry(*name.split("/")))

@@ -9,7 +9,6 @@ from typing import Any
 from ptqbench.engine.accounting import BitLedger, bit_ledger, float_bytes
 from ptqbench.engine.cache import CacheWriteError, Costs, Entry, content_key
 from ptqbench.engine.context import RunContext
-from ptqbench.engine.failures import PLUGIN_ERRORS, reason_of
 from ptqbench.engine.hooks import Corrected, HookFitter
 from ptqbench.engine.images import FULL, OTHER, generate, image_chunks, image_shards
 from ptqbench.engine.measure import Measurement
@@ -17,11 +16,16 @@ from ptqbench.engine.quantize import CellQuantizer, Tell
 from ptqbench.engine.sample import Predictor
 from ptqbench.engine.stages import EVALUATION_STAGES
 from ptqbench.engine.state_hash import state_hash
+from ptqbench.failures import PLUGIN_ERRORS, reason_of, traceback_of
 from ptqbench.recipe.experiment import Cell
 from ptqbench.results.record import Budget, CellRecord
 
 PREVIEW = 16
 """Images of each cell that are kept beside its record, for the picture of samples."""
+
+
+TRACEBACK = "traceback.json"
+"""The file of a failed attempt's traceback, which stands where its record would."""
 
 
 def cell_key(ctx: RunContext, cell: Cell) -> str:
@@ -66,6 +70,7 @@ class CellRun:
             except CacheWriteError:
                 raise  # every other cell would meet it as well
             except PLUGIN_ERRORS as error:
+                entry.save_json(TRACEBACK, traceback_of(error))
                 return self._record(status="failed", reason=reason_of(error))
             entry.save_json("record.json", dataclasses.asdict(record))
             return record

@@ -12,14 +12,14 @@ from typing import Any
 from torch import Tensor
 
 import ptqbench
-from ptqbench.engine.cell import CellRun, cell_key
+from ptqbench.engine.cell import TRACEBACK, CellRun, cell_key
 from ptqbench.engine.context import RunContext
 from ptqbench.engine.executor import Local, Report, Settings, failed_or_done
-from ptqbench.engine.failures import exits_are_errors
 from ptqbench.engine.features import check_metrics
 from ptqbench.engine.machine import PACKAGES, hardware
 from ptqbench.engine.protocol import protocol
 from ptqbench.engine.tasks import Task, all_cells, cell_tasks, pending, reference_tasks
+from ptqbench.failures import blamed
 from ptqbench.plugin_classes import check_classes
 from ptqbench.recipe.describe import describe_methods
 from ptqbench.recipe.experiment import Experiment
@@ -27,7 +27,7 @@ from ptqbench.results.compare import attach_comparisons
 from ptqbench.results.record import CellRecord, RunRecord
 
 
-@exits_are_errors()
+@blamed()
 def run_experiment(
     experiment: Experiment, settings: Settings, report: Report, announce: Callable[[list[Task]], None]
 ) -> RunRecord:
@@ -35,7 +35,8 @@ def run_experiment(
 
     `announce` is told the tasks before they start, `report` how they go. A cell that fails becomes a failed record.
 
-    Raises `UserError` where no cell could go on: a cache that cannot keep results, a component that cannot be used.
+    Raises `UserError` where no cell could go on: a cache that cannot keep results, a component that cannot be used or fails
+    in what all cells share (`PluginError`).
     """
     check_classes(experiment.components())
     ctx = RunContext.of(experiment, settings)
@@ -106,3 +107,11 @@ def previews(experiment: Experiment, settings: Settings) -> list[tuple[str, Tens
             label = cell.name if cell.method is None else f"{cell.name} {cell.bits} {cell.variant}".strip()
             rows.append((label, entry.load_tensors("preview.safetensors")["images"]))
     return rows
+
+
+def tracebacks(experiment: Experiment, settings: Settings) -> dict[str, str]:
+    """The traceback of every cell that failed and did not succeed since, by the cell's id."""
+    ctx = RunContext.of(experiment, settings)
+    entries = {cell.id: ctx.cache.entry("cells", cell_key(ctx, cell)) for cell in all_cells(experiment)}
+    failed = {name: entry for name, entry in entries.items() if entry.has(TRACEBACK) and not entry.has("record.json")}
+    return {name: entry.load_json(TRACEBACK) for name, entry in failed.items()}

@@ -9,11 +9,11 @@ from typing import Any, Literal
 from ptqbench.engine.cache import Costs
 from ptqbench.engine.cell import CellRun, cell_key
 from ptqbench.engine.context import RunContext
-from ptqbench.engine.failures import exits_are_errors
 from ptqbench.engine.features import REFERENCE_TASKS, image_features, reference_features, wanted_outputs
 from ptqbench.engine.images import FULL, generate, image_shards
 from ptqbench.engine.quantize import Tell
 from ptqbench.engine.reference import probe_states, trajectory_shard, trajectory_shards
+from ptqbench.failures import blamed
 from ptqbench.recipe.experiment import OTHER_NOISE, UNCALIBRATED, Cell, Experiment
 from ptqbench.results.record import CellRecord
 
@@ -61,9 +61,14 @@ def pending(ctx: RunContext) -> bool:
     return any(not ctx.cache.entry("cells", cell_key(ctx, cell)).has("record.json") for cell in all_cells(ctx.experiment))
 
 
-@exits_are_errors()
 def perform(ctx: RunContext, task: Task, tell: Tell) -> dict[str, Any] | None:
-    """Do a task; a cell's record comes back as plain data. Raises `PluginError` if a plugin ends the process meanwhile."""
+    """Do a task; a cell's record comes back as plain data. Raises `PluginError` if a plugin cannot do its part in it."""
+    # Here, in the worker: the way of an error, and errors that cannot be pickled, never reach the other process.
+    with blamed(task.label):
+        return _perform(ctx, task, tell)
+
+
+def _perform(ctx: RunContext, task: Task, tell: Tell) -> dict[str, Any] | None:
     costs = Costs()
     if task.kind == "trajectories":
         trajectory_shard(ctx, costs, task.seed, trajectory_shards(ctx)[task.index])

@@ -89,6 +89,10 @@ def test_a_cell_that_fails_is_a_row_with_its_reason_and_the_exit_code_says_so(pa
     failed = cells.pop("refusing/W4A8/seed0")
     assert (failed["status"], failed["metrics"]) == ("failed", {})
     assert failed["reason"] == "the toy weighter refuses\n  ask another"
+    path = folder / "out" / "errors" / "refusing-W4A8-seed0.txt"
+    assert f"refusing/W4A8/seed0 failed: the toy weighter refuses; traceback: {path}\n" in done.stderr
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    assert "in weights" in path.read_text()
     assert {cell["status"] for cell in cells.values()} == {"ok"}
     assert "the toy weighter refuses" in done.stdout
     assert "the toy weighter refuses" in (folder / "out" / "table.md").read_text()

@@ -13,10 +13,11 @@ from enginekit import TOY, cell_of, context, experiment, recipe, run_cell
 from ptqbench.commands.progress import Progress
 from ptqbench.engine import tasks
 from ptqbench.engine.cache import Cache, CacheWriteError
+from ptqbench.engine.cell import CellRun
 from ptqbench.engine.executor import Settings
-from ptqbench.engine.failures import exits_are_errors
-from ptqbench.engine.run import run_experiment
+from ptqbench.engine.run import run_experiment, tracebacks
 from ptqbench.errors import EXIT_USAGE, PluginError
+from ptqbench.failures import blamed
 
 PLUGIN = """
 import sys
@@ -91,7 +92,7 @@ def test_what_ends_a_task_is_an_error_and_what_does_not_is_let_through(monkeypat
     monkeypatch.setattr(tasks, "probe_states", leave)
     with pytest.raises(PluginError, match=r"sys.exit\(3\)"):
         tasks.perform(None, tasks.Task("probe"), lambda *_: None)
-    with pytest.raises(KeyboardInterrupt), exits_are_errors():
+    with pytest.raises(KeyboardInterrupt), blamed():
         raise KeyboardInterrupt
 
 
@@ -106,6 +107,32 @@ def test_a_bug_is_told_with_the_plugins_own_line_and_no_more(tmp_path, made, cap
     assert "Traceback" not in said
     assert "return torch.ones(2) + torch.ones(3)" in said
     assert len(said.splitlines()) == 3
+
+
+def test_the_whole_traceback_is_kept_until_the_cell_succeeds(tmp_path, made):
+    broken = made("methods.qdiffusion.weighter=stumbling", "evaluation.metrics=['psnr']")
+    run_experiment(broken, settings(tmp_path), lambda *_: None, lambda _: None)
+    found = tracebacks(broken, settings(tmp_path))
+    assert list(found) == ["qdiffusion/W4A8/seed0"]
+    (text,) = found.values()
+    assert text.startswith("Traceback (most recent call last):\n")
+    assert "in weights\n    return torch.ones(2) + torch.ones(3)" in text
+    assert text.rstrip().splitlines()[-1].startswith("RuntimeError: The size of tensor")
+    right = made("methods.qdiffusion={}", "evaluation.metrics=['psnr']")
+    run_experiment(right, settings(tmp_path), lambda *_: None, lambda _: None)
+    assert tracebacks(right, settings(tmp_path)) == {}
+
+
+def test_an_attempt_that_failed_leaves_nothing_after_one_that_did_not(tmp_path, made, monkeypatch):
+    wanted = made("methods.qdiffusion={}")
+    ctx = context(tmp_path / "cache", wanted)
+    cell = cell_of(ctx, "qdiffusion")
+    with monkeypatch.context() as patched:
+        patched.setattr(CellRun, "_calibrated", lambda _: 1 / 0)
+        assert run_cell(ctx, cell).status == "failed"
+    assert list(tracebacks(wanted, settings(tmp_path))) == [cell.id]
+    assert run_cell(ctx, cell).status == "ok"
+    assert tracebacks(wanted, settings(tmp_path)) == {}
 
 
 @contextmanager

@@ -1,0 +1,423 @@
+"""Whose an error is: that of a plugin ends with its name, line and exit code wherever it is raised, a bug of ours does not."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from e2ekit import call
+from fakes import entry_point_distribution
+
+from ptqbench.cli import EXIT_BUG, cli
+from ptqbench.engine import features
+from ptqbench.engine.executor import Settings
+from ptqbench.engine.run import run_experiment
+from ptqbench.errors import EXIT_CELL_FAILED, EXIT_PLUGIN, EXIT_USAGE, PluginError, UserError
+from ptqbench.failures import blame, blamed
+from ptqbench.plugin_sources import import_file, read_plugin_file
+from ptqbench.recipe.load import load_experiment
+
+PLUGIN = '''"""A model, features, a metric and a reporter that raise an error at the place that an option names."""
+
+import torch
+from torch import nn
+
+from ptqbench import Component, Options, hookimpl
+from ptqbench.roles.features import FeatureExtractor
+from ptqbench.roles.metric import Metric, MetricValue
+from ptqbench.roles.model import DiffusionModel, ModelSource
+from ptqbench.roles.reporter import Reporter
+from ptqbench.roles.sampler import CalibrationSampler
+
+
+class Where(Options):
+    where: str = ""
+
+
+class Stubborn(Exception):
+    """Cannot be brought from a worker to the process that waits for it."""
+
+    def __init__(self, one, other):
+        super().__init__(f"{one} {other}")
+
+
+def at(place, options):
+    if place == options.where:
+        raise Stubborn("not", "there")  # the line
+
+
+class Source(ModelSource):
+    options: Where
+
+    def fingerprint(self):
+        at("fingerprint", self.options)
+        return "model"
+
+    def load(self, device):
+        at("load", self.options)
+        torch.manual_seed(0)
+
+        def predict(denoiser, x, t, cond):
+            at("predict", self.options)
+            return denoiser(torch.ones(3, 5) @ x if self.options.where == "torch" else x)
+
+        def conditions(ids):
+            at("conditions", self.options)
+            return {}
+
+        def decode(x):
+            at("decode", self.options)
+            return x.clamp(-1, 1)
+
+        alphas = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
+        net = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1)).to(device).eval().requires_grad_(False)
+        return DiffusionModel(net, predict, alphas, (1, 8, 8), decode, conditions)
+
+    def reference_images(self):
+        at("reference", self.options)
+        return torch.zeros(8, 1, 8, 8, dtype=torch.uint8)
+
+
+class Features(FeatureExtractor):
+    options: Where
+
+    def fingerprint(self):
+        at("fingerprint", self.options)
+        return "features"
+
+    def outputs(self):
+        at("outputs", self.options)
+        return {"pool": 1}
+
+    def prepare(self, device):
+        at("prepare", self.options)
+
+    def extract(self, images):
+        at("extract", self.options)
+        return {"pool": images.float().mean((1, 2, 3))[:, None]}
+
+
+class Mean(Metric):
+    options: Where
+    reads = ("pool",)
+
+    def names(self, extractor):
+        at("names", self.options)
+        return ["mean"]
+
+    def compute(self, evidence):
+        at("compute", self.options)
+        return {"mean": MetricValue(0.0, 0.0, 0.0, n=8)}
+
+
+class Sampler(CalibrationSampler):
+    def select(self, grid, n, rng):
+        at("", Where())
+
+
+class Page(Reporter):
+    suffix = ".page"
+
+    def render(self, run, width=None):
+        raise LookupError("no page")
+
+
+@hookimpl
+def ptqbench_models():
+    return [Component("bad-model", "fails", Source, Where)]
+
+
+@hookimpl
+def ptqbench_features():
+    return [Component("bad-features", "fails", Features, Where)]
+
+
+@hookimpl
+def ptqbench_metrics():
+    return [Component("bad-metric", "fails", Mean, Where)]
+
+
+@hookimpl
+def ptqbench_samplers():
+    return [Component("bad-sampler", "fails", Sampler)]
+
+
+@hookimpl
+def ptqbench_reporters():
+    return [Component("bad-page", "fails", Page)]
+'''
+
+LINE = next(i for i, line in enumerate(PLUGIN.splitlines(), 1) if "# the line" in line)
+
+RECIPE = """
+[recipe]
+name = "bad"
+baseline = "nearest"
+plugins = ["bad.py"]
+[model]
+use = "bad-model"
+[sampling]
+steps = 2
+images = 8
+[calibration]
+trajectories = 4
+samples = 8
+[evaluation]
+features = "bad-features"
+metrics = ["bad-metric"]
+probes = 2
+[methods.nearest]
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    (tmp_path / "bad.py").write_text(PLUGIN)
+    path = tmp_path / "bad.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+FITTED = 'methods.fitted={sampler="random", reconstruction="brecq", partitioner="layers", weights={quantizer="adaround"}}'
+"""A method that has something to fit."""
+
+
+def words(command: str, recipe: Path, *overrides: str) -> list[str]:
+    folder = recipe.parent
+    given = [word for override in overrides for word in ("--set", override)]
+    out = ["--out", str(folder / "out"), "--workers", "1"] if command != "plan" else []
+    more = ["--groups", "2"] if command == "diagnose" else []
+    return [command, str(recipe), "--cache", str(folder / "cache"), "--device", "cpu", *out, *more, *given]
+
+
+def ptqbench(*args: str, **env: str) -> Result:
+    torch.set_num_threads(1)
+    return CliRunner(env=env).invoke(cli, list(args))
+
+
+SHARED = [
+    ("model", "fingerprint", "Source.fingerprint"),
+    ("model", "load", "Source.load"),
+    ("model", "predict", "Source.load.predict"),
+    ("model", "conditions", "Source.load.conditions"),
+    ("model", "decode", "Source.load.decode"),
+    ("model", "reference", "Source.reference_images"),
+    ("evaluation.features", "fingerprint", "Features.fingerprint"),
+    ("evaluation.features", "outputs", "Features.outputs"),
+    ("evaluation.features", "prepare", "Features.prepare"),
+    ("evaluation.features", "extract", "Features.extract"),
+    ("evaluation.metrics", "names", "Mean.names"),
+]
+
+
+def failing(role: str, where: str) -> str:
+    name = {"model": "bad-model", "evaluation.features": "bad-features", "evaluation.metrics": "bad-metric"}[role]
+    table = f'{{use="{name}", where="{where}"}}'
+    return f"{role}=[{table}]" if role.endswith("s") and "metrics" in role else f"{role}={table}"
+
+
+@pytest.mark.parametrize(("role", "where", "named"), SHARED)
+def test_an_error_in_what_cells_share_names_the_plugin_what_was_called_and_its_line(recipe, role, where, named):
+    experiment = load_experiment(recipe, overrides=[failing(role, where)])
+    with pytest.raises(PluginError) as caught:
+        run_experiment(experiment, Settings(recipe.parent / "cache", "cpu", 1, 1), lambda *_: None, lambda _: None)
+    said = caught.value.message
+    assert said.startswith(f'plugin "bad.py" failed in {named}')
+    assert said.endswith(f": Stubborn: not there at {recipe.parent / 'bad.py'}:{LINE}")
+    assert caught.value.exit_code == EXIT_PLUGIN
+
+
+def test_the_recipe_is_right_without_an_error(recipe):
+    done = ptqbench(*words("run", recipe))
+    assert done.exit_code == 0, done.output
+    assert not (recipe.parent / "out" / "errors").exists()
+
+
+def test_the_stage_is_named_and_an_error_inside_a_library_has_the_plugins_own_line(recipe):
+    done = ptqbench(*words("run", recipe, failing("model", "torch")))
+    assert done.exit_code == EXIT_PLUGIN, done.output
+    line = next(i for i, text in enumerate(PLUGIN.splitlines(), 1) if "torch.ones(3, 5)" in text)
+    assert (
+        'error: plugin "bad.py" failed in Source.load.predict (calibration trajectories, seed 0): RuntimeError' in done.stderr
+    )
+    assert f"at {recipe.parent / 'bad.py'}:{line}\n" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_workers_say_it_like_one_process_also_of_errors_that_cannot_be_sent(recipe):
+    args = [word if word != "1" else "2" for word in words("run", recipe, failing("model", "predict"))]
+    done = call("--traceback", *args)
+    assert done.returncode == EXIT_PLUGIN, done.stderr
+    traceback, _, message = done.stderr.rpartition("error: ")
+    assert message.startswith('plugin "bad.py" failed in Source.load.predict (calibration trajectories, seed 0): Stubborn')
+    assert f"at {recipe.parent / 'bad.py'}:{LINE}\n" in message
+    assert 'raise Stubborn("not", "there")' in traceback
+
+
+def test_diagnose_and_plan_say_it_as_well(recipe):
+    for command, *more in (("plan", failing("evaluation.metrics", "names")), ("diagnose", failing("model", "load"), FITTED)):
+        done = ptqbench(*words(command, recipe, *more))
+        assert done.exit_code == EXIT_PLUGIN, done.output
+        assert 'error: plugin "bad.py" failed in ' in done.stderr
+
+
+def test_a_cell_that_cannot_be_observed_leaves_its_traceback(recipe):
+    done = ptqbench(*words("diagnose", recipe, FITTED.replace("random", "bad-sampler")))
+    assert done.exit_code == EXIT_CELL_FAILED, done.output
+    path = recipe.parent / "out" / "errors" / "fitted-W8A8-seed0.txt"
+    assert f"fitted/W8A8/seed0 failed: Stubborn: not there (bad.py:{LINE}); traceback: {path}\n" in done.stderr
+    assert "in select" in path.read_text()
+
+
+def test_a_reporter_fails_after_the_results_are_kept(recipe):
+    done = ptqbench(*words("run", recipe, 'report.formats=["bad-page"]'))
+    assert done.exit_code == EXIT_PLUGIN
+    assert 'plugin "bad.py" failed in Page.render (the report): LookupError: ' in done.stderr
+    assert json.loads((recipe.parent / "out" / "results.json").read_text())["name"] == "bad"
+
+
+def test_a_bug_of_ours_is_one_also_where_a_plugin_called_us(recipe, monkeypatch):
+    def broken(*_: object) -> None:
+        raise KeyError("ours")
+
+    # A function of the core by its module's name, as a frame shows it.
+    ours = eval(compile("lambda *_: broken()", "ours.py", "eval"), {"__name__": "ptqbench.engine.features", "broken": broken})
+    monkeypatch.setattr(features, "feature_info", ours)
+    done = ptqbench(*words("run", recipe))
+    assert done.exit_code == EXIT_BUG
+    assert "Traceback" in done.stderr
+    assert "this is a bug in ptqbench" in done.stderr
+    assert "or of the plugin" not in done.stderr
+
+
+def raised(call) -> BaseException:
+    with pytest.raises(Exception) as caught:
+        call()
+    return caught.value
+
+
+CALLING = """
+from ptqbench.names import nearest
+
+def helper(*args):
+    return nearest(*args)
+
+def out_of_memory():
+    raise MemoryError
+
+def full():
+    raise OSError(28, "No space left on device")
+
+def refuse():
+    from ptqbench.errors import UserError
+    raise UserError("no")
+"""
+
+
+@pytest.fixture
+def calling(tmp_path: Path):
+    path = tmp_path / "calling.py"
+    path.write_text(CALLING)
+    return import_file(read_plugin_file(path))
+
+
+def test_what_the_core_raised_when_a_plugin_called_it_is_not_the_plugins(calling):
+    found = blame(raised(lambda: calling.helper(None, [1])))
+    assert (found.plugin, found.call, found.raised) == ("calling.py", "helper", False)
+    assert found.where.endswith("calling.py:5")
+    with pytest.raises(AttributeError), blamed():
+        calling.helper(None, [1])
+    assert blame(raised(lambda: 1 / 0)) is None
+
+
+def test_memory_that_ran_out_is_no_plugins_fault(calling):
+    with pytest.raises(UserError, match=r"memory ran out in out_of_memory \(images\)") as caught, blamed("images"):
+        calling.out_of_memory()
+    assert caught.value.exit_code == EXIT_USAGE
+    assert "sampling.batch" in caught.value.hint
+
+
+def test_a_full_disk_and_errors_of_users_stay_what_they_are(calling):
+    with pytest.raises(OSError, match="No space left"), blamed():
+        calling.full()
+    with pytest.raises(UserError, match=r"^no$") as caught, blamed():
+        calling.refuse()
+    assert type(caught.value) is UserError
+
+
+INSTALLED = """
+import click
+from ptqbench import Component, hookimpl
+
+@hookimpl
+def ptqbench_metrics():
+    return [Component("m", "m", "elsewhere_metrics.all:M")]
+
+@click.command("trial")
+def trial():
+    raise ValueError("oh")
+
+@click.command("misuse")
+def misuse():
+    from ptqbench.names import nearest
+    nearest("a", [1])
+
+@hookimpl
+def ptqbench_commands():
+    return [trial, misuse]
+"""
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two plugins in one package, and a component in a package of its own."""
+    other = "from ptqbench import hookimpl\n@hookimpl\ndef ptqbench_metrics():\n    return []\n"
+    names = ("acme_failures/__init__.py", "acme_failures/one.py", "acme_failures/two.py", "elsewhere_metrics/__init__.py")
+    metric = "class M:\n    def compute(self):\n        raise ValueError('oh')\n"
+    sources = dict(zip(names, ("", INSTALLED, other, ""), strict=True)) | {"elsewhere_metrics/all.py": metric}
+    entries = {"one": "acme_failures.one", "two": "acme_failures.two"}
+    for loaded in [name for name in sys.modules if name.startswith(("acme_failures", "elsewhere_metrics"))]:
+        monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.syspath_prepend(str(entry_point_distribution(tmp_path, "acme-failures", entries, sources)))
+
+
+@pytest.mark.usefixtures("installed")
+def test_installed_plugins_are_named_by_their_entry_point(tmp_path):
+    done = ptqbench("trial")
+    assert done.exit_code == EXIT_PLUGIN
+    assert f'plugin "one" failed in trial: ValueError: oh at {tmp_path}/acme_failures/one.py:11\n' in done.stderr
+    from elsewhere_metrics.all import M
+
+    found = blame(raised(M().compute))
+    assert (found.plugin, found.call) == ("one", "M.compute")
+
+
+@pytest.mark.usefixtures("installed")
+def test_an_error_of_the_core_that_a_plugin_called_names_both(tmp_path):
+    done = ptqbench("misuse")
+    assert done.exit_code == EXIT_BUG
+    whose = f'or of the plugin "one", which called it at {tmp_path}/acme_failures/one.py:16: please report'
+    assert whose in done.stderr
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_traceback_is_shown_to_those_who_ask():
+    assert "Traceback" not in ptqbench("trial").stderr
+    for done in (ptqbench("--traceback", "trial"), ptqbench("trial", PTQBENCH_TRACEBACK="1")):
+        assert done.exit_code == EXIT_PLUGIN
+        assert 'raise ValueError("oh")' in done.stderr
+        assert done.stderr.index("Traceback") < done.stderr.index("error: plugin")
+    assert "Traceback" not in ptqbench("trial").stderr, "the flag does not outlive its command"
+
+
+def test_the_traceback_of_a_plugin_that_does_not_load(tmp_path):
+    path = tmp_path / "broken.py"
+    path.write_text("def inner():\n    return {}['a']\n\ninner()\n")
+    done = ptqbench("--traceback", "list", "--plugin", str(path))
+    assert done.exit_code == EXIT_PLUGIN
+    assert "in inner" in done.stderr
+    assert "in inner" not in ptqbench("list", "--plugin", str(path)).stderr
