@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 @click.option(
     "--check",
     is_flag=True,
-    help="Only say whether the page at --out is the one that would be written, by results of the recipes as they are "
-    "(exit 1 if not).",
+    help="Only say whether the page at --out is the one that would be written, by results of the recipes and "
+    "presets as they are (exit 1 if not).",
 )
 @click.option("--run", "names", multiple=True, metavar="NAME", help='Run this entry first, or "all"; may be repeated.')
 @cache_option
@@ -35,7 +35,7 @@ def command(
     """Judge the claims of FILE by the results that it keeps, and write the page."""
     from ptqbench.findings.document import read_document
     from ptqbench.findings.judge import answers
-    from ptqbench.findings.kept import changes, load_records
+    from ptqbench.findings.kept import changes, load_records, silent
     from ptqbench.findings.page import render
 
     if check and out is None:
@@ -50,6 +50,8 @@ def command(
     changed = changes(document, records, file.parent)
     for name, what in changed.items():
         click.echo(f"{name}: {what}; make it anew with `ptqbench findings {file.as_posix()} --run {name}`", err=True)
+    for name, what in silent(records).items():
+        click.echo(f"{name}: {what}", err=True)
     text = render(document, answers(document, records), records, changed, file.parent, again)
     if out is None:
         click.echo(text, nl=False)

@@ -10,12 +10,19 @@ from typing import Any
 
 from ptqbench.errors import UserError
 from ptqbench.findings.document import Document, RunEntry
+from ptqbench.plugins import PluginManager
+from ptqbench.recipe.describe import describe_methods
+from ptqbench.recipe.experiment import FULL_PRECISION
+from ptqbench.recipe.load import load_experiment
 from ptqbench.recipe.problems import Problems, RecipeError
 from ptqbench.recipe.read import apply_overrides, read_recipe
-from ptqbench.results.record import RunRecord
+from ptqbench.results.record import CellRecord, RunRecord
 
 FOR_READERS = frozenset({"published", "report"})
 """Sections of a recipe that decide no number."""
+
+FEW = 4
+"""Names that a message lists before it counts the rest."""
 
 
 def load_records(document: Document, folder: Path) -> dict[str, RunRecord]:
@@ -28,9 +35,10 @@ def load_records(document: Document, folder: Path) -> dict[str, RunRecord]:
 
 
 def changes(document: Document, records: Mapping[str, RunRecord], folder: Path) -> dict[str, str]:
-    """Runs whose recipe is no longer the one that their record was made by: by name, what differs, in words.
+    """Runs whose recipe, or what its methods resolve to, is no longer what their record was made by: what differs, in words.
 
-    Titles, quoted figures and report formats decide no number and do not count. Raises `UserError` for wrong overrides.
+    Titles, quoted figures and report formats decide no number and do not count. Methods are compared as far as the record
+    has them (see `silent`). Raises `UserError` for wrong overrides.
     """
     found = {}
     for run in document.runs:
@@ -41,6 +49,18 @@ def changes(document: Document, records: Mapping[str, RunRecord], folder: Path) 
             continue
         if different := _different(_plain(records[run.name].recipe), now):
             found[run.name] = f"the recipe changed since: {', '.join(different)}"
+        elif words := _methods_changed(run, records[run.name], folder):
+            found[run.name] = words
+    return found
+
+
+def silent(records: Mapping[str, RunRecord]) -> dict[str, str]:
+    """Runs whose record does not say what all of its methods resolved to, so that a changed preset cannot be seen."""
+    found = {}
+    for name, record in records.items():
+        rows = dict.fromkeys(_row(cell) for cell in record.cells if cell.method != FULL_PRECISION)
+        if unknown := [row for row in rows if row not in record.methods]:
+            found[name] = f"its record does not say what these resolved to, so changed presets are not seen: {_few(unknown)}"
     return found
 
 
@@ -66,6 +86,48 @@ def _recipe_of(run: RunEntry, folder: Path) -> dict[str, Any]:
     if problems.found:
         raise UserError(f"the run {run.name} has wrong overrides", problems.error(run.recipe, "").message)
     return data
+
+
+def _methods_changed(run: RunEntry, record: RunRecord, folder: Path) -> str:
+    """How methods resolve otherwise than the record says, though the recipe is the same; "" if they do not."""
+    if not record.methods:
+        return ""
+    try:
+        # A plugin that does not load is told where it is missed.
+        manager = PluginManager(warn=lambda _: None)
+        cells = load_experiment(folder / run.recipe, overrides=run.overrides, manager=manager).cells
+    except UserError as error:
+        return f"its methods cannot be resolved: {error.message}"
+    now = json.loads(json.dumps(describe_methods(cells)))
+    different = [
+        place
+        for row, method in record.methods.items()
+        if row in now
+        # A preset's name decides no number, what it resolves to does.
+        for place in _resolved_differently(method | {"preset": None}, now[row] | {"preset": None}, row)
+    ]
+    return f"a preset or default changed since: {_few(different)}" if different else ""
+
+
+def _resolved_differently(then: object, now: object, place: str) -> list[str]:
+    """Places at which a method resolves otherwise than a record says. Options that it does not name came later."""
+    if isinstance(then, dict) and isinstance(now, dict) and then.get("use") == now.get("use"):
+        return [x for key in then for x in _resolved_differently(then[key], now.get(key), f"{place}.{key}")]
+    if isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        pairs = enumerate(zip(then, now, strict=True))
+        return [x for i, (one, other) in pairs for x in _resolved_differently(one, other, f"{place}[{i}]")]
+    return [] if then == now else [place]
+
+
+def _row(cell: CellRecord) -> str:
+    """A row's id in `RunRecord.methods`."""
+    return "/".join(part for part in (cell.method, cell.bits, cell.variant) if part)
+
+
+def _few(names: list[str]) -> str:
+    """Some names and how many more: one preset may stand behind every row."""
+    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
+    return ", ".join(names[:FEW]) + more
 
 
 def _plain(recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,15 +8,21 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from fakes import fake_manager
 
 from ptqbench.errors import UserError
 from ptqbench.findings.document import Claim, Document, Figure, RunEntry, Topic, read_document
 from ptqbench.findings.judge import CONTRADICTED, NO_ANSWER, OPEN, REPRODUCED, answers, compare
-from ptqbench.findings.kept import changes, load_records, save_record
+from ptqbench.findings.kept import changes, load_records, save_record, silent
 from ptqbench.findings.page import render
+from ptqbench.plugin_records import PresetRecord
+from ptqbench.plugins import PluginManager
+from ptqbench.recipe.describe import describe_methods
+from ptqbench.recipe.load import load_experiment
 from ptqbench.results.compare import UNSEEN, comparisons
 from ptqbench.results.record import Budget, CellRecord, Number, RunRecord
 
@@ -318,3 +324,86 @@ def test_wrong_overrides_of_a_run_are_named(tmp_path):
     made = document().model_copy(update={"runs": (RunEntry(name="r", recipe="r.toml", overrides=("nothing",)),)})
     with pytest.raises(UserError, match="the run r has wrong overrides"):
         changes(made, {"r": SAMPLE}, tmp_path)
+
+
+METHODS = """
+[recipe]
+name = "r"
+baseline = "plain"
+[model]
+use = "digits"
+[sampling]
+steps = 10
+images = 16
+[calibration]
+trajectories = 8
+samples = 32
+[evaluation]
+features = "digits"
+metrics = ["fd"]
+[methods.plain]
+[methods.mine]
+method = "bands"
+"""
+
+
+def kept_by(folder: Path, manager: PluginManager) -> tuple[Document, dict[str, RunRecord]]:
+    """A document of one run of the recipe above, and the record that it would have kept."""
+    (folder / "r.toml").write_text(METHODS)
+    experiment = load_experiment(folder / "r.toml", manager=manager)
+    cells = [CellRecord(c.id, c.name, c.bits, c.variant, c.seed, "ok") for c in experiment.cells]
+    data = {"recipe": dict(experiment.raw), "methods": describe_methods(experiment.cells), "cells": cells}
+    stored = json.loads(dataclasses.replace(SAMPLE, **data).to_json())
+    runs = (RunEntry(name="r", recipe="r.toml"),)
+    return document().model_copy(update={"runs": runs}), {"r": RunRecord.from_json(json.dumps(stored))}
+
+
+def changed_preset(**tables: Any) -> PluginManager:
+    """The fakes with another table of the preset "bands"."""
+    manager = fake_manager()
+    (old,) = manager._presets
+    manager._presets = [
+        PresetRecord(old.role, dataclasses.replace(old.preset, table={**old.preset.table, **tables}), old.plugin)
+    ]
+    return manager
+
+
+@pytest.mark.parametrize(
+    ("tables", "said"),
+    [
+        ({}, ""),
+        ({"reconstruction": {"use": "brecq", "iterations": 10}}, "mine/W8A8.reconstruction.iterations"),
+        ({"losses": ["output", {"use": "haar", "levels": 4}]}, "mine/W8A8.losses[1].levels"),
+        ({"losses": ["output"]}, "mine/W8A8.losses"),
+        ({"sampler": "random"}, "mine/W8A8.sampler"),
+        ({"weights": {"quantizer": "adaround", "per": "tensor"}}, "mine/W8A8.weights.per"),
+    ],
+)
+def test_a_preset_that_changed_is_told_though_the_recipe_is_the_same(tmp_path, monkeypatch, tables, said):
+    made, records = kept_by(tmp_path, fake_manager())
+    monkeypatch.setattr("ptqbench.findings.kept.PluginManager", lambda warn: changed_preset(**tables))
+    assert changes(made, records, tmp_path) == ({"r": f"a preset or default changed since: {said}"} if said else {})
+    assert silent(records) == {}
+
+
+def test_what_an_old_record_does_not_have_is_no_change_and_is_said(tmp_path, monkeypatch):
+    made, records = kept_by(tmp_path, fake_manager())
+    monkeypatch.setattr("ptqbench.findings.kept.PluginManager", lambda warn: changed_preset(sampler="random"))
+    # Options that did not exist, and rows under other names.
+    methods = records["r"].methods
+    del methods["plain/W8A8"]["weights"]["steps"]
+    methods["mine"] = methods.pop("mine/W8A8")
+    assert changes(made, records, tmp_path) == {}
+    assert silent(records) == {
+        "r": "its record does not say what these resolved to, so changed presets are not seen: mine/W8A8"
+    }
+    records["r"].methods.clear()
+    assert changes(made, records, tmp_path) == {}
+    assert silent(records)["r"].endswith("not seen: plain/W8A8, mine/W8A8")
+
+
+def test_methods_that_no_longer_resolve_are_told(tmp_path, monkeypatch):
+    made, records = kept_by(tmp_path, fake_manager())
+    monkeypatch.setattr("ptqbench.findings.kept.PluginManager", lambda warn: PluginManager(installed=False, warn=warn))
+    (said,) = changes(made, records, tmp_path).values()
+    assert said.startswith("its methods cannot be resolved: ")
