@@ -91,7 +91,8 @@ class CellRun:
         made = self._calibrated()
         images = image_chunks(self.ctx, made.state, lambda: made.predictor)
         self._generate(made)
-        entry.save_tensors("preview.safetensors", {"images": images.first(PREVIEW)})
+        if not entry.has("preview.safetensors"):  # an interrupted run may have got this far
+            entry.save_tensors("preview.safetensors", {"images": images.first(PREVIEW)})
         return self._record(
             status="ok",
             metrics=Measurement(self.ctx, self.cell, self.costs, made.predictor, made.state).numbers(self.tell),

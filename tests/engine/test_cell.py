@@ -11,6 +11,7 @@ from enginekit import cell_of, context, experiment, files, quantized, run_cell, 
 
 from ptqbench.engine.accounting import bit_ledger
 from ptqbench.engine.cell import cell_key
+from ptqbench.engine.measure import Measurement
 from ptqbench.engine.quantize import CellQuantizer, make_plan
 from ptqbench.errors import CellFailedError
 from ptqbench.quant.plan import SITES
@@ -242,6 +243,24 @@ def test_a_failed_cell_is_tried_again(tmp_path, monkeypatch):
     weighter = cell.method.weighter.component.load()
     monkeypatch.setattr(weighter, "weights", lambda self, batch, problem: torch.ones(len(batch)))
     assert run_cell(ctx, cell).status == "ok"
+
+
+def test_a_cell_that_was_interrupted_while_it_was_measured_keeps_what_it_had(tmp_path, monkeypatch):
+    ctx = context(tmp_path)
+    cell = cell_of(ctx, "nearest")
+    with monkeypatch.context() as patch:
+        patch.setattr(Measurement, "numbers", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_cell(ctx, cell)
+    before = files(tmp_path)
+    assert any(name.endswith("preview.safetensors") for name in before)
+    assert run_cell(ctx, cell).status == "ok"
+    after = files(tmp_path)
+    assert all(after[name] == time for name, time in before.items() if not name.endswith("cost.json"))
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
 
 
 def test_images_that_are_not_finite_fail_the_cell(tmp_path, monkeypatch):
