@@ -58,8 +58,16 @@ class Figure(Table):
     key: tuple[str, ...]
 
 
+class TimeRatio(Table):
+    """How much longer the units of one row took to fit than those of another, by the seconds that their run recorded."""
+
+    run: Text
+    ours: Text
+    theirs: Text
+
+
 class Topic(Table):
-    """A question as a heading, its answer in a sentence, then words, claims and figures.
+    """A question as a heading, its answer in a sentence, then words, claims, fitting times and figures.
 
     `counts` says how many comparisons had which outcome when the words were written: they are refused once that is no longer
     so.
@@ -70,6 +78,7 @@ class Topic(Table):
     counts: dict[str, int] = {}
     text: str = ""
     claims: tuple[Claim, ...] = ()
+    times: tuple[TimeRatio, ...] = ()
     figures: tuple[Figure, ...] = ()
     pictures: tuple[str, ...] = ()
 
@@ -106,7 +115,9 @@ def read_document(path: Path) -> Document:
         problems.extend(problems_of(error, Document, ()))
         raise problems.error(str(path), "") from error
     known = [run.name for run in document.runs]
-    unknown = sorted({claim.run for topic in document.topics for claim in topic.claims} - set(known))
+    claims = {claim.run for topic in document.topics for claim in topic.claims}
+    times = {asked.run for topic in document.topics for asked in topic.times}
+    unknown = sorted((claims | times) - set(known))
     if unknown:
         raise UserError(f"{path}: claims name runs that are not there: {', '.join(unknown)}", f"runs: {', '.join(known)}")
     bare = [claim.text for topic in document.topics for claim in topic.claims if not (claim.metrics or document.metrics)]

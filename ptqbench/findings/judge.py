@@ -85,8 +85,8 @@ def _measured(cells: Iterable[CellRecord]) -> list[str]:
 
 def compare(record: RunRecord, ours: str, theirs: str, metric: str, family: int) -> Comparison:
     """Row `ours` minus row `theirs` in one metric, one of a `family` of comparisons; without a verdict yet."""
-    rows = {"/".join(part for part in row.key if part): row for row in rows_of(record)}
-    mine, other = (_row(rows, name, record.name) for name in (ours, theirs))
+    rows = _named(record)
+    mine, other = (_finished(rows, name, record.name) for name in (ours, theirs))
     for row, name in ((mine, ours), (other, theirs)):
         known = list(dict.fromkeys(name for cell in row.cells for name in cell.metrics))
         if metric not in known:
@@ -96,7 +96,16 @@ def compare(record: RunRecord, ours: str, theirs: str, metric: str, family: int)
     return compare_rows(mine, other, metric, pool_of(other, alike, metric), family)
 
 
-def _row(rows: Mapping[str, Row], name: str, run: str) -> Row:
+def row_of(record: RunRecord, name: str) -> Row:
+    """The row "method/bits" or "method/bits/variant". Raises `UserError` if no cell of it has finished."""
+    return _finished(_named(record), name, record.name)
+
+
+def _named(record: RunRecord) -> dict[str, Row]:
+    return {"/".join(part for part in row.key if part): row for row in rows_of(record)}
+
+
+def _finished(rows: Mapping[str, Row], name: str, run: str) -> Row:
     if name not in rows or not rows[name].cells:
         raise UserError(f"{run}: there is no finished row {name!r}", suggest(name, list(rows), "rows"))
     return rows[name]

@@ -11,6 +11,7 @@ from typing import Any
 from ptqbench.errors import UserError
 from ptqbench.findings.document import Claim, Document, Figure, RunEntry, Topic
 from ptqbench.findings.judge import OPEN, Answer
+from ptqbench.findings.times import TimeAnswer, time_ratio
 from ptqbench.results import formatting
 from ptqbench.results.markdown import table
 from ptqbench.results.record import Comparison, RunRecord
@@ -56,6 +57,9 @@ def _topic(topic: Topic, found: Sequence[Answer], records: Mapping[str, RunRecor
     for claim in topic.claims:
         source = f" ({claim.source})" if claim.source else ""
         parts += [f"*Claim: {claim.text}*{source}", _claim_table(claim, found, records)]
+    if topic.times:
+        heading = ("seconds of fitting", "mean", "against", "mean", "ratio", "n")
+        parts.append(table(heading, [_time_row(time_ratio(asked, records)) for asked in topic.times]))
     if topic.figures:
         parts.append(table(("figure", "value", "n"), [_figure(figure, folder) for figure in topic.figures]))
     return [*parts, *(f"![{Path(name).stem.replace('_', ' ')}]({name})" for name in topic.pictures)]
@@ -102,6 +106,13 @@ def _relative(c: Comparison) -> str:
         return ""
     share = 100 / c.baseline_value
     return f"{formatting.difference(c.difference * share, c.low * share, c.high * share)} %"
+
+
+def _time_row(found: TimeAnswer) -> tuple[str, ...]:
+    number = formatting.significant
+    ratio = formatting.measured(found.ratio.value, found.ratio.low, found.ratio.high)
+    means = number(found.seconds), number(found.base_seconds)
+    return found.asked.ours, means[0], found.asked.theirs, means[1], ratio, f"{found.seeds}"
 
 
 def _figure(figure: Figure, folder: Path) -> tuple[str, ...]:
