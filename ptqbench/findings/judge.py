@@ -22,7 +22,8 @@ UNPUBLISHED: Mapping[str, str] = {REPRODUCED: "seen", CONTRADICTED: "the opposit
 OUTCOMES: Mapping[str, Mapping[str, str]] = {
     "better": {BETTER: REPRODUCED, WORSE: CONTRADICTED, UNSEEN: OPEN, REFUSED: NO_ANSWER},
     "worse": {WORSE: REPRODUCED, BETTER: CONTRADICTED, UNSEEN: OPEN, REFUSED: NO_ANSWER},
-    "no difference": {UNSEEN: REPRODUCED, BETTER: CONTRADICTED, WORSE: CONTRADICTED, REFUSED: NO_ANSWER},
+    # Seeing no difference is no proof that there is none: such a claim can only be contradicted.
+    "no difference": {UNSEEN: OPEN, BETTER: CONTRADICTED, WORSE: CONTRADICTED, REFUSED: NO_ANSWER},
 }
 
 

@@ -66,7 +66,7 @@ def document(*claims: Claim, **changes) -> Document:
         ("bad", "better", CONTRADICTED),
         ("bad", "worse", REPRODUCED),
         ("same", "better", OPEN),
-        ("same", "no difference", REPRODUCED),
+        ("same", "no difference", OPEN),
         ("good", "no difference", CONTRADICTED),
     ],
 )
