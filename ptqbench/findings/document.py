@@ -119,7 +119,7 @@ def read_document(path: Path) -> Document:
     times = {asked.run for topic in document.topics for asked in topic.times}
     unknown = sorted((claims | times) - set(known))
     if unknown:
-        raise UserError(f"{path}: claims name runs that are not there: {', '.join(unknown)}", f"runs: {', '.join(known)}")
+        raise UserError(f"{path}: topics name runs that are not there: {', '.join(unknown)}", f"runs: {', '.join(known)}")
     bare = [claim.text for topic in document.topics for claim in topic.claims if not (claim.metrics or document.metrics)]
     if bare:
         raise UserError(f"{path}: no metrics for the claim {bare[0]!r}", "name some there, or for all claims at the top")

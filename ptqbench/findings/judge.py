@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ptqbench.errors import UserError
 from ptqbench.findings.document import Claim, Document, Topic
 from ptqbench.names import suggest
 from ptqbench.results.compare import BETTER, REFUSED, UNSEEN, WORSE, compare_rows, pool_of, with_verdicts
-from ptqbench.results.record import CellRecord, Comparison, RunRecord
+from ptqbench.results.record import Comparison, RunRecord
 from ptqbench.results.rows import Row, rows_of
 
 REPRODUCED, CONTRADICTED, OPEN, NO_ANSWER = "reproduced", "contradicted", "not seen", "no answer"
@@ -47,6 +47,10 @@ def answers(document: Document, records: Mapping[str, RunRecord]) -> list[Answer
     Raises `UserError` for a row or a metric that the named run does not have, and for a topic whose words were written for
     other outcomes.
     """
+    measured = {name for record in records.values() for cell in record.cells for name in cell.metrics}
+    unknown = [name for name in document.metrics if name not in measured]
+    if unknown:
+        raise UserError(f"no run has measured {', '.join(unknown)}", suggest(unknown[0], sorted(measured), "metrics"))
     found = []
     for topic in document.topics:
         own = _answers(topic, document.metrics, records)
@@ -61,7 +65,7 @@ def _answers(topic: Topic, metrics: Sequence[str], records: Mapping[str, RunReco
         (claim, theirs, metric)
         for claim in topic.claims
         for theirs in claim.theirs
-        for metric in claim.metrics or [name for name in metrics if name in _measured(records[claim.run].cells)]
+        for metric in claim.metrics or _measured(claim, metrics, records[claim.run])
     ]
     family = Counter(metric for *_, metric in asked)
     raw = [compare(records[claim.run], claim.ours, theirs, metric, family[metric]) for claim, theirs, metric in asked]
@@ -71,7 +75,7 @@ def _answers(topic: Topic, metrics: Sequence[str], records: Mapping[str, RunReco
 def _check_counts(topic: Topic, found: Sequence[Answer]) -> None:
     """The words of a topic stand for these outcomes; nobody reads a page again whenever a number changes."""
     now = dict(Counter(answer.outcome for answer in found))
-    if topic.counts and topic.counts != now:
+    if topic.counts and {outcome: n for outcome, n in topic.counts.items() if n} != now:
         then, says = (", ".join(f"{n} {outcome}" for outcome, n in sorted(x.items())) for x in (topic.counts, now))
         raise UserError(
             f'the answer to "{topic.heading}" was written for other outcomes: {then}; the results say {says}',
@@ -79,9 +83,16 @@ def _check_counts(topic: Topic, found: Sequence[Answer]) -> None:
         )
 
 
-def _measured(cells: Iterable[CellRecord]) -> list[str]:
-    """Metrics of any quantized cell, in their order."""
-    return list(dict.fromkeys(name for cell in cells if cell.budget.training for name in cell.metrics))
+def _measured(claim: Claim, metrics: Sequence[str], record: RunRecord) -> list[str]:
+    """Those of the document's metrics that the run has of the claim's own row. Raises `UserError` if it has none."""
+    known = {name for cell in row_of(record, claim.ours).cells for name in cell.metrics}
+    found = [name for name in metrics if name in known]
+    if not found:
+        raise UserError(
+            f"{record.name}: the row {claim.ours} has none of the metrics {', '.join(metrics)}",
+            f"it has {', '.join(sorted(known))}",
+        )
+    return found
 
 
 def compare(record: RunRecord, ours: str, theirs: str, metric: str, family: int) -> Comparison:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ptqbench.engine.stages import fitting_seconds
 from ptqbench.errors import UserError
 from ptqbench.evaluate.intervals import Interval, mean_interval
 from ptqbench.findings.document import TimeRatio
 from ptqbench.findings.judge import row_of
 from ptqbench.results.record import CellRecord, RunRecord
-
-FITTING = "reconstruct-"
-"""Stages with such names fit units."""
 
 
 @dataclass(frozen=True)
@@ -42,5 +40,5 @@ def time_ratio(asked: TimeRatio, records: Mapping[str, RunRecord]) -> TimeAnswer
 
 def _seconds(cells: Sequence[CellRecord]) -> dict[int, float]:
     """By seed, what fitting took; cells that fitted nothing are left out."""
-    found = {c.seed: sum(cost.seconds for stage, cost in c.cost.items() if stage.startswith(FITTING)) for c in cells}
+    found = {cell.seed: fitting_seconds(cell.cost) for cell in cells}
     return {seed: seconds for seed, seconds in found.items() if seconds > 0}

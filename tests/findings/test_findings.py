@@ -15,7 +15,7 @@ import pytest
 from fakes import fake_manager
 
 from ptqbench.errors import UserError
-from ptqbench.findings.document import Claim, Document, Figure, RunEntry, Topic, read_document
+from ptqbench.findings.document import Claim, Document, Figure, RunEntry, TimeRatio, Topic, read_document
 from ptqbench.findings.judge import CONTRADICTED, NO_ANSWER, OPEN, REPRODUCED, answers, compare
 from ptqbench.findings.kept import changes, load_records, save_record, silent
 from ptqbench.findings.page import render
@@ -24,7 +24,7 @@ from ptqbench.plugins import PluginManager
 from ptqbench.recipe.describe import describe_methods
 from ptqbench.recipe.load import load_experiment
 from ptqbench.results.compare import UNSEEN, comparisons
-from ptqbench.results.record import Budget, CellRecord, Number, RunRecord
+from ptqbench.results.record import Budget, CellRecord, Number, RunRecord, StageCost
 
 BLOCKS = 20
 
@@ -100,8 +100,52 @@ def test_all_comparisons_of_a_question_are_one_family():
 
 def test_a_claim_without_metrics_is_asked_in_all_that_its_run_has():
     plain = claim("good", "base").model_copy(update={"metrics": ()})
-    (answer,) = answers(document(plain, metrics=("fid", "error")), {"r": SAMPLE})
+    other = record(("base", 5.0))
+    for done in other.cells:
+        done.metrics = {"fid": done.metrics.pop("error")}
+    records = {"r": SAMPLE, "other": other}
+    (answer,) = answers(document(plain, metrics=("fid", "error")), records)
     assert answer.comparison.metric == "error"
+    with pytest.raises(UserError, match="r: the row good/W4A8 has none of the metrics fid"):
+        answers(document(plain, metrics=("fid",)), records)
+    with pytest.raises(UserError, match="no run has measured eror"):
+        answers(document(plain, metrics=("eror", "error")), records)
+
+
+def test_a_noise_floor_is_shown_whoever_names_the_metric(tmp_path):
+    with_floor = dataclasses.replace(SAMPLE, noise_floor={"error": Number(0.25, 0.1, 0.4, 200, "lower")})
+    for asked in (document(claim("good", "base")), document(without_metrics("good"), metrics=("error",))):
+        page = render(asked, answers(asked, {"r": with_floor}), {"r": with_floor}, {}, tmp_path, "x")
+        assert "| noise floor | claim |" in page
+        assert "| 0.25" in page
+
+
+def without_metrics(ours: str) -> Claim:
+    return claim(ours, "base").model_copy(update={"metrics": ()})
+
+
+def test_two_topics_may_ask_the_same(tmp_path):
+    made = document(claim("good", "base"))
+    again = Topic(heading="Again", claims=(claim("good", "base"), claim("same", "base")))
+    made = made.model_copy(update={"topics": (*made.topics, again)})
+    page = render(made, answers(made, {"r": SAMPLE}), {"r": SAMPLE}, {}, tmp_path, "x")
+    assert "| [H](#h) |  | 1 reproduced |" in page
+    assert "| [Again](#again) |  | 1 reproduced, 1 not seen |" in page
+
+
+def test_fitting_times_are_on_the_page(tmp_path):
+    def timed(done: CellRecord) -> CellRecord:
+        seconds = 10.0 * (1 + done.seed) * (2 if done.method == "good" else 1)
+        return dataclasses.replace(done, cost={"reconstruct-x": StageCost(seconds, 0.0)})
+
+    cells = [timed(done) for done in SAMPLE.cells]
+    records = {"r": dataclasses.replace(SAMPLE, cells=cells)}
+    asked = TimeRatio(run="r", ours="good/W4A8", theirs="base/W4A8")
+    made = document().model_copy(update={"topics": (Topic(heading="Cost", times=(asked,)),)})
+    page = render(made, answers(made, records), records, {}, tmp_path, "x")
+    assert "| seconds of fitting | mean | against | mean | ratio | n |" in page
+    assert "| good/W4A8 | 40" in page
+    assert "| 2.000 | 3 |" in page or "| 2 | 3 |" in page
 
 
 @pytest.mark.parametrize(("ours", "outcome"), [("good", "seen"), ("bad", "the opposite seen"), ("same", OPEN)])
@@ -119,6 +163,7 @@ def test_words_written_for_other_outcomes_are_refused():
         return made.model_copy(update={"topics": (made.topics[0].model_copy(update={"counts": words}),)})
 
     assert len(answers(counting(reproduced=1, not_seen=1), {"r": SAMPLE})) == 2
+    assert len(answers(counting(reproduced=1, not_seen=1, contradicted=0), {"r": SAMPLE})) == 2
     with pytest.raises(UserError, match='"H" was written for other outcomes: 2 not seen; the results say 1 not seen, 1 reprod'):
         answers(counting(not_seen=2), {"r": SAMPLE})
 
