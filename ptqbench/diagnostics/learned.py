@@ -35,8 +35,8 @@ class LearnedRow:
     """One calibration seed. `effective` and `rank` are by unit (U,): the effective share of the training samples, and the
     rank correlation of a sample's weight with the agreement of its gradient. `mean_weight` is by sampling step (S,).
 
-    `balance` is the size of the matching term as a multiple of the validation term, median over all units' updates; NaN for a
-    weighter that does not report both."""
+    `balance` is the size of the matching term as a multiple of the validation term, both averaged over a unit's updates, in the
+    median unit; NaN for a weighter that does not report both."""
 
     seed: int
     units: list[str]
@@ -106,14 +106,13 @@ def _row(row: Row, steps: int) -> LearnedRow:
 
 
 def _balance(units: Sequence[UnitFindings]) -> float:
-    ratios = [np.empty(0)]
+    """The terms are averaged over a unit's updates first: one update sees few samples, and may estimate a term."""
+    ratios = []
     for unit in units:
         if unit.report.keys() >= set(TERMS):
-            validation, matching = (np.asarray(unit.report[name], dtype=np.float64) for name in TERMS)
-            if validation.shape == matching.shape:
-                ratios.append(np.abs(matching[validation > 0]) / validation[validation > 0])
-    together = np.concatenate(ratios)
-    return float(np.median(together)) if together.size else np.nan
+            validation, matching = (float(np.mean(unit.report[name])) for name in TERMS)
+            ratios.append(abs(matching) / validation if validation > 0 else np.nan)
+    return float(np.nanmedian(ratios)) if np.isfinite(ratios).any() else np.nan
 
 
 def _weights(unit: UnitFindings) -> Array:

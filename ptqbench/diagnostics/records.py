@@ -12,12 +12,10 @@ from ptqbench.diagnostics.collect import Observation
 from ptqbench.diagnostics.statistics import Array, Spread, mean_known, over_seeds
 from ptqbench.engine.cell import cell_key
 from ptqbench.engine.context import RunContext
+from ptqbench.engine.stages import fitting_seconds
 from ptqbench.errors import UserError
 from ptqbench.recipe.experiment import Cell
 from ptqbench.results.record import CellRecord
-
-FITTING = "reconstruct-"
-"""Stages with such names fit units."""
 
 Records = dict[str, CellRecord]
 """Records of finished cells, by the cell's id."""
@@ -80,7 +78,7 @@ def _cost(title: str, pairs: Sequence[tuple[Cell, Cell]], observations: Sequence
 
     def seconds(cell: Cell) -> float:
         if recorded:
-            return sum(cost.seconds for stage, cost in records[cell.id].cost.items() if stage.startswith(FITTING))
+            return fitting_seconds(records[cell.id].cost)
         return sum(o.seconds for o in observations if o.cell.id == cell.id)
 
     own, theirs = [seconds(cell) for cell, _ in pairs], [seconds(other) for _, other in pairs]

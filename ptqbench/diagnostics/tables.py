@@ -59,8 +59,8 @@ def learned_table(summary: Summary) -> Table:
     rows = [[*_names(summary.arm(x.arm)), *map(_spread, (x.effective, x.rank, x.balance))] for x in summary.learned]
     notes = [
         "rank correlation: Spearman's, of a training sample's weight with the cosine between its gradient and that of the "
-        "validation loss, in each unit, mean over units. matching term: its size as a share of the validation term's, median "
-        "over the updates of all units.",
+        "validation loss, in each unit, mean over units. matching term: its size as a share of the validation term's, both "
+        "averaged over the updates of a unit, in the median unit.",
     ]
     return Table("Learned weights", columns, rows, notes)
 

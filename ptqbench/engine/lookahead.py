@@ -80,4 +80,6 @@ def _step_sizes(slopes: Params, rates: Mapping[str, float], *, rms: bool) -> dic
     if not rms:
         return {name: rates[name] for name in slopes}
     sizes = {name: float(slope.detach().square().mean().sqrt()) for name, slope in slopes.items()}
-    return {name: rates[name] / size if size > 0 else 0.0 for name, size in sizes.items()}
+    # Slopes that are not finite give such a step, and then weights that the fit refuses: a diverged unit does not pass for a
+    # still one.
+    return {name: 0.0 if size == 0 else rates[name] / size for name, size in sizes.items()}

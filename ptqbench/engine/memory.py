@@ -68,9 +68,9 @@ def peak_memory_mib() -> float:
 
 
 def fits_on(device: torch.device, needed: int) -> bool:
-    """Whether `needed` more bytes leave at least half of an accelerator's memory free; True for the host's own memory."""
+    """Whether `needed` more bytes leave at least half of a CUDA device's memory free; True for the host, False elsewhere."""
     if device.type != "cuda":
-        return True
+        return device.type == "cpu"
     free, whole = torch.cuda.mem_get_info(device)
     return free - needed >= whole / 2
 

@@ -110,7 +110,7 @@ def step_features(ctx: RunContext, seed: int, module: str, count: int) -> Tensor
         inputs, _ = record(run, {module: target}, single, total=count, batch=batch, inputs=True, outputs=False)[module]
         if not inputs.tensors:
             raise CellFailedError(f"the module {module!r} is called without a tensor for each sample", "name another one")
-        found.append(inputs.tensors[0])
+        found.append(inputs.tensors[0].cpu())  # all steps together may be too much for an accelerator
     return torch.stack(found)
 
 

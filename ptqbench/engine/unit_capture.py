@@ -137,7 +137,8 @@ class UnitCapture:
         found, module = Recording(), self.q.module.get_submodule(unit.module)
         for piece in shards(len(self.calib), self.batch):
             found.add(self._slopes(module, piece), piece, len(self.calib))
-        squares = sum(float(leaf.double().square().sum()) for leaf in found.tensors)
+        # In double precision on the host: where the recording found room decides neither the sum nor whether it fits.
+        squares = sum(float(leaf.cpu().double().square().sum()) for leaf in found.tensors)
         norm = (squares / sum(leaf.numel() for leaf in found.tensors)) ** 0.5
         for leaf in found.tensors:
             leaf.div_(norm if norm > 0 else 1.0)

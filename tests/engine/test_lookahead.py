@@ -117,3 +117,10 @@ def test_gradients_can_be_differentiated_or_taken_twice() -> None:
     assert float(gradients(slopes["x"], p)["x"]) == 12
     cube = p["x"] ** 3
     assert [float(gradients(cube, p, keep=True)["x"]) for _ in range(2)] == [12, 12]
+
+
+@pytest.mark.parametrize("rms", [False, True])
+def test_slopes_that_are_not_finite_do_not_pass_for_a_unit_that_stands_still(rms: bool) -> None:
+    theta = leaves(PARAMS)
+    ahead = LookAhead.of((losses(theta) * torch.nan).mean(), theta, RATES, rms=rms)
+    assert ahead.moving == ("a", "b")

@@ -96,3 +96,4 @@ def test_half_of_an_accelerator_stays_free(monkeypatch):
     assert memory.fits_on(torch.device("cuda"), 20)
     assert not memory.fits_on(torch.device("cuda"), 21)
     assert memory.fits_on(torch.device("cpu"), 10**15)
+    assert not memory.fits_on(torch.device("mps"), 1)
