@@ -21,7 +21,7 @@ from ptqbench.recipe.load import load_experiment
 
 RECIPES = Path(__file__).parents[3] / "recipes"
 CPU = torch.device("cpu")
-FEW = "evaluation.metrics=[{ use = 'kid', reference = 'both' }, 'eps-error', 'psnr']"
+FEW = "evaluation.metrics=[{ use = 'kid', reference = 'both' }, 'latent-error', 'eps-error', 'psnr']"
 """Those of the recipes' metrics that four images are enough for."""
 SMALL = [
     "sampling.steps=5",
@@ -36,6 +36,8 @@ SMALL = [
     "methods.qdiffusion.reconstruction.iterations=2",
     "methods.qdiffusion.reconstruction.step_iterations=2",
     "methods.qdiffusion.reconstruction.batch=4",
+    "methods.tfmq-dm.reconstruction.iterations=2",
+    "methods.tfmq-dm.reconstruction.batch=4",
     "methods.gacq.weighter={ use = 'gacq', validation = 0.2 }",
 ]
 
@@ -94,9 +96,9 @@ def test_recipes_plan_and_run_on_a_small_pipeline(request, tmp_path, name, kind)
     assert forecast(ctx).wall(1) > 0
     record = run(experiment, tmp_path / "cache")
     assert [(cell.method, cell.status, cell.reason) for cell in record.cells] == [
-        (method, "ok", "") for method in ("full-precision", "nearest", "qdiffusion", "ptq4dm", "gacq")
+        (method, "ok", "") for method in ("full-precision", "nearest", "qdiffusion", "ptq4dm", "tfmq-dm", "gacq")
     ]
-    assert list(record.cells[-1].metrics) == ["kid-inception@fp", "eps-error", "psnr@fp"]
+    assert list(record.cells[-1].metrics) == ["kid-inception@fp", "latent-error", "eps-error", "psnr@fp"]
 
 
 @pytest.mark.parametrize(("name", "kind"), [("cifar10_ddpm", "pixel"), ("lsun_bedrooms_ldm", "latent")])
@@ -109,7 +111,8 @@ def test_recipes_ask_for_what_the_papers_report_and_refuse_to_guess_it(request, 
     ctx = RunContext(experiment, Cache(tmp_path / "cache"), CPU)
     info = feature_info(ctx)
     columns = [column for bound in experiment.evaluation.metrics for column in bound.create().names(info)]
-    assert columns == ["fid@data", "fid@fp", "sfid@data", "sfid@fp", "kid@data", "kid@fp", "eps-error", "psnr@fp"]
+    sets = ["fid@data", "fid@fp", "sfid@data", "sfid@fp", "kid@data", "kid@fp"]
+    assert columns == [*sets, "latent-error", "eps-error", "psnr@fp"]
     assert "the Inception weights are not on this machine" in forecast(ctx).notes[0]
     with pytest.raises(UserError, match="nothing is downloaded on its own") as caught:
         run(experiment, tmp_path / "cache")
