@@ -1,6 +1,19 @@
-"""A whole method in one file: a weighter that lets late (less noisy) sampling steps count more.
+r"""A whole method in one file: a weighter that lets late (less noisy) sampling steps count more.
 
-Name it in a recipe with `plugins = ["late_weighter.py"]` and `weighter = { use = "late-steps", factor = 4.0 }`.
+Name it in a recipe:
+
+    [recipe]
+    plugins = ["late_weighter.py"]
+
+    [methods.late]
+    extends = "qdiffusion"
+    weighter = { use = "late-steps", factor = 4.0 }
+
+Or try it without touching one, from the root of the repository:
+
+    ptqbench run recipes/gacq_vs_qdiff.toml --only qdiffusion --only late \
+        --set 'recipe.plugins=["../docs/examples/late_weighter.py"]' \
+        --set 'methods.late={extends="qdiffusion", weighter="late-steps"}'
 """
 
 from pydantic import Field
@@ -21,7 +34,7 @@ class LateWeighter(SampleWeighter):
     options: LateOptions
 
     def begin_unit(self, unit, phase, problem, rng) -> None:
-        self.first_late = problem.train_steps.max() * 3 // 4
+        self.first_late = len(problem.timesteps) * 3 // 4
 
     def weights(self, batch, problem):
         late = batch.step >= self.first_late
