@@ -17,6 +17,7 @@ PAPER = (
     "OpenReview FDdOD3qwS7"
 )
 NO_CODE = "had not appeared when this was written"
+UNREAD = "what a public summary of it leaves out, since its own text could not be read; this follows the summary"
 UNKNOWN = "(not in the source)"
 
 
@@ -71,6 +72,7 @@ def ptqbench_losses() -> list[Component]:
             paper=PAPER,
             deviations=("norms are sums over axis 1 and means over the rest, as in the plain loss",),
             unstated=(
+                UNREAD,
                 "the factor gamma; 1 here",
                 "what becomes of outputs that are no maps; tokens become maps if their number is the square of an even one, "
                 "and units without bands go without the term",
@@ -97,6 +99,7 @@ def ptqbench_weighters() -> list[Component]:
                 "band weights keep a floor, without which the low-frequency share can become infinite (option floor)",
             ),
             unstated=(
+                UNREAD,
                 "how often weights learn, by which optimiser and at which rates; from every 10th mini-batch (every), by Adam, "
                 "at 0.1 for samples and 0.01 for bands",
                 'the length of the look-ahead; that of one step of the optimiser (lookahead = "plain": learning rate times '
@@ -120,6 +123,7 @@ def ptqbench_presets() -> list[Preset]:
             "sample and frequency meta weighting on TFMQ-DM's temporal blocks and ranges",
             presets.BEYOND,
             paper=PAPER,
+            unstated=presets.CONSTANTS,
             released=presets.RELEASED_BASE,
         ),
         Preset(
@@ -128,5 +132,6 @@ def ptqbench_presets() -> list[Preset]:
             presets.BEYOND_BRECQ,
             paper=PAPER,
             deviations=presets.BRECQ_DEVIATIONS,
+            released=presets.RELEASED_PLAIN,
         ),
     ]

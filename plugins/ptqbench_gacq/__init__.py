@@ -53,6 +53,7 @@ def ptqbench_weighters() -> list[Component]:
                 "weights have mean 1 in the mini-batch, not sum 1, so that the reconstruction's learning rate means the same",
             ),
             unstated=(
+                "what a public summary of it leaves out, since its own text could not be read; this follows the summary",
                 "over which samples the softmax runs; over the mini-batch, not over all samples",
                 "whether the look-ahead follows the rounding penalty; it does not, and takes the weighted errors alone",
                 'the length of the look-ahead; that of one step of the optimiser (lookahead = "plain": learning rate times '
@@ -77,12 +78,14 @@ def ptqbench_presets() -> list[Preset]:
             presets.GACQ,
             paper=PAPER,
             deviations=presets.DEVIATIONS,
+            released=presets.RELEASED_PLAIN,
         ),
         Preset(
             "gacq-tfmq",
             "learned sample weights on TFMQ-DM's temporal blocks and ranges, as in the paper",
             presets.GACQ_TFMQ,
             paper=PAPER,
+            unstated=presets.CONSTANTS,
             released=presets.RELEASED_BASE,
         ),
     ]

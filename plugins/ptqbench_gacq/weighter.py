@@ -19,7 +19,7 @@ LOOKAHEAD_COST, GROUP_COST = 2.4, 1.6
 
 
 class GacqWeighter(SampleWeighter):
-    """Bilevel sample weighting (arXiv:2602.01289, section 3): scores start equal for every unit, follow the meta-gradient
+    """Bilevel sample weighting (arXiv:2602.01289): scores start equal for every unit, follow the meta-gradient
     with Adam while the unit's trainables move, and weigh each mini-batch through a softmax."""
 
     options: GacqOptions

@@ -60,6 +60,7 @@ def ptqbench_presets() -> list[Preset]:
             "block reconstruction on random samples, then the noise predictions corrected while sampling",
             presets.PTQD,
             paper=PAPER,
+            unstated=presets.UNSTATED,
             released=presets.PTQD_RELEASED,
         ),
         Preset(
@@ -67,6 +68,7 @@ def ptqbench_presets() -> list[Preset]:
             "PTQD as its code runs: grids per tensor; shortcuts, downsampling and attention in full precision",
             presets.RELEASED,
             paper=PAPER,
+            unstated=presets.UNSTATED,
             released=presets.COMMON_RELEASED,
         ),
     ]

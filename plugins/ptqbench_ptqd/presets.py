@@ -53,6 +53,8 @@ RELEASED: dict[str, Any] = {
     "hooks": [{"use": "ptqd", "compat": True}],
 }
 
+UNSTATED = ("settings for other models than the released one; those of LDM-4 on ImageNet serve all",)
+
 COMMON_RELEASED = (
     "learns step sizes on mini-batches of 16; here of 8, as rounding",
     "searches activation ranges on 32 samples; here on the whole calibration set",

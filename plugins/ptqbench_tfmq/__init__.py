@@ -99,6 +99,7 @@ def ptqbench_presets() -> list[Preset]:
             "temporal block first, then blocks; grids per step in the temporal block",
             presets.TFMQ,
             paper=PAPER,
+            unstated=presets.UNSTATED,
             released=presets.TFMQ_RELEASED,
         ),
         Preset(
@@ -107,6 +108,7 @@ def ptqbench_presets() -> list[Preset]:
             presets.RELEASED,
             paper=PAPER,
             deviations=presets.RELEASED_DEVIATIONS,
+            unstated=presets.UNSTATED,
             released=presets.REST_RELEASED,
         ),
     ]

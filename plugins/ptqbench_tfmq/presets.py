@@ -72,6 +72,12 @@ TFMQ_RELEASED = (
     *_BOTH,
 )
 
+UNSTATED = (
+    "what the version in a journal changes; this is the method of the conference paper",
+    "in which layers the published results at W4A8 had grids for each step; in the temporal block, and everywhere in "
+    "tfmq-dm-released",
+)
+
 RELEASED_DEVIATIONS = (
     "grids for each step at every layer; the paper has them in the temporal block",
     "shortcuts, downsampling, the first time layer, two layers' inputs and attention's products stay in full precision; the "
