@@ -9,12 +9,17 @@ from pydantic import Field
 
 from ptqbench import Component, Options, hookimpl
 
+FILE = "pt_inception-2015-12-05-6726825d.pth"
+SOURCE = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/" + FILE
+
 
 class InceptionOptions(Options):
     """Options of the Inception features."""
 
     weights: str = Field(
-        "", description="the file of weights; empty to look for pt_inception-2015-12-05-6726825d.pth in torch's hub cache"
+        "",
+        description=f"the file of weights; empty to look for {FILE} in torch's hub cache, ~/.cache/torch/hub/checkpoints as a "
+        f"rule. Nothing is downloaded: get it from {SOURCE}",
     )
     sha256: str = Field(
         "",

@@ -9,12 +9,11 @@ from torch import Tensor
 
 from ptqbench.digest import file_sha256
 from ptqbench.errors import UserError
+from ptqbench_inception import FILE, SOURCE
 
-FILE = "pt_inception-2015-12-05-6726825d.pth"
 OFFICIAL = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 SIZE = 95_628_359
 """Bytes of the official file."""
-SOURCE = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/" + FILE
 _DOWNLOAD = f"download {SOURCE} ({SIZE} bytes)"
 
 
