@@ -42,7 +42,7 @@ class LazyGroup(click.Group):
 
     _from_plugins: dict[str, click.Command] | None = None
     tracebacks = False
-    """Whether errors that are told in one message show their tracebacks as well."""
+    """Whether errors that are reported in one message show their tracebacks as well."""
 
     def _plugin_commands(self) -> dict[str, click.Command]:
         from ptqbench.plugins import PluginManager
@@ -131,7 +131,7 @@ def _exit_code(error: BaseException, tracebacks: bool) -> int:
 
 
 def _user_error(error: UserError, shown: BaseException | None) -> int:
-    """Print an error that is told in one message, after the traceback of `shown`."""
+    """Print an error that is reported in one message, after the traceback of `shown`."""
     if shown is not None:
         traceback.print_exception(shown)
     click.echo(f"error: {error.message}", err=True)
@@ -153,7 +153,7 @@ def _show_tracebacks(ctx: click.Context, _: click.Parameter, wanted: bool) -> No
     envvar=TRACEBACK,
     expose_value=False,
     callback=_show_tracebacks,
-    help=f"Print the traceback also of errors that are told in one message.  [env: {TRACEBACK}=1]",
+    help=f"Print the traceback also of errors that are reported in one message.  [env: {TRACEBACK}=1]",
 )
 def cli() -> None:
     """Compare post-training-quantization methods for diffusion models under one contract."""
