@@ -12,9 +12,8 @@ from typing import Any, NoReturn
 import click
 
 from ptqbench import __version__
-from ptqbench.commands.files import as_user_error
-from ptqbench.errors import EXIT_INTERRUPTED, EXIT_OK, UserError
-from ptqbench.failures import TRACEBACK, blame, plugin_error
+from ptqbench.errors import EXIT_INTERRUPTED, EXIT_OK, UserError, file_error
+from ptqbench.failures import TRACEBACK, blame, told
 from ptqbench.names import nearest
 
 EXIT_BUG = 70
@@ -117,10 +116,10 @@ def _exit_code(error: BaseException, tracebacks: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     # Plugins' code runs in every command: where they report, and where they bring commands.
-    known = plugin_error(error)
+    known = told(error)
     # Paths are checked where they are read; what slips through (a disk that fills up) is still no bug of ours.
     if known is None and isinstance(error, OSError):
-        known = as_user_error(error)
+        known = file_error(error)
     if known is not None:
         return _user_error(known, error if tracebacks else None)
     traceback.print_exception(error)

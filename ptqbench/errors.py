@@ -49,3 +49,28 @@ class CellFailedError(UserError):
     """A stage's post-condition does not hold: the cell becomes a row that says why."""
 
     exit_code = EXIT_CELL_FAILED
+
+
+def file_error(error: OSError) -> UserError | None:
+    """What a user can do about an error of the file system; None for one that names no file, which is somebody's bug."""
+    if error.errno in DISK_FULL:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return UserError(f"{where}{system_words(error)}", "make room, or choose another disk with --cache and --out")
+    if error.filename is None:
+        return None
+    return UserError(f"{error.filename}: {system_words(error)}", _remedy(error))
+
+
+def system_words(error: OSError) -> str:
+    """The system's words for an error, without its number and file."""
+    return (error.strerror or type(error).__name__).lower()
+
+
+def _remedy(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "check the name, and that its folder exists"
+    if isinstance(error, NotADirectoryError | FileExistsError):
+        return "a file stands where a folder is needed: name another path"
+    if isinstance(error, IsADirectoryError):
+        return "a folder stands where a file is needed: name a file"
+    return "name a path that you may read and write, or change its rights"

@@ -1,4 +1,4 @@
-"""Whose an error is: that of a plugin becomes a cell's reason or a `PluginError`, everything else stays a bug of ours.
+"""Whose an error is: a plugin's becomes a cell's reason or a `PluginError`, the rest is a bug of ours, if it is anybody's.
 
 This stands outside of the engine, whose sources are part of every cache key: words about errors decide no number.
 """
@@ -6,6 +6,7 @@ This stands outside of the engine, whose sources are part of every cache key: wo
 from __future__ import annotations
 
 import contextlib
+import errno
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from itertools import takewhile
 from pathlib import Path
 from types import FrameType
 
-from ptqbench.errors import DISK_FULL, PluginError, UserError
+from ptqbench.errors import DISK_FULL, PluginError, UserError, file_error
 from ptqbench.plugin_sources import FILE_MODULE
 from ptqbench.plugins import PluginManager
 
@@ -25,6 +26,9 @@ TRACEBACK = "PTQBENCH_TRACEBACK"
 """Environment variable: print the traceback also of errors that are told in one message."""
 
 _CORE = "ptqbench"
+
+_MEMORY_WORDS = ("DefaultCPUAllocator: ", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""What torch says in a plain `RuntimeError` when there is no memory: on a CPU, on accelerators, in one of their libraries."""
 
 
 @dataclass(frozen=True)
@@ -62,38 +66,50 @@ def traceback_of(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def blamed(stage: str = "") -> Iterator[None]:
-    """Raises `PluginError` where a plugin's code in the block raises anything but a `UserError`, or calls `sys.exit`.
+    """Raises what `told` makes of an error in the block: `PluginError` for a plugin's, also where it calls `sys.exit`.
 
-    The program would end with the code of a bug of ours, or with that of `sys.exit`. Errors of the core pass as they are.
+    The program would end with the code of a bug of ours, or with that of `sys.exit`. Other errors of the core pass as they are.
     """
     try:
         yield
     except PLUGIN_ERRORS as error:
-        found = plugin_error(error, stage)
+        found = told(error, stage)
         if found is None:
             raise
         raise found from error
 
 
-def plugin_error(error: BaseException, stage: str = "") -> UserError | None:
-    """What a user is told of an error outside of cells, if a plugin raised it; None for all others. `stage` says where."""
-    # A full disk is nobody's bug, and told with its own remedy.
+def told(error: BaseException, stage: str = "") -> UserError | None:
+    """What a user is told of an error outside of cells; None for one that says it itself, and for what is a bug of ours.
+
+    `stage` says where. Memory that ran out is nobody's bug, whoever asked for it.
+    """
+    # A full disk is nobody's bug either, and told with its own remedy.
     if isinstance(error, UserError) or (isinstance(error, OSError) and error.errno in DISK_FULL):
         return None
     found = blame(error)
     at = f" ({stage})" if stage else ""
+    if _is_memory(error):
+        call = f" in {found.call}" if found else ""
+        remedy = "smaller batches need less: sampling.batch, calibration.batch"
+        return UserError(f"memory ran out{call}{at}: {_words(error)}", remedy)
     if found is not None and found.raised:
-        if _is_memory(error):
-            # It shows where most of the work is done, in the model, whose fault it is not.
-            remedy = "smaller batches need less: sampling.batch, calibration.batch"
-            return UserError(f"memory ran out in {found.call}{at}: {_words(error)}", remedy)
-        remedy = f"mend the plugin; `ptqbench --traceback ...`, or {TRACEBACK}=1, prints the whole traceback"
-        return PluginError(f'plugin "{found.plugin}" failed in {found.call}{at}: {_words(error)} at {found.where}', remedy)
+        return _of_plugin(error, found, at)
     if isinstance(error, SystemExit):
         frame = _frame(error)
         place = f" at {frame.filename}:{frame.lineno}" if frame else ""
         return PluginError(f"{_words(error)}{at}{place}", "a plugin raises an error where it cannot go on")
     return None
+
+
+def _of_plugin(error: BaseException, found: Blame, at: str) -> UserError:
+    """What a plugin raised: its bug, unless it is a file that the user can see to."""
+    file = file_error(error) if isinstance(error, OSError) else None
+    if file is not None:
+        needs = f'the plugin "{found.plugin}" needs it in {found.call}{at}, at {found.where}'
+        return UserError(file.message, f"{file.hint}\n{needs}")
+    remedy = f"mend the plugin; `ptqbench --traceback ...`, or {TRACEBACK}=1, prints the whole traceback"
+    return PluginError(f'plugin "{found.plugin}" failed in {found.call}{at}: {_words(error)} at {found.where}', remedy)
 
 
 def blame(error: BaseException) -> Blame | None:
@@ -112,7 +128,11 @@ def blame(error: BaseException) -> Blame | None:
 
 def _is_memory(error: BaseException) -> bool:
     # torch's class by its name: the command line asks as well, and imports no torch.
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _MEMORY_WORDS)
 
 
 def _words(error: BaseException) -> str:

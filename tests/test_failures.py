@@ -13,7 +13,7 @@ from e2ekit import call
 from fakes import entry_point_distribution
 
 from ptqbench.cli import EXIT_BUG, cli
-from ptqbench.engine import features
+from ptqbench.engine import features, tasks
 from ptqbench.engine.executor import Settings
 from ptqbench.engine.run import run_experiment
 from ptqbench.errors import EXIT_CELL_FAILED, EXIT_PLUGIN, EXIT_USAGE, PluginError, UserError
@@ -309,6 +309,16 @@ def helper(*args):
 def out_of_memory():
     raise MemoryError
 
+def too_much():
+    import torch
+    torch.empty(1 << 60)
+
+def missing(path):
+    open(path)
+
+def unnamed():
+    raise OSError("no such model")
+
 def full():
     raise OSError(28, "No space left on device")
 
@@ -341,6 +351,54 @@ def test_memory_that_ran_out_is_no_plugins_fault(calling):
     assert "sampling.batch" in caught.value.hint
 
 
+def test_memory_of_a_cpu_is_known_by_its_words(calling):
+    with (
+        pytest.raises(UserError, match=r"^memory ran out in too_much: RuntimeError: .*DefaultCPUAllocator") as caught,
+        blamed(),
+    ):
+        calling.too_much()
+    assert caught.value.exit_code == EXIT_USAGE
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9.05 GB)"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        OSError(12, "Cannot allocate memory"),
+        MemoryError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_memory_that_ran_out_in_the_core_is_no_bug_of_ours(recipe, monkeypatch, error):
+    def broken(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(tasks, "trajectory_shard", broken)
+    done = ptqbench(*words("run", recipe))
+    assert done.exit_code == EXIT_USAGE, done.output
+    assert f"error: memory ran out (calibration trajectories, seed 0): {type(error).__name__}: {error}\n" in done.stderr
+    assert "sampling.batch, calibration.batch" in done.stderr
+
+
+def test_a_file_that_a_plugin_cannot_use_is_told_like_any_with_the_plugins_line(calling, tmp_path):
+    path = tmp_path / "weights.pt"
+    with pytest.raises(UserError) as caught, blamed("images"):
+        calling.missing(path)
+    assert type(caught.value) is UserError
+    assert caught.value.message == f"{path}: no such file or directory"
+    first, second = caught.value.hint.splitlines()
+    assert first == "check the name, and that its folder exists"
+    line = CALLING.splitlines().index("    open(path)") + 1
+    assert second == f'the plugin "calling.py" needs it in missing (images), at {tmp_path / "calling.py"}:{line}'
+
+
+def test_a_system_error_that_names_no_file_is_the_plugins(calling):
+    with pytest.raises(PluginError, match=r"failed in unnamed: OSError: no such model"), blamed():
+        calling.unnamed()
+
+
 def test_a_full_disk_and_errors_of_users_stay_what_they_are(calling):
     with pytest.raises(OSError, match="No space left"), blamed():
         calling.full()
@@ -366,9 +424,14 @@ def misuse():
     from ptqbench.names import nearest
     nearest("a", [1])
 
+@click.command("read")
+@click.argument("path")
+def read(path):
+    open(path)
+
 @hookimpl
 def ptqbench_commands():
-    return [trial, misuse]
+    return [trial, misuse, read]
 """
 
 
@@ -394,6 +457,14 @@ def test_installed_plugins_are_named_by_their_entry_point(tmp_path):
 
     found = blame(raised(M().compute))
     assert (found.plugin, found.call) == ("one", "M.compute")
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_file_that_a_plugins_command_cannot_use_exits_like_any_other(tmp_path):
+    done = ptqbench("read", str(tmp_path / "none"))
+    assert done.exit_code == EXIT_USAGE, done.output
+    assert done.stderr.startswith(f"error: {tmp_path / 'none'}: no such file or directory\n")
+    assert f'the plugin "one" needs it in read, at {tmp_path}/acme_failures/one.py:' in done.stderr
 
 
 @pytest.mark.usefixtures("installed")
