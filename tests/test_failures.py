@@ -280,6 +280,21 @@ def test_a_reporter_fails_after_the_results_are_kept(recipe):
     assert json.loads((recipe.parent / "out" / "results.json").read_text())["name"] == "bad"
 
 
+def test_a_reporter_that_fails_hides_nothing_else(recipe):
+    """Not which cells failed and why, nor the tables of other reporters, nor the picture."""
+    stale = recipe.parent / "out" / "errors" / "nearest-W8A8-seed0.txt"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("of an earlier run")
+    sampled = 'methods.sampled={sampler="bad-sampler"}'
+    done = ptqbench(*words("run", recipe, 'report.formats=["bad-page", "markdown"]', sampled))
+    assert done.exit_code == EXIT_PLUGIN, done.output
+    assert done.stderr.rpartition("error: ")[2].startswith('plugin "bad.py" failed in Page.render (the report): LookupError')
+    assert f"sampled/W8A8/seed0 failed: Stubborn: not there (bad.py:{LINE}); traceback: " in done.stderr
+    left = {str(path.relative_to(recipe.parent / "out")) for path in (recipe.parent / "out").rglob("*.*")}
+    assert left == {"results.json", "errors/sampled-W8A8-seed0.txt", "table.md", "samples.png"}
+    assert "sampled" in done.stdout, "the table on the terminal"
+
+
 def test_a_bug_of_ours_is_one_also_where_a_plugin_called_us(recipe, monkeypatch):
     def broken(*_: object) -> None:
         raise KeyError("ours")

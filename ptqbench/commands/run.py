@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from ptqbench.commands.options import (
 from ptqbench.commands.output import table_width
 from ptqbench.commands.tracebacks import tell_failures
 from ptqbench.errors import EXIT_CELL_FAILED
-from ptqbench.failures import blamed
+from ptqbench.failures import PLUGIN_ERRORS, blamed
 from ptqbench.plugins import PluginManager
 from ptqbench.recipe.experiment import Experiment
 from ptqbench.recipe.load import load_experiment
@@ -72,11 +73,16 @@ def command(
 
     record = execute(experiment, settings)
     record.invocation = invocation(recipe, overrides, device, threads)
-    write(folder, record, experiment, previews(experiment, settings))
-    click.echo(f"written to {folder}: results.json, tables, samples.png", err=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(record.to_json(), encoding="utf-8")
     failed = {cell.id: cell.reason for cell in record.cells if cell.status != "ok"}
     tell_failures(folder, [cell.id for cell in record.cells], failed, tracebacks(experiment, settings) if failed else {})
-    click.echo(record.to_json() if as_json else _terminal(manager, record), nl=False)
+    broken = write(folder, record, experiment, previews(experiment, settings))
+    click.echo(f"written to {folder}: results.json, tables, samples.png", err=True)
+    with _later(broken):
+        click.echo(record.to_json() if as_json else _terminal(manager, record), nl=False)
+    if broken:
+        raise broken[0]
     if failed:
         sys.exit(EXIT_CELL_FAILED)
 
@@ -104,21 +110,30 @@ def default_folder(experiment: Experiment) -> Path:
     return Path("runs") / experiment.name / f"{datetime.now():%Y%m%d-%H%M%S}-{experiment.digest[:8]}"
 
 
-@blamed("the report")
-def write(folder: Path, record: RunRecord, experiment: Experiment, rows: list[tuple[str, Tensor]]) -> None:
-    """Everything that a run leaves behind."""
+def write(folder: Path, record: RunRecord, experiment: Experiment, rows: list[tuple[str, Tensor]]) -> list[BaseException]:
+    """Tables and the picture of samples; the errors of reporters that failed come back."""
     from ptqbench.results.gallery import save_gallery
 
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(record.to_json(), encoding="utf-8")
+    broken: list[BaseException] = []
     for bound in experiment.reporters:
-        reporter = bound.create()
-        (folder / f"table{reporter.suffix}").write_text(reporter.render(record), encoding="utf-8")
+        with _later(broken):
+            reporter = bound.create()
+            (folder / f"table{reporter.suffix}").write_text(reporter.render(record), encoding="utf-8")
     if rows:
         save_gallery(folder / "samples.png", rows)
+    return broken
 
 
-@blamed("the report")
+@contextlib.contextmanager
+def _later(broken: list[BaseException]) -> Iterator[None]:
+    """Adds what goes wrong in the block to the list: a reporter that fails spoils its own table, and nothing that follows."""
+    try:
+        with blamed("the report"):
+            yield
+    except PLUGIN_ERRORS as error:
+        broken.append(error)
+
+
 def _terminal(manager: PluginManager, record: RunRecord) -> str:
     reporter = manager.find("reporter", "terminal").component.create()
     return reporter.render(record, width=table_width())
