@@ -14,14 +14,13 @@ from ptqbench.diagnostics.observer import GradientObserver
 from ptqbench.engine.cache import CacheWriteError, Costs, Entry
 from ptqbench.engine.context import RunContext
 from ptqbench.engine.executor import Local, Report, Settings
-from ptqbench.engine.quantize import CellQuantizer, Tell, has_work
+from ptqbench.engine.quantize import CellQuantizer, Tell, phases_fail, phases_with_work
 from ptqbench.engine.stages import FAILED
 from ptqbench.engine.tasks import Task, cell_tasks, perform, reference_tasks
 from ptqbench.engine.units import observed_file, weighter_file
 from ptqbench.failures import PLUGIN_ERRORS, blamed, reason_of, traceback_of
 from ptqbench.plugin_classes import check_classes
 from ptqbench.recipe.experiment import Cell, Experiment
-from ptqbench.roles.reconstruction import Reconstruction
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -92,12 +91,11 @@ def collect(
 
 
 def _fits(cell: Cell) -> bool:
-    """Whether any phase of the cell has something to learn."""
+    """Whether any phase of the cell has something to learn, or the cell fails where this is asked: its task says so."""
     method = cell.method
     if method is None:
         return False
-    reconstruction: Reconstruction = method.reconstruction.create()
-    return any(has_work(phase, method) for phase in reconstruction.phases)
+    return phases_fail(method) or bool(phases_with_work(method.reconstruction.create(), method))
 
 
 def observe(ctx: RunContext, task: Task, tell: Tell, observer: GradientObserver) -> dict[str, Any] | None:

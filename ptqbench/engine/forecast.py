@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ptqbench.engine.context import CAPTURE_BUDGET, REFERENCE_SETTING, RunContext
 from ptqbench.engine.features import wanted_outputs
 from ptqbench.engine.hooks import fitting_trajectories
-from ptqbench.engine.quantize import has_work, make_plan, make_units
+from ptqbench.engine.quantize import make_plan, make_units, phases_with_work
 from ptqbench.engine.timing import seconds_per_evaluation, time_images
 from ptqbench.evaluate.pictures import count_pictures
 from ptqbench.recipe.experiment import Cell, Method
@@ -43,7 +43,10 @@ class Forecast:
 
 
 def forecast(ctx: RunContext) -> Forecast:
-    """Forecast a run from scratch. Stages that several cells share are counted once, at the first of them."""
+    """Forecast a run from scratch. Stages that several cells share are counted once, at the first of them.
+
+    Raises `CellFailedError` for a cell that cannot be done.
+    """
     e, steps = ctx.experiment, ctx.schedule.steps
     second, image = seconds_per_evaluation(ctx), time_images(ctx)
     seeds = len({cell.seed for cell in e.cells if cell.method})
@@ -85,9 +88,7 @@ def _cell_evaluations(ctx: RunContext, cell: Cell, done: set[str]) -> float:
     # Hooks are fitted on predictions of both networks.
     total += sum((1 + per_image) * fitting_trajectories(ctx, bound.create()) * steps for bound in cell.method.hooks)
     reconstruction: Reconstruction = cell.method.reconstruction.create()
-    for phase in reconstruction.phases:
-        if not has_work(phase, cell.method):
-            continue
+    for phase in phases_with_work(reconstruction, cell.method):
         key = f"{cell.method.name}/{cell.variant}/{cell.seed}/{phase.name}"
         if phase.activations or f"{key}/{cell.method.weights.bits}" not in done:
             total += _phase_evaluations(ctx, cell.method, reconstruction, phase)

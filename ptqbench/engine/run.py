@@ -18,6 +18,7 @@ from ptqbench.engine.executor import Local, Report, Settings, failed_or_done
 from ptqbench.engine.features import check_metrics
 from ptqbench.engine.machine import PACKAGES, hardware
 from ptqbench.engine.protocol import protocol
+from ptqbench.engine.quantize import phases_fail
 from ptqbench.engine.tasks import Task, all_cells, cell_tasks, pending, reference_tasks
 from ptqbench.failures import blamed
 from ptqbench.plugin_classes import check_classes
@@ -48,13 +49,20 @@ def run_experiment(
     references = reference_tasks(ctx)
     announce([*references, *tasks])
     records: dict[int, CellRecord] = {}
+    # Cells that cannot be done need nothing of full precision: their reasons should not wait for it.
+    hopeless = [task for task in tasks if _hopeless(experiment, task)]
     with Local(experiment, settings, ctx, report) as executor:
-        for wave in (references, tasks):
+        for wave in (hopeless, references, [task for task in tasks if task not in hopeless]):
             for task, result in executor.run(wave):
                 report(task, failed_or_done(result), 1.0)
                 if result is not None:
                     records[task.index] = CellRecord.from_dict(result)
     return _record(ctx, settings, [records[i] for i in sorted(records)])
+
+
+def _hopeless(experiment: Experiment, task: Task) -> bool:
+    method = all_cells(experiment)[task.index].method
+    return method is not None and phases_fail(method)
 
 
 def _record(ctx: RunContext, settings: Settings, cells: list[CellRecord]) -> RunRecord:

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from e2ekit import write_recipe
 
 from ptqbench.cli import cli
+from ptqbench.errors import EXIT_CELL_FAILED
 
 
 @pytest.fixture
@@ -57,3 +58,11 @@ def test_plan_refuses_what_run_would_refuse(recipe):
     result = plan(recipe)
     assert result.exit_code == 2
     assert 'the metric "fd" reads features, and the recipe names none' in result.stderr
+
+
+def test_plan_says_of_a_cell_that_cannot_be_done_why(recipe):
+    """A quantizer that learns what no phase of the reconstruction does."""
+    result = plan(recipe, "--set", 'methods.late.activations={quantizer="zeros", range="ema"}')
+    assert result.exit_code == EXIT_CELL_FAILED, result.output
+    assert "the quantizer 'zeros' learns 'zero-point', and no phase of 'brecq' does\n" in result.stderr
+    assert result.stdout == ""

@@ -128,3 +128,11 @@ def test_a_cell_that_fails_leaves_the_others(tmp_path, capsys):
     assert "ZeroDivisionError" in found.failed["ptq4dm/W4A8/seed0"]
     assert "ZeroDivisionError" in capsys.readouterr().err
     assert {o.cell.name for o in found.observations} == {"qdiffusion"}
+
+
+def test_a_quantizer_of_which_no_phase_learns_anything_fails_its_cell(tmp_path):
+    zeros = "methods.qdiffusion.activations={quantizer='zeros', range='ema'}"
+    found = look(tmp_path, zeros, 'sweep.bits=["W32A8"]', methods=("qdiffusion",))
+    assert found.unfitted == []
+    assert "the quantizer 'zeros' learns 'zero-point', and no phase of 'brecq' does" in found.failed["qdiffusion/W32A8/seed0"]
+    assert "CellFailedError" in found.tracebacks["qdiffusion/W32A8/seed0"]

@@ -6,7 +6,10 @@ import pytest
 import torch
 from enginekit import cell_of, context, experiment, quantized, run_cell
 
+from ptqbench.engine.executor import Settings
 from ptqbench.engine.quantize import has_work, phases_with_work
+from ptqbench.engine.run import run_experiment
+from ptqbench.engine.stages import FAILED
 from ptqbench.plugins import PluginManager
 from ptqbench.quant.grid import Layout, QuantSpec
 from ptqbench.roles.reconstruction import Phase
@@ -55,6 +58,28 @@ def test_a_quantizer_whose_kind_no_phase_learns_fails_the_cell(tmp_path):
     record = run_cell(*made(tmp_path, ZEROS))
     assert record.status == "failed"
     assert "the quantizer 'zeros' learns 'zero-point', and no phase of 'brecq' does" in record.reason
+
+
+def test_it_fails_before_full_precision_is_computed(tmp_path):
+    ctx, cell = made(tmp_path, ZEROS)
+    done = []
+
+    def report(task, what, part):
+        if part >= 1.0 and what in ("", FAILED):
+            done.append((task.kind, task.label, what))
+
+    record = run_experiment(ctx.experiment, Settings(tmp_path, "cpu", 1, 1), report, lambda _: None)
+    assert done[0] == ("cell", cell.id, FAILED)
+    assert [one for one in done if one[2] == FAILED] == done[:1]
+    assert [(cell.id, cell.status) for cell in record.cells] == [("full-precision", "ok"), (cell.id, "failed")]
+
+
+def test_an_error_where_phases_are_chosen_costs_its_cell_and_not_the_run(tmp_path, monkeypatch):
+    ctx, cell = made(tmp_path, ZEROS, LEARN % 1.0)
+    monkeypatch.setattr(cell.method.activations.quantizer.component.load(), "offers", classmethod(lambda cls, o: 1 / 0))
+    record = run_experiment(ctx.experiment, Settings(tmp_path, "cpu", 1, 1), lambda *_: None, lambda _: None)
+    assert [one.status for one in record.cells] == ["ok", "failed"]
+    assert "ZeroDivisionError" in record.cells[1].reason
 
 
 def test_trainables_that_are_not_offered_fail_the_cell(tmp_path, monkeypatch):
