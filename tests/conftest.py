@@ -7,6 +7,8 @@ import os
 # One thread, here and in processes that tests start: the networks are tiny, and threads that wait for each other on few cores
 # cost many times what they bring. Set before torch is imported, since that is when it is read.
 os.environ["OMP_NUM_THREADS"] = "1"
+# Tests ask for tracebacks themselves, and assert that there are none where they did not.
+os.environ.pop("PTQBENCH_TRACEBACK", None)
 
 import pytest
 import torch
