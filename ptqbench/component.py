@@ -105,11 +105,6 @@ class Bound:
         return self.component.name
 
     @property
-    def learned(self) -> bool:
-        """Whether the component has the trait "learned"."""
-        return "learned" in self.component.traits
-
-    @property
     def key(self) -> dict[str, Any]:
         """What identifies this choice in a cache key."""
         return {

@@ -36,7 +36,8 @@ def test_both_presets_give_rows(tmp_path: Path, bits: str) -> None:
 def test_nothing_is_learned_without_reconstruction(tmp_path: Path) -> None:
     method = cell_of(context(tmp_path, made()), "plain").method
     assert method.sampler.options.model_dump() == {"mean": 0.4, "std": 0.4, "compat": False}
-    assert not method.weights.quantizer.learned and not method.activations.quantizer.learned
+    for site in (method.weights, method.activations):
+        assert "learned" not in site.quantizer.component.traits
     assert method.activations.range.options.momentum == 0.9
     assert (method.weights.per, method.activations.per) == ("channel", "tensor")
 
