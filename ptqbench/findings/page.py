@@ -13,6 +13,7 @@ from ptqbench.findings.document import Claim, Document, Figure, RunEntry, Topic
 from ptqbench.findings.judge import OPEN, Answer
 from ptqbench.findings.times import TimeAnswer, time_ratio
 from ptqbench.results import formatting
+from ptqbench.results.compare import noise_floor
 from ptqbench.results.markdown import table
 from ptqbench.results.record import Comparison, RunRecord
 
@@ -63,7 +64,7 @@ def _topic(topic: Topic, found: Sequence[Answer], records: Mapping[str, RunRecor
         source = f" ({claim.source})" if claim.source else ""
         parts += [f"*Claim: {claim.text}*{source}", _claim_table(claim, found, records)]
     if topic.times:
-        heading = ("seconds of fitting", "mean", "against", "mean", "ratio", "n")
+        heading = ("run", "seconds of fitting", "mean", "against", "mean", "ratio", "n")
         parts.append(table(heading, [_time_row(time_ratio(asked, records)) for asked in topic.times]))
     if topic.figures:
         parts.append(table(("figure", "value", "n"), [_figure(figure, folder) for figure in topic.figures]))
@@ -73,8 +74,8 @@ def _topic(topic: Topic, found: Sequence[Answer], records: Mapping[str, RunRecor
 def _claim_table(claim: Claim, found: Sequence[Answer], records: Mapping[str, RunRecord]) -> str:
     """One row for each opponent and metric; the noise floor only where a metric has one."""
     own = [answer for answer in found if answer.claim is claim]
-    asked = {answer.comparison.metric for answer in own}
-    floor = {name: x.value for name, x in records[claim.run].noise_floor.items() if name in asked}
+    heights = {name: noise_floor(records[claim.run], name) for name in {answer.comparison.metric for answer in own}}
+    floor = {name: height for name, height in heights.items() if height is not None}
     heading = ["metric", claim.ours, "against", "its value", "difference", "relative", "p (Holm)", "could have seen", "claim"]
     if floor:
         heading.insert(-1, "noise floor")
@@ -118,7 +119,7 @@ def _time_row(found: TimeAnswer) -> tuple[str, ...]:
     number = formatting.significant
     ratio = formatting.measured(found.ratio.value, found.ratio.low, found.ratio.high)
     means = number(found.seconds), number(found.base_seconds)
-    return found.asked.ours, means[0], found.asked.theirs, means[1], ratio, f"{found.seeds}"
+    return found.asked.run, found.asked.ours, means[0], found.asked.theirs, means[1], ratio, f"{found.seeds}"
 
 
 def _figure(figure: Figure, folder: Path) -> tuple[str, ...]:

@@ -157,20 +157,25 @@ def _unequal_bits(ours: Sequence[CellRecord], theirs: Sequence[CellRecord]) -> s
     return ""
 
 
-def _inside_floor(comparison: Comparison, record: RunRecord) -> Comparison:
-    """Mark a difference that the full-precision model shows between two blocks of noise.
+def noise_floor(record: RunRecord, metric: str) -> float | None:
+    """The full-precision model's own difference in a metric between two blocks of noise; None where the run has none.
 
     For a distance to full precision itself, the first block's value is 0 by definition.
     """
-    floor = record.noise_floor.get(comparison.metric)
+    second = record.noise_floor.get(metric)
+    full_precision = [cell.metrics for cell in record.cells if cell.method == FULL_PRECISION]
+    first = [metrics[metric].value for metrics in full_precision if metric in metrics]
+    if second is None or (not first and second.better != "lower"):
+        return None
+    return abs(second.value - (first[0] if first else 0.0))
+
+
+def _inside_floor(comparison: Comparison, record: RunRecord) -> Comparison:
+    """Mark a difference that is no larger than the noise floor."""
+    floor = noise_floor(record, comparison.metric)
     if floor is None or comparison.difference is None:
         return comparison
-    full_precision = [cell.metrics for cell in record.cells if cell.method == FULL_PRECISION]
-    first = [metrics[comparison.metric].value for metrics in full_precision if comparison.metric in metrics]
-    if not first and floor.better != "lower":
-        return comparison
-    height = abs(floor.value - (first[0] if first else 0.0))
-    return replace(comparison, inside_floor=abs(comparison.difference) <= height)
+    return replace(comparison, inside_floor=abs(comparison.difference) <= floor)
 
 
 def _names(cells: Sequence[CellRecord]) -> list[str]:

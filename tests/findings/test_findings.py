@@ -113,7 +113,10 @@ def test_a_claim_without_metrics_is_asked_in_all_that_its_run_has():
 
 
 def test_a_noise_floor_is_shown_whoever_names_the_metric(tmp_path):
-    with_floor = dataclasses.replace(SAMPLE, noise_floor={"error": Number(0.25, 0.1, 0.4, 200, "lower")})
+    fp = {"error": Number(1.0, 0.9, 1.1, 200, "lower")}
+    full = CellRecord("full-precision", "full-precision", "W32A32", "", 0, "ok", metrics=fp)
+    other_noise = {"error": Number(1.25, 1.1, 1.4, 200, "lower")}
+    with_floor = dataclasses.replace(SAMPLE, cells=[full, *SAMPLE.cells], noise_floor=other_noise)
     for asked in (document(claim("good", "base")), document(without_metrics("good"), metrics=("error",))):
         page = render(asked, answers(asked, {"r": with_floor}), {"r": with_floor}, {}, tmp_path, "x")
         assert "| noise floor | claim |" in page
@@ -143,8 +146,8 @@ def test_fitting_times_are_on_the_page(tmp_path):
     asked = TimeRatio(run="r", ours="good/W4A8", theirs="base/W4A8")
     made = document().model_copy(update={"topics": (Topic(heading="Cost", times=(asked,)),)})
     page = render(made, answers(made, records), records, {}, tmp_path, "x")
-    assert "| seconds of fitting | mean | against | mean | ratio | n |" in page
-    assert "| good/W4A8 | 40" in page
+    assert "| run | seconds of fitting | mean | against | mean | ratio | n |" in page
+    assert "| r | good/W4A8 | 40" in page
     assert "| 2.000 | 3 |" in page or "| 2 | 3 |" in page
 
 
