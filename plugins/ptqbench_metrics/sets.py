@@ -60,6 +60,7 @@ class FrechetDistance(SetDistance):
 
     label = "fd"
     reads = (POOL,)
+    from_statistics = True
 
     def least_images(self, extractor: FeatureInfo) -> int:
         """One more than there are features."""

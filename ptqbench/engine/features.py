@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ptqbench.component import Bound
 from ptqbench.engine.cache import Costs, content_key
-from ptqbench.engine.context import RunContext
+from ptqbench.engine.context import REFERENCE_SETTING, RunContext
 from ptqbench.engine.images import FULL, generate, image_key, image_shards
-from ptqbench.engine.real import RealImages
+from ptqbench.engine.real import RealImages, statistics_alone
 from ptqbench.engine.sample import Predictor
 from ptqbench.errors import CellFailedError, UserError
 from ptqbench.evaluate.chunks import Chunks
@@ -41,9 +41,10 @@ def wanted_outputs(ctx: RunContext) -> tuple[str, ...]:
 def check_metrics(ctx: RunContext) -> None:
     """Raises `UserError` for metrics that could give no number, or not under their names.
 
-    There is no extractor or it lacks what a metric reads, the recipe generates too few images, two metrics share a column.
+    There is no extractor or it lacks what a metric reads, the reference's file has no images for it, the recipe generates too
+    few images, two metrics share a column.
     """
-    info = feature_info(ctx)
+    info, alone = feature_info(ctx), statistics_alone(ctx)
     owners: dict[str, str] = {}
     for bound in ctx.experiment.evaluation.metrics:
         metric = _metric(bound)
@@ -60,6 +61,8 @@ def check_metrics(ctx: RunContext) -> None:
         _check_images(bound.name, metric.least_images(info), ctx.experiment.sampling.images)
         for name in metric.names(info):
             _check_name(bound.name, name, info)
+            if alone is not None and name.endswith("@data"):
+                _check_statistics(bound.name, metric, name, alone)
             if owners.setdefault(name, bound.name) != bound.name:
                 raise UserError(
                     f'the metrics "{owners[name]}" and "{bound.name}" both give the column {name}', "leave one of them out"
@@ -71,6 +74,14 @@ def _check_images(metric: str, least: int, images: int) -> None:
         raise UserError(
             f'the metric "{metric}" needs at least {least} images, and the recipe generates {images} (sampling.images)',
             f"--set sampling.images={least} or more, or leave the metric out of evaluation.metrics",
+        )
+
+
+def _check_statistics(metric: str, made: Metric, column: str, outputs: frozenset[str]) -> None:
+    if made.reads and not (made.from_statistics and outputs >= set(made.reads)):
+        raise UserError(
+            f'the metric "{metric}" gives {column}, and the reference has neither images nor statistics that would do',
+            f'name one with images ({REFERENCE_SETTING}), write {{ use = "{metric}", reference = "fp" }}, or leave it out',
         )
 
 

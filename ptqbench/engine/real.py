@@ -42,6 +42,19 @@ class RealImages:
         return cls(reference_key(ctx), parts, {})
 
 
+def statistics_alone(ctx: RunContext) -> frozenset[str] | None:
+    """Outputs whose statistics are all that the reference's file holds; None for a reference of images, or of the model.
+
+    Raises `UserError` for a damaged file, or statistics that do not fit the extractor.
+    """
+    path = ctx.experiment.evaluation.reference
+    if path is None or not path.is_file():
+        return None
+    with readable(path):
+        statistics = read_statistics(path, ctx.extractor.outputs())
+        return frozenset(statistics) if statistics and not has_images(path) else None
+
+
 def reference_key(ctx: RunContext) -> Any:
     """What identifies the real images: the content of files, or the model source. Raises `UserError` if files are missing."""
     if ctx.reference_digest is None:

@@ -119,6 +119,16 @@ def test_ready_made_statistics_give_the_same_distance_and_no_other_number(found,
     assert "holds no images" in refused.reason
 
 
+@pytest.mark.parametrize("metric", ['"kid"', '{use="kid", reference="both"}', '"precision-recall"'])
+def test_a_metric_that_needs_real_images_is_refused_before_anything_is_computed(tmp_path, metric):
+    np.savez(tmp_path / "statistics.npz", mu=np.zeros(4), sigma=np.eye(4))
+    reference = f"evaluation.reference={tmp_path / 'statistics.npz'}"
+    with pytest.raises(UserError, match="has neither images nor statistics that would do") as caught:
+        check_metrics(made(tmp_path / "cache", reference, f"evaluation.metrics=[{metric}]"))
+    assert 'reference = "fp"' in caught.value.hint
+    check_metrics(made(tmp_path / "cache", reference, 'evaluation.metrics=["fd", "psnr", {use="kid", reference="fp"}]'))
+
+
 def test_statistics_of_other_features_are_refused(tmp_path):
     path = tmp_path / "statistics.npz"
     for arrays, said in (
