@@ -46,6 +46,12 @@ def single_iterations(recipe: dict[str, Any]) -> list[str]:
     ]
 
 
+def last_bits(sweep: dict[str, Any]) -> list[str]:
+    """All methods at the last bits alone, also those that the recipe has at others only."""
+    methods = [word.partition("/")[0] for word in sweep.get("only", [])]
+    return [f"sweep.bits=['{sweep['bits'][-1]}']", *([f"sweep.only={methods}"] if methods else [])]
+
+
 def test_the_embedded_recipes_are_found():
     assert {"gacq_vs_qdiff", "smoke", "all_methods", "paper_main"} <= set(EMBEDDED)
 
@@ -59,8 +65,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_a_recipe_on_the_embedded_model_is_planned_and_runs(name, shared):
     recipe = raw(RECIPES / f"{name}.toml")
-    bits = f"sweep.bits=['{recipe['sweep']['bits'][-1]}']"
-    overrides = (*SMALL, bits, *single_iterations(recipe))
+    overrides = (*SMALL, *last_bits(recipe["sweep"]), *single_iterations(recipe))
     ctx = RunContext(load_experiment(RECIPES / f"{name}.toml", overrides=overrides), shared, torch.device("cpu"))
     cells = ctx.experiment.cells
     assert len(cell_ledger(ctx, cells[-1])) == len(ctx.probe.layers) + 4 * len(ctx.probe.attentions)
