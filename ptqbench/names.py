@@ -40,3 +40,8 @@ def with_article(role: str) -> str:
     """The same with "a" or "an"."""
     words = role_words(role)
     return f"an {words}" if words[0] in "aeiou" else f"a {words}"
+
+
+def row_name(method: str, bits: str, variant: str) -> str:
+    """What a row of the table is called: "gacq/W4A8", "gacq/W4A8/iterations=5"."""
+    return "/".join(part for part in (method, bits, variant) if part)

@@ -46,16 +46,7 @@ GACQ_TFMQ: dict[str, Any] = {
 
 DEVIATIONS = ("on Q-Diffusion's calibration and components; the paper's base is TFMQ-DM (preset gacq-tfmq)",)
 
-RELEASED_BASE = (
-    "that of TFMQ-DM, the base, leaves shortcuts, downsampling, the first time layer and attention's products in full "
-    "precision, and has grids for each step everywhere (preset tfmq-dm-released)",
-    "that of TFMQ-DM has 8 bits for the softmax in its configuration, whatever the activations have; here it has theirs",
-    "that of TFMQ-DM fits weights on every fifth to twenty-fifth step only; here one calibration set serves weights and "
-    "activations",
-    "that of TFMQ-DM draws the samples of each step from runs of their own; here from different trajectories of one pool",
-    "that of TFMQ-DM averages ranges over batches of 16; here over the recipe's calibration batches",
-)
-"""What that of the plugin `tfmq` says of its preset `tfmq-dm`; plugins do not import each other."""
+RELEASED_BASE = ("that of TFMQ-DM, the base, differs in what `ptqbench describe tfmq-dm` lists",)
 
 CONSTANTS = ("the constants of the fit and of the ranges; those of TFMQ-DM, the base",)
 

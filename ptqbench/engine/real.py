@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -50,9 +51,8 @@ def statistics_alone(ctx: RunContext) -> frozenset[str] | None:
     path = ctx.experiment.evaluation.reference
     if path is None or not path.is_file():
         return None
-    with readable(path):
-        statistics = read_statistics(path, ctx.extractor.outputs())
-        return frozenset(statistics) if statistics and not has_images(path) else None
+    statistics, images = _contents(ctx, path)
+    return None if images else frozenset(statistics)
 
 
 def reference_key(ctx: RunContext) -> Any:
@@ -68,10 +68,15 @@ def _from_files(ctx: RunContext) -> RealImages:
         raise ValueError("the recipe names no reference")
     key, statistics, images = reference_key(ctx), dict[str, Gaussian](), True
     if path.is_file():
-        with readable(path):
-            statistics = read_statistics(path, ctx.extractor.outputs())
-            images = not statistics or has_images(path)
+        statistics, images = _contents(ctx, path)
     return RealImages(key, open_pictures(path, _shape(ctx), REFERENCE_SETTING) if images else None, statistics)
+
+
+def _contents(ctx: RunContext, path: Path) -> tuple[dict[str, Gaussian], bool]:
+    """A file's ready-made statistics by output, and whether images are to be read from it."""
+    with readable(path):
+        statistics = read_statistics(path, ctx.extractor.outputs())
+        return statistics, not statistics or has_images(path)
 
 
 def _shape(ctx: RunContext) -> tuple[int, int, int]:

@@ -50,19 +50,16 @@ def run_experiment(
     announce([*references, *tasks])
     records: dict[int, CellRecord] = {}
     # Cells that cannot be done need nothing of full precision: their reasons should not wait for it.
-    hopeless = [task for task in tasks if _hopeless(experiment, task)]
+    methods = [cell.method for cell in all_cells(experiment)]
+    hopeless = {i for i, method in enumerate(methods) if method is not None and phases_fail(method)}
+    first, last = ([task for task in tasks if (task.index in hopeless) == told] for told in (True, False))
     with Local(experiment, settings, ctx, report) as executor:
-        for wave in (hopeless, references, [task for task in tasks if task not in hopeless]):
+        for wave in (first, references, last):
             for task, result in executor.run(wave):
                 report(task, failed_or_done(result), 1.0)
                 if result is not None:
                     records[task.index] = CellRecord.from_dict(result)
     return _record(ctx, settings, [records[i] for i in sorted(records)])
-
-
-def _hopeless(experiment: Experiment, task: Task) -> bool:
-    method = all_cells(experiment)[task.index].method
-    return method is not None and phases_fail(method)
 
 
 def _record(ctx: RunContext, settings: Settings, cells: list[CellRecord]) -> RunRecord:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ptqbench.errors import UserError
 from ptqbench.findings.document import Claim, Document, Topic
-from ptqbench.names import suggest
+from ptqbench.names import row_name, suggest
 from ptqbench.results.compare import BETTER, REFUSED, UNSEEN, WORSE, compare_rows, pool_of, with_verdicts
 from ptqbench.results.record import Comparison, RunRecord
 from ptqbench.results.rows import Row, rows_of
@@ -114,7 +114,7 @@ def row_of(record: RunRecord, name: str) -> Row:
 
 
 def _named(record: RunRecord) -> dict[str, Row]:
-    return {"/".join(part for part in row.key if part): row for row in rows_of(record)}
+    return {row_name(*row.key): row for row in rows_of(record)}
 
 
 def _finished(rows: Mapping[str, Row], name: str, run: str) -> Row:

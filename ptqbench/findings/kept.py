@@ -10,13 +10,14 @@ from typing import Any
 
 from ptqbench.errors import UserError
 from ptqbench.findings.document import Document, RunEntry
+from ptqbench.names import row_name
 from ptqbench.plugins import PluginManager
 from ptqbench.recipe.describe import describe_methods
 from ptqbench.recipe.experiment import FULL_PRECISION
 from ptqbench.recipe.load import load_experiment
 from ptqbench.recipe.problems import Problems, RecipeError
 from ptqbench.recipe.read import apply_overrides, read_recipe
-from ptqbench.results.record import CellRecord, RunRecord
+from ptqbench.results.record import RunRecord
 
 FOR_READERS = frozenset({"published", "report"})
 """Sections of a recipe that decide no number."""
@@ -58,7 +59,7 @@ def silent(records: Mapping[str, RunRecord]) -> dict[str, str]:
     """Runs whose record does not say what all of its methods resolved to, so that a changed preset cannot be seen."""
     found = {}
     for name, record in records.items():
-        rows = dict.fromkeys(_row(cell) for cell in record.cells if cell.method != FULL_PRECISION)
+        rows = dict.fromkeys(row_name(c.method, c.bits, c.variant) for c in record.cells if c.method != FULL_PRECISION)
         if unknown := [row for row in rows if row not in record.methods]:
             found[name] = f"its record does not say what these resolved to, so changed presets are not seen: {_few(unknown)}"
     return found
@@ -117,11 +118,6 @@ def _resolved_differently(then: object, now: object, place: str) -> list[str]:
         pairs = enumerate(zip(then, now, strict=True))
         return [x for i, (one, other) in pairs for x in _resolved_differently(one, other, f"{place}[{i}]")]
     return [] if then == now else [place]
-
-
-def _row(cell: CellRecord) -> str:
-    """A row's id in `RunRecord.methods`."""
-    return "/".join(part for part in (cell.method, cell.bits, cell.variant) if part)
 
 
 def _few(names: list[str]) -> str:

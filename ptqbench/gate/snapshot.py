@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ptqbench.names import row_name
 from ptqbench.results.protocols import identity
 from ptqbench.results.record import CellRecord, Number, RunRecord
 from ptqbench.results.rows import Row, rows_of
@@ -103,7 +104,7 @@ def snapshot(run: RunRecord) -> Snapshot:
 
 def row_id(row: Row) -> str:
     """The ids of the row's cells without their seed."""
-    return row.method if row.full_precision else "/".join(part for part in (row.method, row.bits, row.variant) if part)
+    return row.method if row.full_precision else row_name(row.method, row.bits, row.variant)
 
 
 def _scalar(value: object) -> Scalar:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ptqbench.component import Bound
+from ptqbench.names import row_name
 
 FULL_PRECISION = "full-precision"
 """Name of the row that stands in every comparison without being asked for."""
@@ -114,7 +115,7 @@ class Cell:
         """The id without the seed, which names a row of the table: "gacq/W4A8/temperature=0.5"."""
         if self.method is None:
             return f"{FULL_PRECISION}, {self.variant}" if self.variant else FULL_PRECISION
-        return "/".join(part for part in (self.name, self.bits, self.variant) if part)
+        return row_name(self.name, self.bits, self.variant)
 
     @property
     def id(self) -> str:
