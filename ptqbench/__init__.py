@@ -3,8 +3,8 @@
 Plugin authors import everything they need for a registration from here; nothing in this module imports torch.
 """
 
-from ptqbench.component import Component, NoOptions, Options, Preset
-from ptqbench.hookspecs import hookimpl
+from ptqbench.plugin.component import Component, NoOptions, Options, Preset
+from ptqbench.plugin.hookspecs import hookimpl
+from ptqbench.version import __version__
 
 __all__ = ["Component", "NoOptions", "Options", "Preset", "__version__", "hookimpl"]
-__version__ = "0.1.0"

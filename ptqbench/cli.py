@@ -11,10 +11,10 @@ from typing import Any, NoReturn
 
 import click
 
-from ptqbench import __version__
 from ptqbench.errors import EXIT_INTERRUPTED, EXIT_OK, UserError, file_error
 from ptqbench.failures import TRACEBACK, blame, told
-from ptqbench.names import nearest
+from ptqbench.plugin.names import nearest
+from ptqbench.version import __version__
 
 EXIT_BUG = 70
 """An unexpected exception. Not 1, which means a regression, so that a crash never reads as a result."""
@@ -44,7 +44,7 @@ class LazyGroup(click.Group):
     """Whether errors that are reported in one message show their tracebacks as well."""
 
     def _plugin_commands(self) -> dict[str, click.Command]:
-        from ptqbench.plugins import PluginManager
+        from ptqbench.plugin.manager import PluginManager
 
         if self._from_plugins is None:
             found = PluginManager().commands()

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import FrameType
 
 from ptqbench.errors import DISK_FULL, PluginError, UserError, file_error
-from ptqbench.plugin_sources import FILE_MODULE
-from ptqbench.plugins import PluginManager
+from ptqbench.plugin.manager import PluginManager
+from ptqbench.plugin.sources import FILE_MODULE
 
 PLUGIN_ERRORS = (Exception, SystemExit)
 """What a plugin's code may raise: `sys.exit` in a metric must cost its cell, and not end the run as if all were well."""

@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: small random UNets as diffusers builds them."""
+"""Fixtures shared by all tests: small random UNets as diffusers builds them, one cache of the toy comparison."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # Tests ask for tracebacks themselves, and assert that there are none where they did not.
 os.environ.pop("PTQBENCH_TRACEBACK", None)
 
+from pathlib import Path
+
 import pytest
 import torch
 from diffusers import UNet2DConditionModel, UNet2DModel
+from enginekit import context, experiment
 from torch import Tensor
 
 from ptqbench.quant.plan import Probe
 from ptqbench.quant.probe import probe_denoiser
+from ptqbench.stage.context import RunContext
 
 ProbedUNet = tuple[torch.nn.Module, Tensor, Probe]
 
@@ -58,3 +62,15 @@ def conditional_unet() -> ProbedUNet:
     ).eval()
     x, t, text = torch.randn(2, 4, 8, 8), torch.tensor([7, 700]), torch.randn(2, 5, 8)
     return net, x, probe_denoiser(net, lambda: net(x, t, text), x)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that tests share."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def ctx(cache: Path) -> RunContext:
+    """The toy comparison on diffusers' UNet, at W4A32 and W4A8."""
+    return context(cache, experiment('sweep.bits=["W4A32", "W4A8"]'))

@@ -8,20 +8,20 @@ from typing import Any
 
 import torch
 
-from ptqbench.component import NoOptions
-from ptqbench.engine.cache import Cache, Costs
-from ptqbench.engine.cell import CellRun
-from ptqbench.engine.context import RunContext
-from ptqbench.engine.inner import StepFacts, UnitModules, UnitProblem
-from ptqbench.engine.losses import UnitLoss, per_sample_loss
-from ptqbench.engine.quantize import CellQuantizer
-from ptqbench.engine.unit_data import UnitData
+from ptqbench.fitting.inner import StepFacts, UnitModules, UnitProblem
+from ptqbench.fitting.losses import UnitLoss, per_sample_loss
+from ptqbench.fitting.quantize import CellQuantizer
+from ptqbench.fitting.unit_data import UnitData
+from ptqbench.plugin.component import NoOptions
 from ptqbench.quant.layer import StepContext
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.recipe.experiment import Cell, Experiment
 from ptqbench.recipe.load import load_experiment
 from ptqbench.results.record import CellRecord
 from ptqbench.roles.loss import LossTerm, Outcome
+from ptqbench.running.cell import CellRun
+from ptqbench.stage.cache import Cache, Costs
+from ptqbench.stage.context import RunContext
 
 TOY = Path(__file__).parent / "toy_plugin.py"
 

@@ -9,9 +9,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ptqbench import Component, Options, hookimpl
-from ptqbench.component import Preset
-from ptqbench.plugin_sources import PluginInfo
-from ptqbench.plugins import PluginManager
+from ptqbench.plugin.component import Preset
+from ptqbench.plugin.manager import PluginManager
+from ptqbench.plugin.sources import PluginInfo
 
 TARGET = "fakes:Never"
 

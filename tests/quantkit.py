@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ptqbench.component import NoOptions
+from ptqbench.plugin.component import NoOptions
 from ptqbench.quant.attention import CHILD, AttentionSites, attach
 from ptqbench.quant.grid import Layout, Levels, QuantSpec
 from ptqbench.quant.layer import StepContext

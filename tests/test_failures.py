@@ -14,13 +14,14 @@ from e2ekit import call
 from fakes import entry_point_distribution
 
 from ptqbench.cli import EXIT_BUG, cli
-from ptqbench.engine import features, tasks
-from ptqbench.engine.executor import Settings
-from ptqbench.engine.run import run_experiment
 from ptqbench.errors import EXIT_CELL_FAILED, EXIT_PLUGIN, EXIT_USAGE, PluginError, UserError
 from ptqbench.failures import blame, blamed
-from ptqbench.plugin_sources import import_file, read_plugin_file
+from ptqbench.measuring import features
+from ptqbench.plugin.sources import import_file, read_plugin_file
 from ptqbench.recipe.load import load_experiment
+from ptqbench.running import tasks
+from ptqbench.running.run import run_experiment
+from ptqbench.stage.context import Settings
 
 PLUGIN = '''"""A model, features, a metric and a reporter that raise an error at the place that an option names."""
 
@@ -303,7 +304,9 @@ def test_a_bug_of_ours_that_no_plugin_had_a_part_in_names_none(recipe, monkeypat
         raise KeyError("ours")
 
     # A function of the core by its module's name, as a frame shows it.
-    ours = eval(compile("lambda *_: broken()", "ours.py", "eval"), {"__name__": "ptqbench.engine.features", "broken": broken})
+    ours = eval(
+        compile("lambda *_: broken()", "ours.py", "eval"), {"__name__": "ptqbench.measuring.features", "broken": broken}
+    )
     monkeypatch.setattr(features, "feature_info", ours)
     done = ptqbench(*words("run", recipe))
     assert done.exit_code == EXIT_BUG
@@ -319,7 +322,7 @@ def raised(call) -> BaseException:
 
 
 CALLING = """
-from ptqbench.names import nearest
+from ptqbench.plugin.names import nearest
 
 def helper(*args):
     return nearest(*args)
@@ -439,7 +442,7 @@ def trial():
 
 @click.command("misuse")
 def misuse():
-    from ptqbench.names import nearest
+    from ptqbench.plugin.names import nearest
     nearest("a", [1])
 
 @click.command("read")

@@ -1,4 +1,5 @@
-"""Who may import whom: the core no plugin, a plugin no other plugin, and no plugin's entry point torch."""
+"""Who may import whom: every arrow of the core goes down its floors and none in a circle; the core no plugin, a plugin no
+other plugin, and no plugin's entry point torch."""
 
 from __future__ import annotations
 
@@ -22,6 +23,81 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module.split(".")[0])
     return found
+
+
+FLOORS = (
+    "errors digest version",
+    "plugin",
+    "failures",
+    "quant/grid quant/plan quant/steps quant/units evaluate",
+    "results recipe",
+    "roles",
+    "quant",
+    "stage",
+    "sampling",
+    "measuring",
+    "fitting",
+    "running",
+    "gate findings studies diagnostics",
+    "commands",
+    "cli __init__ __main__",
+)
+"""The house from the ground up: a file may import what stands on its own floor or below, and nothing above."""
+
+DATA_ROOMS = ("results", "gate", "findings", "studies")
+MACHINERY = ("stage", "sampling", "fitting", "measuring", "running")
+
+
+def modules() -> dict[str, set[str]]:
+    """Every file of the core ("quant/grid") with the files of the core that it imports, type-checking imports included."""
+    core = ROOT / "ptqbench"
+    files = {path.relative_to(core).with_suffix("").as_posix(): path for path in core.rglob("*.py")}
+
+    def file_of(dotted: str) -> str:
+        name = "/".join(dotted.split(".")[1:])
+        return name if name in files else f"{name}/__init__".lstrip("/")
+
+    found: dict[str, set[str]] = {}
+    for name, path in files.items():
+        nodes = [n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Import | ast.ImportFrom)]
+        dotted = {alias.name for n in nodes if isinstance(n, ast.Import) for alias in n.names}
+        for n in nodes:
+            if isinstance(n, ast.ImportFrom) and n.module:
+                inner = {f"{n.module}.{alias.name}" for alias in n.names}
+                within = {m for m in inner if m.startswith("ptqbench.") and not file_of(m).endswith("__init__")}
+                dotted |= within or {n.module}
+        found[name] = {file_of(m) for m in dotted if m.split(".")[0] == "ptqbench"} - {name}
+    return found
+
+
+def floor(name: str) -> int:
+    levels = {entry: i for i, entries in enumerate(FLOORS) for entry in entries.split()}
+    return levels.get(name, levels.get(name.split("/")[0], -1))
+
+
+def test_every_import_of_the_core_goes_down_the_floors():
+    found = modules()
+    assert [name for name in found if floor(name) < 0] == []
+    assert [f"{a} imports {b}" for a, imports in found.items() for b in imports if floor(b) > floor(a)] == []
+
+
+def test_no_files_of_the_core_import_each_other_in_a_circle():
+    found = modules()
+    while leaves := [name for name, imports in found.items() if not imports & found.keys()]:
+        for name in leaves:
+            del found[name]
+    assert found == {}
+
+
+@pytest.mark.parametrize("room", DATA_ROOMS)
+def test_rooms_that_work_from_records_import_no_machinery(room):
+    wrong = {
+        f"{name} imports {b}"
+        for name, imports in modules().items()
+        for b in imports
+        if name.startswith(f"{room}/") and b.split("/")[0] in MACHINERY
+    }
+    assert wrong == set()
 
 
 def test_the_core_imports_no_plugin():

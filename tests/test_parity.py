@@ -16,10 +16,10 @@ from quantkit import OUT_CHANNEL, estimator, quantizer
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ptqbench.engine.losses import per_sample_loss
-from ptqbench.engine.schedule import quadratic_timesteps, uniform_timesteps
 from ptqbench.errors import UserError
+from ptqbench.fitting.losses import per_sample_loss
 from ptqbench.quant.grid import Levels, QuantSpec, fake_quantize
+from ptqbench.stage.schedule import quadratic_timesteps, uniform_timesteps
 from ptqbench_adaround.rounding import beta_at, rounding_regulariser
 
 DATA = Path(__file__).parent / "data"

@@ -26,7 +26,7 @@ from ptqbench.quant.uniform import UniformQuantizer
 from ptqbench.roles.features import FeatureExtractor
 from ptqbench.roles.model import DiffusionModel, ModelSource
 from ptqbench.roles.quantizer import ParamGroup
-from ptqbench.roles.reconstruction import Phase, Reconstruction
+from ptqbench.roles.reconstruction import Course, Phase, Rate, Reconstruction
 from ptqbench.roles.weighter import Requirements, SampleWeighter
 
 SHAPE = (1, 8, 8)
@@ -254,18 +254,9 @@ class LearnZeros(Reconstruction):
         Phase("zeros", frozenset({"zero-point"}), activations=True, inputs="full-precision"),
     )
 
-    def work(self, phase):
-        return 3, 8
-
-    def fit(self, context):
-        rate = {"rounding": 0.05, "zeros": self.options.rate}[context.phase.name]
-        (trainables,) = context.start({kind: rate for kind in context.phase.learns}, 2.0).values()
-        optimiser = torch.optim.Adam(trainables, lr=rate)
-        for i in range(3):
-            optimiser.zero_grad()
-            context.weighted_loss(context.problem.draw(8, rng=context.rng)).backward()
-            optimiser.step()
-            yield (i + 1) / 3
+    def course(self, phase):
+        rates = {"rounding": Rate(0.05)} if phase.name == "rounding" else {"zero-point": Rate(self.options.rate)}
+        return Course(3, 8, rates)
 
 
 @hookimpl

@@ -4,7 +4,7 @@
 
     d meta / du  =  - d/du < grad_theta L(theta, u), eta . grad V(theta*) >,        eta: a step size for each trainable.
 
-one backward pass through the graph of that gradient (`ptqbench.engine.lookahead`). For L = mean_i(w_i l_i) this is
+one backward pass through the graph of that gradient (`ptqbench.fitting.lookahead`). For L = mean_i(w_i l_i) this is
 -<grad l_i, eta . grad V> / B for weight i.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ptqbench.engine.lookahead import LookAhead, Params, gradients, leaves
+from ptqbench.fitting.lookahead import LookAhead, Params, gradients, leaves
 
 Loss = Callable[[Params], Tensor]
 """A scalar as a function of the trainables."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ptqbench.engine.scores import ScoreAdam
+from ptqbench.fitting.scores import ScoreAdam
 from ptqbench_beyond import SampleFrequencyOptions
 from ptqbench_beyond.haar import BANDS, EQUAL
 

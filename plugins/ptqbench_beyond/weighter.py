@@ -8,8 +8,8 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
-from ptqbench.engine.lookahead import Params
 from ptqbench.errors import CellFailedError
+from ptqbench.fitting.lookahead import Params
 from ptqbench.roles.weighter import Batch, InnerProblem, Requirements, SampleWeighter
 from ptqbench_beyond import SampleFrequencyOptions
 from ptqbench_beyond.meta import MetaGradient, meta_gradient

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ptqbench.engine.losses import per_sample_loss, reduce_per_sample
 from ptqbench.errors import CellFailedError
+from ptqbench.fitting.losses import per_sample_loss, reduce_per_sample
 from ptqbench.roles.loss import LossTerm, Outcome
 from ptqbench_brecq import FisherOptions
 

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import torch
-
-from ptqbench.engine.fit import FitContext
-from ptqbench.roles.reconstruction import Phase, Reconstruction
+from ptqbench.roles.reconstruction import Course, Phase, Rate, Reconstruction
 from ptqbench_brecq import BrecqOptions
 
 ROUNDING = Phase("rounding", learns=frozenset({"rounding"}), activations=False, inputs="quantized")
@@ -21,39 +16,17 @@ class TwoPhase(Reconstruction):
     options: BrecqOptions
     phases = (ROUNDING, STEPS)
 
-    def work(self, phase: Phase) -> tuple[int, int]:
-        """Iterations of the phase, and the mini-batch size."""
-        return (self.options.iterations if phase is ROUNDING else self.options.step_iterations), self.options.batch
-
-    def fit(self, context: FitContext) -> Iterator[float]:
-        """Adam on the unit's trainables; the loss is the weighted reconstruction error plus the quantizers' penalties."""
+    def course(self, phase: Phase) -> Course:
+        """The rate of rounding stays as it is, that of step sizes falls to zero with half a cosine."""
         o = self.options
-        rounding = context.phase is ROUNDING
-        iterations, size = self.work(context.phase)
-        rates = {"rounding": o.rounding_rate} if rounding else {"step": o.step_rate}
-        trainables = context.start(rates, o.power if rounding else o.step_power)
-        optimiser = torch.optim.Adam([{"params": trainables[kind], "lr": rate} for kind, rate in rates.items()])
-        decay = None if rounding else torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations)
-        for i in range(iterations):
-            context.at_rates({kind: group["lr"] for kind, group in zip(rates, optimiser.param_groups, strict=True)})
-            batch = context.problem.draw(size, rng=context.rng)
-            loss = context.weighted_loss(batch)
-            penalty = context.penalty(i / iterations)
-            optimiser.zero_grad()
-            (loss if penalty is None else loss + penalty).backward()
-            optimiser.step()
-            if decay is not None:
-                decay.step()
-            yield (i + 1) / iterations
+        if phase is ROUNDING:
+            return Course(o.iterations, o.batch, {"rounding": Rate(o.rounding_rate)}, o.power)
+        return Course(o.step_iterations, o.batch, {"step": Rate(o.step_rate, "cosine")}, o.step_power)
 
 
 class Nothing(Reconstruction):
     """Rounding to nearest: no phases."""
 
-    def work(self, phase: Phase) -> tuple[int, int]:
+    def course(self, phase: Phase) -> Course:
         """Never asked, since there are no phases."""
-        return 0, 0
-
-    def fit(self, context: FitContext) -> Iterator[float]:
-        """Never called, since there are no phases."""
-        return iter(())
+        raise ValueError(f"there is no phase {phase.name!r}")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ptqbench.engine.losses import per_sample_loss
+from ptqbench.fitting.losses import per_sample_loss
 from ptqbench.roles.loss import LossTerm, Outcome
 from ptqbench_edadm import LayerOutputsOptions
 

@@ -9,7 +9,7 @@ and the validation losses of the T timestep groups are L_t(theta*). Their gradie
     g_t[i] = dL_t/domega_i = -<grad l_i(theta), eta . grad L_t(theta*)>  =: P(grad L_t)[i],
 
 are directional derivatives of the training losses. P(v) for all samples at once is one backward pass through the graph of
-the look-ahead gradient, which is linear in omega (`ptqbench.engine.lookahead`). The meta loss is
+the look-ahead gradient, which is linear in omega (`ptqbench.fitting.lookahead`). The meta loss is
 
     mean_t L_t  +  c * M,          M = -mean over pairs t != k of g_t . g_k,
 
@@ -31,7 +31,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ptqbench.engine.lookahead import LookAhead, Params, gradients, leaves
+from ptqbench.fitting.lookahead import LookAhead, Params, gradients, leaves
 
 Losses = Callable[[Params], Tensor]
 """Per-sample losses (B,) as a function of the trainables."""

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
-from ptqbench.engine.scores import ScoreAdam
+from ptqbench.fitting.scores import ScoreAdam
 from ptqbench.roles.weighter import Batch, InnerProblem, Requirements, SampleWeighter
 from ptqbench_gacq import GacqOptions
 from ptqbench_gacq.meta import Groups, Losses, meta_gradient

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from ptqbench.component import Options
 from ptqbench.errors import CellFailedError
+from ptqbench.plugin.component import Options
 from ptqbench.quant.grid import SCALE_FLOOR, fake_quantize
 from ptqbench.quant.uniform import UniformQuantizer
 from ptqbench.roles.quantizer import ParamGroup

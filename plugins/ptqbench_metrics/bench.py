@@ -9,16 +9,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ptqbench.component import NoOptions
-from ptqbench.engine.memory import peak_memory_mib, reset_peak_memory
-from ptqbench.engine.rng import stream
 from ptqbench.evaluate.chunks import Chunks
 from ptqbench.evaluate.features import FeatureSet
 from ptqbench.evaluate.intervals import partition
 from ptqbench.evaluate.kernels import kernel_distance_blocks
 from ptqbench.evaluate.manifolds import ball_radii, coverage
 from ptqbench.evaluate.moments import Moments
+from ptqbench.plugin.component import NoOptions
 from ptqbench.roles.features import POOL, FeatureExtractor
+from ptqbench.sampling.rng import stream
+from ptqbench.stage.memory import peak_memory_mib, reset_peak_memory
 
 SHAPE = (3, 32, 32)
 PART = 256

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ptqbench.engine.rng import stream
 from ptqbench.errors import CellFailedError
 from ptqbench.evaluate.evidence import Evidence
 from ptqbench.evaluate.intervals import mean_interval, partition
 from ptqbench.roles.features import PROBABILITIES, FeatureInfo
 from ptqbench.roles.metric import Metric, MetricValue
+from ptqbench.sampling.rng import stream
 from ptqbench_metrics.naming import column, features_of, value_of
 from ptqbench_metrics.options import ScoreOptions
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ptqbench.component import Options
 from ptqbench.errors import CellFailedError
+from ptqbench.plugin.component import Options
 from ptqbench.quant.grid import SCALE_FLOOR, Layout, QuantSpec
 from ptqbench.quant.uniform import UniformQuantizer
 from ptqbench.roles.quantizer import ParamGroup

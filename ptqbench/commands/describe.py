@@ -20,10 +20,10 @@ from ptqbench.commands.output import (
     role_option,
 )
 from ptqbench.errors import PluginError, UserError
-from ptqbench.hookspecs import PRESETS, ROLES
-from ptqbench.names import suggest, with_article
-from ptqbench.plugin_records import PresetRecord, Record
-from ptqbench.plugins import PluginManager
+from ptqbench.plugin.hookspecs import PRESETS, ROLES
+from ptqbench.plugin.manager import PluginManager
+from ptqbench.plugin.names import suggest, with_article
+from ptqbench.plugin.records import PresetRecord, Record
 
 _QUESTIONS = {role.name: role.question for role in (*ROLES, PRESETS)}
 _LISTS = ("loss", "pass", "sampler-hook", "metric", "reporter")

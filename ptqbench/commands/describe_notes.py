@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ptqbench.commands.output import print_wrapped
-from ptqbench.component import NOTES, Component, Preset
+from ptqbench.plugin.component import NOTES, Component, Preset
 
 
 def notes_entry(described: Component | Preset) -> dict[str, list[str]]:

@@ -8,11 +8,11 @@ import click
 
 from ptqbench.commands.describe_notes import notes_entry, print_notes
 from ptqbench.commands.output import print_wrapped
-from ptqbench.plugin_records import PresetRecord
-from ptqbench.plugins import PluginManager
+from ptqbench.plugin.manager import PluginManager
+from ptqbench.plugin.records import PresetRecord
 
 if TYPE_CHECKING:
-    from ptqbench.component import Bound
+    from ptqbench.plugin.component import Bound
     from ptqbench.recipe.problems import Problem
 
 

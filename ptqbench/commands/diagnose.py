@@ -29,7 +29,7 @@ from ptqbench.recipe.load import load_experiment
 if TYPE_CHECKING:
     from ptqbench.diagnostics.observer import GradientObserver
     from ptqbench.diagnostics.summary import Summary
-    from ptqbench.engine.executor import Settings
+    from ptqbench.stage.context import Settings
 
 
 @click.command("diagnose", short_help="Look into the fits of a recipe's cells.")

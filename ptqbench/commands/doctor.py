@@ -14,11 +14,11 @@ from typing import Any
 
 import click
 
-from ptqbench import __version__
 from ptqbench.commands.options import default_cache
 from ptqbench.commands.output import json_option, print_json
 from ptqbench.errors import EXIT_OK, EXIT_USAGE
-from ptqbench.plugins import PluginManager
+from ptqbench.plugin.manager import PluginManager
+from ptqbench.version import __version__
 
 PACKAGES = ("torch", "torchvision", "diffusers", "scipy", "numpy", "pytorch-fid", "safetensors", "scikit-learn")
 TIMEOUT = 180

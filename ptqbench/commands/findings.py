@@ -12,8 +12,8 @@ from ptqbench.commands.options import cache_option, device_option, settings_for,
 from ptqbench.errors import EXIT_OK, EXIT_REGRESSION, UserError
 
 if TYPE_CHECKING:
-    from ptqbench.engine.executor import Settings
     from ptqbench.findings.document import Document
+    from ptqbench.stage.context import Settings
 
 
 @click.command("findings", short_help="Say which claims kept results bear out.")
@@ -69,7 +69,7 @@ def _run(document: Document, file: Path, names: tuple[str, ...], device: str, se
     """Run entries of the document and keep their records."""
     from ptqbench.commands.run import execute, invocation
     from ptqbench.findings.kept import save_record
-    from ptqbench.names import suggest
+    from ptqbench.plugin.names import suggest
     from ptqbench.recipe.load import load_experiment
 
     known = {run.name: run for run in document.runs}

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from ptqbench.commands.output import json_option, manager_with, plugin_option, print_json, print_table, role_option
-from ptqbench.plugin_records import PresetRecord, Record
-from ptqbench.plugins import BLOCK, PluginManager
+from ptqbench.plugin.manager import BLOCK, PluginManager
+from ptqbench.plugin.records import PresetRecord, Record
 
 
 @click.command("list")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ptqbench.component import Bound
+from ptqbench.plugin.component import Bound
 from ptqbench.recipe.experiment import Method, SiteChoice
 
 HEADINGS = ("preset", "sampler", "weighter", "reconstruction", "losses", "weights", "activations", "passes", "hooks")

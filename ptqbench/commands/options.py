@@ -12,10 +12,10 @@ import click
 
 from ptqbench.commands.files import require_folder
 from ptqbench.errors import UserError
-from ptqbench.names import suggest
+from ptqbench.plugin.names import suggest
 
 if TYPE_CHECKING:
-    from ptqbench.engine.executor import Settings
+    from ptqbench.stage.context import Settings
 
 
 class HasId(Protocol):
@@ -76,8 +76,8 @@ def settings_for(cache: Path, device: str, workers: int | None = None, threads: 
 
     Raises `UserError` for a device that is not there, and for a cache that nothing can be written to.
     """
-    from ptqbench.engine.context import pick_device
-    from ptqbench.engine.executor import Settings, default_threads, default_workers
+    from ptqbench.running.executor import default_threads, default_workers
+    from ptqbench.stage.context import pick_device
 
     require_folder(cache, "--cache")
     chosen = pick_device(device)

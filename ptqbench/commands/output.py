@@ -15,8 +15,8 @@ import click
 from rich.console import Console
 
 from ptqbench.commands.tables import print_rows
-from ptqbench.hookspecs import PRESETS, ROLES
-from ptqbench.plugins import PluginManager
+from ptqbench.plugin.hookspecs import PRESETS, ROLES
+from ptqbench.plugin.manager import PluginManager
 from ptqbench.results.console import render
 from ptqbench.results.tables import Table
 

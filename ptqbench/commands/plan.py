@@ -24,7 +24,7 @@ from ptqbench.recipe.load import load_experiment
 from ptqbench.results.formatting import grid_words
 
 if TYPE_CHECKING:
-    from ptqbench.engine.forecast import Forecast
+    from ptqbench.running.forecast import Forecast
 
 
 @click.command("plan", short_help="Show cells, layers and a forecast without running.")
@@ -39,10 +39,10 @@ def command(recipe: Path, overrides: tuple[str, ...], cache: Path, wanted: str |
     """Show what `ptqbench run RECIPE` would do: cells, layers with their grids, forecast of time, memory and disk."""
     experiment = load_experiment(recipe, overrides=overrides)
     cell = experiment.cells[-1] if wanted is None else find_cell(experiment.cells, wanted, "recipe")
-    from ptqbench.engine.context import RunContext
-    from ptqbench.engine.features import check_metrics
-    from ptqbench.engine.forecast import cell_ledger, forecast
-    from ptqbench.plugin_classes import check_classes
+    from ptqbench.measuring.features import check_metrics
+    from ptqbench.plugin.classes import check_classes
+    from ptqbench.running.forecast import cell_ledger, forecast
+    from ptqbench.stage.context import RunContext
 
     check_classes(experiment.components())
     settings = settings_for(cache, device)

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from ptqbench.engine.stages import FAILED
+from ptqbench.results.costs import FAILED
 
 if TYPE_CHECKING:
-    from ptqbench.engine.tasks import Task
+    from ptqbench.running.tasks import Task
 
 
 class Progress:

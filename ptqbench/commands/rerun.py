@@ -12,7 +12,7 @@ from ptqbench.commands.run import execute
 from ptqbench.errors import UserError
 from ptqbench.gate.confirm import Rerun
 from ptqbench.gate.snapshot import Snapshot, snapshot
-from ptqbench.plugins import PluginManager
+from ptqbench.plugin.manager import PluginManager
 from ptqbench.recipe.load import load_experiment
 from ptqbench.results.record import RunRecord
 

@@ -27,7 +27,7 @@ from ptqbench.commands.output import table_width
 from ptqbench.commands.tracebacks import tell_failures
 from ptqbench.errors import EXIT_CELL_FAILED
 from ptqbench.failures import PLUGIN_ERRORS, blamed
-from ptqbench.plugins import PluginManager
+from ptqbench.plugin.manager import PluginManager
 from ptqbench.recipe.experiment import Experiment
 from ptqbench.recipe.load import load_experiment
 from ptqbench.results.record import RunRecord
@@ -35,7 +35,7 @@ from ptqbench.results.record import RunRecord
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ptqbench.engine.executor import Settings
+    from ptqbench.stage.context import Settings
 
 
 @click.command("run", short_help="Run a comparison.")
@@ -69,7 +69,7 @@ def command(
     settings = settings_for(cache, device, workers, threads)
     folder = out or default_folder(experiment)
     require_folder(folder, "--out")
-    from ptqbench.engine.run import previews, tracebacks
+    from ptqbench.running.run import previews, tracebacks
 
     record = execute(experiment, settings)
     record.invocation = invocation(recipe, overrides, device, threads)
@@ -90,7 +90,7 @@ def command(
 def execute(experiment: Experiment, settings: Settings) -> RunRecord:
     """Run with progress on stderr."""
     from ptqbench.commands.progress import Progress
-    from ptqbench.engine.run import run_experiment
+    from ptqbench.running.run import run_experiment
 
     with Progress() as progress:
         return run_experiment(experiment, settings, progress.report, progress.announce)

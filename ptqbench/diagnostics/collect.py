@@ -11,16 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptqbench.diagnostics.observer import GradientObserver
-from ptqbench.engine.cache import CacheWriteError, Costs, Entry
-from ptqbench.engine.context import RunContext
-from ptqbench.engine.executor import Local, Report, Settings
-from ptqbench.engine.quantize import CellQuantizer, Tell, phases_fail, phases_with_work
-from ptqbench.engine.stages import FAILED
-from ptqbench.engine.tasks import Task, cell_tasks, perform, reference_tasks
-from ptqbench.engine.units import observed_file, weighter_file
 from ptqbench.failures import PLUGIN_ERRORS, blamed, reason_of, traceback_of
-from ptqbench.plugin_classes import check_classes
+from ptqbench.fitting.method import phases_fail, phases_with_work
+from ptqbench.fitting.quantize import CellQuantizer
+from ptqbench.fitting.units import observed_file, weighter_file
+from ptqbench.plugin.classes import check_classes
 from ptqbench.recipe.experiment import Cell, Experiment
+from ptqbench.results.costs import FAILED
+from ptqbench.running.executor import Local, Report
+from ptqbench.running.tasks import Task, cell_tasks, perform, reference_tasks
+from ptqbench.stage.cache import CacheWriteError, Costs, Entry
+from ptqbench.stage.context import RunContext, Settings
+from ptqbench.stage.stages import Tell
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from ptqbench.engine.inner import UnitProblem
+from ptqbench.fitting.inner import UnitProblem
 
 BATCH = 64
 """Samples in one evaluation."""

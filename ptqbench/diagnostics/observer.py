@@ -20,8 +20,8 @@ from ptqbench.diagnostics.gradients import (
     sample_gradients,
 )
 from ptqbench.digest import fingerprint
-from ptqbench.engine.inner import UnitProblem
-from ptqbench.engine.observer import Observer
+from ptqbench.fitting.inner import UnitProblem
+from ptqbench.fitting.observer import Observer
 from ptqbench.quant.steps import step_group
 from ptqbench.roles.weighter import SampleWeighter
 

@@ -10,12 +10,12 @@ import numpy as np
 from ptqbench.diagnostics.arms import is_counterpart
 from ptqbench.diagnostics.collect import Observation
 from ptqbench.diagnostics.statistics import Array, Spread, mean_known, over_seeds
-from ptqbench.engine.cell import cell_key
-from ptqbench.engine.context import RunContext
-from ptqbench.engine.stages import fitting_seconds
 from ptqbench.errors import UserError
 from ptqbench.recipe.experiment import Cell
+from ptqbench.results.costs import fitting_seconds
 from ptqbench.results.record import CellRecord
+from ptqbench.running.cell import cell_key
+from ptqbench.stage.context import RunContext
 
 Records = dict[str, CellRecord]
 """Records of finished cells, by the cell's id."""

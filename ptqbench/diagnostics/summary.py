@@ -16,11 +16,10 @@ from ptqbench.diagnostics.collect import Collected
 from ptqbench.diagnostics.learned import Learned, learned_weights
 from ptqbench.diagnostics.observer import MOMENTS
 from ptqbench.diagnostics.records import Cost, NoiseError, finished_cells, noise_errors, weighter_costs
-from ptqbench.engine.context import RunContext
-from ptqbench.engine.executor import Settings
-from ptqbench.engine.run import environment
 from ptqbench.quant.steps import step_group
 from ptqbench.recipe.experiment import Experiment
+from ptqbench.running.run import environment
+from ptqbench.stage.context import RunContext, Settings
 
 SCHEMA = 1
 

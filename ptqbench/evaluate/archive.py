@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from ptqbench.errors import UserError
+from ptqbench.evaluate.features import POOL, SPATIAL
 from ptqbench.evaluate.moments import Gaussian
-from ptqbench.roles.features import POOL, SPATIAL
 
 ARRAY = "arr_0"
 STATISTICS = {POOL: ("mu", "sigma"), SPATIAL: ("mu_s", "sigma_s")}

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from ptqbench.errors import CellFailedError
 from ptqbench.evaluate.chunks import Chunks
-from ptqbench.evaluate.features import FeatureSet
-from ptqbench.roles.features import POOL, FeatureInfo
+from ptqbench.evaluate.features import POOL, FeatureInfo, FeatureSet
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +17,27 @@ from ptqbench.evaluate.moments import Gaussian, Moments, checked, require_rows
 
 ROW_BUDGET = 256 * 2**20
 """Bytes of feature vectors that are gathered at one time when a set is dealt into blocks."""
+
+
+POOL = "pool"
+"""The standard output, which every extractor has."""
+SPATIAL = "spatial"
+"""Features that keep positions; Inception's are those of sFID."""
+PROBABILITIES = "probabilities"
+"""Class probabilities, rows that sum to 1."""
+
+
+@dataclass(frozen=True)
+class FeatureInfo:
+    """What is known about an extractor before it computes: its name, and the width of each output by name.
+
+    `inception` says that these are the published Inception features, so that numbers on them may carry the names FID,
+    sFID, KID and IS alone; all others carry the extractor's name.
+    """
+
+    name: str
+    outputs: Mapping[str, int]
+    inception: bool = False
 
 
 class FeatureSet:

@@ -1,4 +1,4 @@
-"""The range of decoded images: -1..1, and mapped to 8 bit in one place (`ptqbench.engine.sample.to_bytes`)."""
+"""The range of decoded images: -1..1, and mapped to 8 bit in one place (`ptqbench.sampling.sample.to_bytes`)."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ptqbench.errors import UserError
 from ptqbench.findings.document import Claim, Document, Topic
-from ptqbench.names import row_name, suggest
+from ptqbench.plugin.names import row_name, suggest
 from ptqbench.results.compare import BETTER, REFUSED, UNSEEN, WORSE, compare_rows, pool_of, with_verdicts
 from ptqbench.results.record import Comparison, RunRecord
 from ptqbench.results.rows import Row, rows_of

@@ -10,10 +10,9 @@ from typing import Any
 
 from ptqbench.errors import UserError
 from ptqbench.findings.document import Document, RunEntry
-from ptqbench.names import row_name
-from ptqbench.plugins import PluginManager
+from ptqbench.plugin.manager import PluginManager
+from ptqbench.plugin.names import FULL_PRECISION, row_name
 from ptqbench.recipe.describe import describe_methods
-from ptqbench.recipe.experiment import FULL_PRECISION
 from ptqbench.recipe.load import load_experiment
 from ptqbench.recipe.problems import Problems, RecipeError
 from ptqbench.recipe.read import apply_overrides, read_recipe

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ptqbench.engine.stages import fitting_seconds
 from ptqbench.errors import UserError
 from ptqbench.evaluate.intervals import Interval, mean_interval
 from ptqbench.findings.document import TimeRatio
 from ptqbench.findings.judge import row_of
+from ptqbench.results.costs import fitting_seconds
 from ptqbench.results.record import CellRecord, RunRecord
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ptqbench.names import row_name
+from ptqbench.plugin.names import row_name
 from ptqbench.results.protocols import identity
 from ptqbench.results.record import CellRecord, Number, RunRecord
 from ptqbench.results.rows import Row, rows_of

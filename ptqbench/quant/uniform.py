@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from ptqbench.component import Options
 from ptqbench.errors import CellFailedError
+from ptqbench.plugin.component import Options
 from ptqbench.quant.grid import Layout, QuantSpec, codes_of, fake_quantize, group_of_rows
 from ptqbench.roles.quantizer import Quantizer
 from ptqbench.roles.range import RangeEstimator

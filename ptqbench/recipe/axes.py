@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ptqbench.errors import UserError
-from ptqbench.names import nearest, suggest
-from ptqbench.plugin_records import Record
+from ptqbench.plugin.names import nearest, suggest
+from ptqbench.plugin.records import Record
 from ptqbench.recipe import keypath
 from ptqbench.recipe.bind import Binder, reference_name
 from ptqbench.recipe.extend import complete

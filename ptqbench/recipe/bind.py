@@ -9,11 +9,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from ptqbench.component import Bound
 from ptqbench.errors import UserError
-from ptqbench.names import role_words
-from ptqbench.plugin_records import PresetRecord, Record
-from ptqbench.plugins import PluginManager
+from ptqbench.plugin.component import Bound
+from ptqbench.plugin.manager import PluginManager
+from ptqbench.plugin.names import role_words
+from ptqbench.plugin.records import PresetRecord, Record
 from ptqbench.recipe.keypath import KeyPath
 from ptqbench.recipe.problems import Problems
 from ptqbench.recipe.words import problems_of

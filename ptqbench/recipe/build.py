@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ptqbench.component import Bound
+from ptqbench.plugin.component import Bound
 from ptqbench.recipe.bind import Binder, validate
 from ptqbench.recipe.checks import CLOSED_FORM, check_closed_form
 from ptqbench.recipe.experiment import Method, SiteChoice

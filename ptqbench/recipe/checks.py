@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ptqbench.component import Bound
-from ptqbench.names import suggest
-from ptqbench.recipe.experiment import FULL_BITS, FULL_PRECISION, Method
+from ptqbench.plugin.component import Bound
+from ptqbench.plugin.names import FULL_PRECISION, suggest
+from ptqbench.recipe.experiment import FULL_BITS, Method
 from ptqbench.recipe.keypath import KeyPath
 from ptqbench.recipe.problems import Problems
 from ptqbench.recipe.schema import CalibrationSection, EvaluationSection, RecipeSection, SamplingSection

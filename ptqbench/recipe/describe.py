@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ptqbench.component import Bound
+from ptqbench.plugin.component import Bound
 from ptqbench.recipe.experiment import Cell, Method, SiteChoice
 
 

@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ptqbench.component import Bound
-from ptqbench.names import row_name
-
-FULL_PRECISION = "full-precision"
-"""Name of the row that stands in every comparison without being asked for."""
+from ptqbench.plugin.component import Bound
+from ptqbench.plugin.names import FULL_PRECISION, row_name
 
 OTHER_NOISE = "other noise"
 """Variant of the full-precision cell on another block of noise: how far two equal models seem to differ."""

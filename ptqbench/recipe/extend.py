@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ptqbench.recipe.experiment import FULL_PRECISION
+from ptqbench.plugin.names import FULL_PRECISION
 from ptqbench.recipe.problems import Problems
 from ptqbench.recipe.schema import METHOD_LISTS, METHOD_REFERENCES, NAME_PATTERN, NAME_RULE
 

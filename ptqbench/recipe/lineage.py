@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ptqbench.component import Preset
 from ptqbench.errors import UserError
-from ptqbench.names import suggest
+from ptqbench.plugin.component import Preset
+from ptqbench.plugin.names import suggest
 from ptqbench.recipe.bind import Binder
 from ptqbench.recipe.extend import Table, merge, merged_into
 from ptqbench.recipe.keypath import KeyPath, show

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ptqbench.component import Bound
 from ptqbench.errors import PluginError
-from ptqbench.names import suggest
-from ptqbench.plugins import PluginManager
+from ptqbench.plugin.component import Bound
+from ptqbench.plugin.manager import PluginManager
+from ptqbench.plugin.names import suggest
 from ptqbench.recipe import checks
 from ptqbench.recipe.bind import Binder, validate
 from ptqbench.recipe.describe import describe_methods

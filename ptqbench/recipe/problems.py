@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from ptqbench.errors import PluginError, UserError
-from ptqbench.plugins import AwaitedError
+from ptqbench.plugin.manager import AwaitedError
 from ptqbench.recipe.keypath import KeyPath, show
 
 PLUGIN_FILES: KeyPath = ("recipe", "plugins")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ptqbench.names import suggest
+from ptqbench.plugin.names import suggest
 from ptqbench.recipe import keypath
 from ptqbench.recipe.problems import Problems, fail
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ptqbench.names import suggest
+from ptqbench.plugin.names import suggest
 from ptqbench.recipe.experiment import Cell
 from ptqbench.recipe.problems import Problems
 

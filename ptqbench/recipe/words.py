@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from ptqbench.names import nearest, suggest
+from ptqbench.plugin.names import nearest, suggest
 from ptqbench.recipe.keypath import KeyPath
 from ptqbench.recipe.problems import Problem
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from ptqbench.evaluate.paired import Arm, Pool, holm, paired_difference, pool_arms
-from ptqbench.recipe.experiment import FULL_PRECISION
+from ptqbench.plugin.names import FULL_PRECISION
 from ptqbench.results.protocols import identity, mismatch
 from ptqbench.results.record import CellRecord, Comparison, Number, RunRecord
 from ptqbench.results.rows import Row, rows_of

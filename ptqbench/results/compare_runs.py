@@ -9,7 +9,7 @@ from typing import Any
 
 from ptqbench.errors import NotComparableError
 from ptqbench.evaluate.paired import pool_pairs
-from ptqbench.recipe.experiment import FULL_PRECISION
+from ptqbench.plugin.names import FULL_PRECISION
 from ptqbench.results import formatting
 from ptqbench.results.compare import REFUSED, arm_of, comparable, compare_rows, with_verdicts
 from ptqbench.results.difference_table import difference_cell, difference_notes

@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ptqbench.engine.stages import EVALUATION_STAGES
-from ptqbench.recipe.experiment import FULL_PRECISION
+from ptqbench.plugin.names import FULL_PRECISION
 from ptqbench.results import protocols
+from ptqbench.results.costs import EVALUATION_STAGES
 from ptqbench.results.record import CellRecord, Number, RunRecord
 
 

@@ -4,32 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ptqbench.component import Options
+from ptqbench.evaluate.features import POOL, PROBABILITIES, SPATIAL, FeatureInfo
+from ptqbench.plugin.component import Options
 
-POOL = "pool"
-"""The standard output, which every extractor has."""
-SPATIAL = "spatial"
-"""Features that keep positions; Inception's are those of sFID."""
-PROBABILITIES = "probabilities"
-"""Class probabilities, rows that sum to 1."""
-
-
-@dataclass(frozen=True)
-class FeatureInfo:
-    """What is known about an extractor before it computes: its name, and the width of each output by name.
-
-    `inception` says that these are the published Inception features, so that numbers on them may carry the names FID,
-    sFID, KID and IS alone; all others carry the extractor's name.
-    """
-
-    name: str
-    outputs: Mapping[str, int]
-    inception: bool = False
+__all__ = ["POOL", "PROBABILITIES", "SPATIAL", "FeatureExtractor", "FeatureInfo"]
 
 
 class FeatureExtractor(ABC):

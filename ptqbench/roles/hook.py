@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ptqbench.component import Options
+from ptqbench.plugin.component import Options
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from ptqbench.component import Options
-
-if TYPE_CHECKING:
-    from ptqbench.evaluate.evidence import Evidence
-    from ptqbench.roles.features import FeatureInfo
+from ptqbench.evaluate.evidence import Evidence
+from ptqbench.evaluate.features import FeatureInfo
+from ptqbench.plugin.component import Options
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ptqbench.component import Options
+from ptqbench.plugin.component import Options
 
 Conditions = Mapping[str, Tensor]
 """Per-sample conditions, each (N, ...); empty for an unconditional model."""

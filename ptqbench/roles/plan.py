@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 from torch import nn
 
-from ptqbench.component import Options
+from ptqbench.plugin.component import Options
 from ptqbench.quant.plan import Plan, Probe, UnitPlan
 
 

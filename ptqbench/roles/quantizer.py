@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ptqbench.component import Options
+from ptqbench.plugin.component import Options
 from ptqbench.quant.grid import Layout, QuantSpec
 from ptqbench.roles.range import RangeEstimator
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
-from ptqbench.component import Options
+from ptqbench.plugin.component import Options
 from ptqbench.quant.grid import Levels
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from ptqbench.component import Options
+from ptqbench.plugin.component import Options
 from ptqbench.results.record import RunRecord
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from ptqbench.component import Options
 from ptqbench.errors import UserError
+from ptqbench.plugin.component import Options
 
 
 @dataclass(frozen=True)

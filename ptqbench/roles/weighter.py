@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ptqbench.component import Options
+from ptqbench.plugin.component import Options
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def ptqbench(*words: object) -> Result:
 @pytest.fixture
 def idle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing may be computed."""
-    for where in ("ptqbench.engine.run.run_experiment", "ptqbench.diagnostics.collect.collect"):
+    for where in ("ptqbench.running.run.run_experiment", "ptqbench.diagnostics.collect.collect"):
         monkeypatch.setattr(where, lambda *_: pytest.fail("computed before the path was checked"))
 
 

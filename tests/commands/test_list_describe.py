@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from fakes import PRESET, entry_point_distribution, fake_manager
 
 from ptqbench.cli import cli
-from ptqbench.component import NOTES
+from ptqbench.plugin.component import NOTES
 
 ROOT = Path(__file__).parents[2]
 

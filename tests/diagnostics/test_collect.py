@@ -10,11 +10,10 @@ from enginekit import cell_of, context, experiment, files, recipe
 
 from ptqbench.diagnostics.collect import Collected, collect, read_units
 from ptqbench.diagnostics.observer import GradientObserver
-from ptqbench.engine.cache import Costs
-from ptqbench.engine.context import RunContext
-from ptqbench.engine.executor import Settings
-from ptqbench.engine.observer import Observer
-from ptqbench.engine.quantize import CellQuantizer
+from ptqbench.fitting.observer import Observer
+from ptqbench.fitting.quantize import CellQuantizer
+from ptqbench.stage.cache import Costs
+from ptqbench.stage.context import RunContext, Settings
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from ptqbench.diagnostics import gradients
 from ptqbench.diagnostics.gradients import cosines, evenly, mean_gradient, sample_gradients
 from ptqbench.diagnostics.observer import MOMENTS, GradientObserver
-from ptqbench.engine.capture import Recording
-from ptqbench.engine.inner import UnitProblem
-from ptqbench.engine.unit_data import UnitData
+from ptqbench.fitting.inner import UnitProblem
+from ptqbench.fitting.unit_data import UnitData
+from ptqbench.sampling.capture import Recording
 
 N, VALIDATION = 50, 10
 POWER = 2.4

@@ -18,22 +18,22 @@ from metrickit import evidence_of, number
 from PIL import Image
 
 import ptqbench
-from ptqbench.engine import protocol
-from ptqbench.engine.cache import Costs
-from ptqbench.engine.context import RunContext
-from ptqbench.engine.features import check_metrics, feature_info
-from ptqbench.engine.images import full_precision_chunks
-from ptqbench.engine.measure import Measurement
-from ptqbench.engine.rng import NoiseSource, stream
-from ptqbench.engine.sample import sample, to_bytes
 from ptqbench.errors import CellFailedError, UserError
 from ptqbench.evaluate.distances import frechet_between, frechet_distance
 from ptqbench.evaluate.moments import Gaussian
 from ptqbench.evaluate.pictures import open_pictures
+from ptqbench.measuring import protocol
+from ptqbench.measuring.features import check_metrics, feature_info
+from ptqbench.measuring.measure import Measurement
 from ptqbench.recipe.load import load_experiment
 from ptqbench.results.protocols import mismatch, refused
 from ptqbench.results.record import CellRecord, Number, RunRecord
 from ptqbench.results.rows import rows_of
+from ptqbench.sampling.images import full_precision_chunks
+from ptqbench.sampling.rng import NoiseSource, stream
+from ptqbench.sampling.sample import sample, to_bytes
+from ptqbench.stage.cache import Costs
+from ptqbench.stage.context import RunContext
 from ptqbench_inception import InceptionOptions
 from ptqbench_inception.features import InceptionFeatures
 from ptqbench_metrics.score import score

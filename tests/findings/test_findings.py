@@ -19,8 +19,8 @@ from ptqbench.findings.document import Claim, Document, Figure, RunEntry, TimeRa
 from ptqbench.findings.judge import CONTRADICTED, NO_ANSWER, OPEN, REPRODUCED, answers, compare
 from ptqbench.findings.kept import changes, load_records, save_record, silent
 from ptqbench.findings.page import render
-from ptqbench.plugin_records import PresetRecord
-from ptqbench.plugins import PluginManager
+from ptqbench.plugin.manager import PluginManager
+from ptqbench.plugin.records import PresetRecord
 from ptqbench.recipe.describe import describe_methods
 from ptqbench.recipe.load import load_experiment
 from ptqbench.results.compare import UNSEEN, comparisons

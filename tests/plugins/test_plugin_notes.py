@@ -8,9 +8,9 @@ from functools import cache
 import pytest
 
 from ptqbench.commands.describe_preset import preset_entry
-from ptqbench.component import NOTES
-from ptqbench.plugin_records import PresetRecord, Record
-from ptqbench.plugins import PluginManager
+from ptqbench.plugin.component import NOTES
+from ptqbench.plugin.manager import PluginManager
+from ptqbench.plugin.records import PresetRecord, Record
 
 
 @cache

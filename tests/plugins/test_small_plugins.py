@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 from pydantic import ValidationError
 
-from ptqbench.component import Component
-from ptqbench.hookspecs import ROLES
+from ptqbench.plugin.component import Component
+from ptqbench.plugin.hookspecs import ROLES
 from ptqbench.roles import loss, plan, quantizer, range, reconstruction, sampler, weighter
 
 PLUGINS = ("nearest", "ranges", "uniform", "qdiffusion", "ptq4dm", "adaround", "lsq", "brecq", "qdrop", "edadm")

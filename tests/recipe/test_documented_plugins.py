@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from enginekit import TOY, cell_of, context, experiment, recipe, run_cell
 
-from ptqbench.engine.cache import Costs
-from ptqbench.engine.reference import calibration_set
-from ptqbench.hookspecs import PRESETS, ROLES
-from ptqbench.plugin_checks import HOOKS
+from ptqbench.plugin.checks import HOOKS
+from ptqbench.plugin.hookspecs import PRESETS, ROLES
 from ptqbench.recipe.experiment import Experiment
 from ptqbench.results.record import CellRecord
+from ptqbench.sampling.reference import calibration_set
+from ptqbench.stage.cache import Costs
 
 PAGE = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"(?ms)^```python\n(.*?)^```", PAGE)

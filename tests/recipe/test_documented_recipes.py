@@ -10,8 +10,8 @@ import pytest
 from fakes import recipe
 
 from ptqbench import cli, errors
-from ptqbench.plugin_sources import PluginInfo
-from ptqbench.plugins import PluginManager
+from ptqbench.plugin.manager import PluginManager
+from ptqbench.plugin.sources import PluginInfo
 from ptqbench.recipe.experiment import Method
 from ptqbench.recipe.load import load_experiment
 

@@ -8,10 +8,10 @@ import pytest
 from fakes import PRESET, fake_manager, recipe
 
 from ptqbench import hookimpl
-from ptqbench.component import Preset
 from ptqbench.errors import EXIT_PLUGIN, UserError
-from ptqbench.plugin_sources import PluginInfo
-from ptqbench.plugins import PluginManager
+from ptqbench.plugin.component import Preset
+from ptqbench.plugin.manager import PluginManager
+from ptqbench.plugin.sources import PluginInfo
 from ptqbench.recipe.experiment import Method
 from ptqbench.recipe.load import load_experiment
 

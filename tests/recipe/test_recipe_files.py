@@ -8,7 +8,7 @@ import pytest
 from fakes import fake_manager
 
 from ptqbench.errors import EXIT_PLUGIN, PluginError
-from ptqbench.plugins import PluginManager
+from ptqbench.plugin.manager import PluginManager
 from ptqbench.recipe.load import load_experiment
 from ptqbench.recipe.problems import RecipeError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ptqbench.plugins import PluginManager
+from ptqbench.plugin.manager import PluginManager
 from ptqbench.recipe.load import load_experiment
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from ptqbench.component import Options
+from ptqbench.plugin.component import Options
 from ptqbench.recipe.words import problems_of
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ptqbench.component import NoOptions
 from ptqbench.errors import CellFailedError
+from ptqbench.plugin.component import NoOptions
 from ptqbench.roles.loss import Outcome
 from ptqbench_brecq import FisherOptions
 from ptqbench_brecq.losses import FisherError, OutputError

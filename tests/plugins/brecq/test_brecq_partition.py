@@ -7,8 +7,8 @@ import torch
 from quantkit import skip_net, within
 from torch import Tensor, nn
 
-from ptqbench.component import NoOptions
 from ptqbench.errors import CellFailedError
+from ptqbench.plugin.component import NoOptions
 from ptqbench.quant.plan import Probe, UnitPlan, check_units
 from ptqbench.quant.probe import probe_denoiser
 from ptqbench_brecq import BlocksOptions

@@ -12,10 +12,10 @@ import torch
 from enginekit import cell_of, context, experiment, quantized, recipe
 from torch import Tensor
 
-from ptqbench.engine.fit import FitContext
-from ptqbench.engine.quantize import CellQuantizer
+from ptqbench.fitting.fit import UnitFit
+from ptqbench.fitting.quantize import CellQuantizer
 from ptqbench.quant.model import QuantizedDenoiser
-from ptqbench.roles.reconstruction import Phase, Reconstruction
+from ptqbench.roles.reconstruction import Course, Phase, Rate, Reconstruction
 from ptqbench.roles.weighter import Batch
 from ptqbench_brecq import BrecqOptions
 from ptqbench_brecq.reconstruction import TwoPhase
@@ -36,14 +36,16 @@ class Written(Reconstruction):
         Phase("steps", learns=frozenset({"step"}), activations=True, inputs="full-precision"),
     )
 
-    def work(self, phase: Phase) -> tuple[int, int]:
-        return (ITERATIONS if phase.name == "rounding" else STEP_ITERATIONS), BATCH
+    def course(self, phase: Phase) -> Course:
+        if phase.name == "rounding":
+            return Course(ITERATIONS, BATCH, {"rounding": Rate(ROUNDING_RATE)})
+        return Course(STEP_ITERATIONS, BATCH, {"step": Rate(STEP_RATE, "cosine")}, power=2.4)
 
-    def fit(self, context: FitContext) -> Iterator[float]:
+    def fit(self, context: UnitFit) -> Iterator[float]:
         yield from self._weights(context) if context.phase.name == "rounding" else self._steps(context)
 
-    def _weights(self, context: FitContext) -> Iterator[float]:
-        adam = torch.optim.Adam(context.start({"rounding": ROUNDING_RATE}, 2.0)["rounding"], lr=ROUNDING_RATE)
+    def _weights(self, context: UnitFit) -> Iterator[float]:
+        adam = torch.optim.Adam(context.problem.params.values(), lr=ROUNDING_RATE)
         for i in range(ITERATIONS):
             loss = context.weighted_loss(context.problem.draw(BATCH, rng=context.rng))
             penalty = context.penalty(i / ITERATIONS)
@@ -55,10 +57,11 @@ class Written(Reconstruction):
             adam.step()
             yield (i + 1) / ITERATIONS
 
-    def _steps(self, context: FitContext) -> Iterator[float]:
-        adam = torch.optim.Adam(context.start({"step": STEP_RATE}, 2.4)["step"], lr=STEP_RATE)
+    def _steps(self, context: UnitFit) -> Iterator[float]:
+        adam = torch.optim.Adam(context.problem.params.values(), lr=STEP_RATE)
         for i in range(STEP_ITERATIONS):
             adam.param_groups[0]["lr"] = STEP_RATE * (1 + math.cos(math.pi * i / STEP_ITERATIONS)) / 2
+            context.at(i / STEP_ITERATIONS)
             loss = context.weighted_loss(context.problem.draw(BATCH, rng=context.rng))
             assert context.penalty(i / STEP_ITERATIONS) is None
             adam.zero_grad()
@@ -94,14 +97,14 @@ def run(folder: Path, *overrides: str, reconstruction: str = "brecq") -> Quantiz
 def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
     """What every iteration from now on starts from."""
     found: Seen = []
-    original = FitContext.weighted_loss
+    original = UnitFit.weighted_loss
 
-    def weighted_loss(self: FitContext, batch: Batch) -> Tensor:
+    def weighted_loss(self: UnitFit, batch: Batch) -> Tensor:
         params = {name: p.detach().clone() for name, p in self.problem.params.items()}
         found.append((self.phase.name, self.unit, params, dict(self.problem.learning_rate)))
         return original(self, batch)
 
-    monkeypatch.setattr(FitContext, "weighted_loss", weighted_loss)
+    monkeypatch.setattr(UnitFit, "weighted_loss", weighted_loss)
     return found
 
 
@@ -140,4 +143,5 @@ def test_the_published_constants_are_the_defaults() -> None:
     assert (made.iterations, made.rounding_rate, made.power) == (20_000, 1e-3, 2.0)
     assert (made.step_iterations, made.step_rate, made.step_power) == (5_000, 4e-4, 2.4)
     assert made.batch == 32
-    assert [TwoPhase(made).work(phase) for phase in TwoPhase.phases] == [(20_000, 32), (5_000, 32)]
+    courses = [TwoPhase(made).course(phase) for phase in TwoPhase.phases]
+    assert [(course.iterations, course.batch) for course in courses] == [(20_000, 32), (5_000, 32)]

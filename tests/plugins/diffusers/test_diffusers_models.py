@@ -14,9 +14,10 @@ from diffusers.pipelines.ddim import pipeline_ddim
 from diffusers.schedulers import scheduling_ddim
 from safetensors.torch import load_file, save_file
 
-from ptqbench.engine.rng import NoiseSource
-from ptqbench.engine.sample import Predictor, sample
-from ptqbench.engine.schedule import Schedule
+from ptqbench.sampling.rng import NoiseSource
+from ptqbench.sampling.sample import sample
+from ptqbench.stage.predictor import Predictor
+from ptqbench.stage.schedule import Schedule
 from ptqbench_diffusers.noise import read_noise
 
 CPU = torch.device("cpu")

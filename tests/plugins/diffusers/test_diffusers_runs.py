@@ -9,15 +9,14 @@ import torch
 from inceptionkit import options_for, random_weights
 from torch import nn
 
-from ptqbench.engine.cache import Cache
-from ptqbench.engine.cell import CellRun
-from ptqbench.engine.context import RunContext
-from ptqbench.engine.executor import Settings
-from ptqbench.engine.features import feature_info
-from ptqbench.engine.forecast import cell_ledger, forecast
-from ptqbench.engine.run import run_experiment
 from ptqbench.errors import UserError
+from ptqbench.measuring.features import feature_info
 from ptqbench.recipe.load import load_experiment
+from ptqbench.running.cell import CellRun
+from ptqbench.running.forecast import cell_ledger, forecast
+from ptqbench.running.run import run_experiment
+from ptqbench.stage.cache import Cache
+from ptqbench.stage.context import RunContext, Settings
 
 RECIPES = Path(__file__).parents[3] / "recipes"
 CPU = torch.device("cpu")

@@ -10,11 +10,11 @@ import torch
 from enginekit import cell_of, context, experiment, quantized, recipe, run_cell
 from torch import Tensor
 
-from ptqbench.component import Bound
-from ptqbench.engine.losses import per_sample_loss
-from ptqbench.engine.reference import step_features
-from ptqbench.engine.rng import stream
-from ptqbench.engine.units import UnitFitter
+from ptqbench.fitting.losses import per_sample_loss
+from ptqbench.fitting.units import UnitFitter
+from ptqbench.plugin.component import Bound
+from ptqbench.sampling.reference import step_features
+from ptqbench.sampling.rng import stream
 from ptqbench_edadm import MIDDLE_BLOCKS
 from ptqbench_edadm.allocation import allocate, capped
 from ptqbench_edadm.density import density, diversity, normalised, pairwise

@@ -10,7 +10,7 @@ import torch
 from enginekit import cell_of, context, experiment, quantized, recipe, run_cell
 from safetensors.torch import load_file
 
-from ptqbench.engine.context import RunContext
+from ptqbench.stage.context import RunContext
 
 WEIGHTERS: dict[str, dict[str, Any]] = {
     "late": {"use": "late", "factor": 20.0},

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from ptqbench.engine.scores import ScoreAdam
+from ptqbench.fitting.scores import ScoreAdam
 from ptqbench.roles.weighter import Batch, InnerProblem
 from ptqbench_gacq import GacqOptions
 from ptqbench_gacq.weighter import GacqWeighter

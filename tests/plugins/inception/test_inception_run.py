@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from enginekit import context, experiment, recipe
 
-from ptqbench.engine.cell import CellRun
-from ptqbench.engine.context import RunContext
-from ptqbench.engine.features import check_metrics
+from ptqbench.measuring.features import check_metrics
+from ptqbench.running.cell import CellRun
+from ptqbench.stage.context import RunContext
 from ptqbench_inception import InceptionOptions
 
 

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from ptqbench import Options
-from ptqbench.component import Component
 from ptqbench.errors import CellFailedError
 from ptqbench.evaluate.chunks import Chunks
 from ptqbench.evaluate.distances import frechet_distance
 from ptqbench.evaluate.evidence import Evidence
 from ptqbench.evaluate.features import FeatureSet
 from ptqbench.evaluate.kernels import kernel_distance
+from ptqbench.plugin.component import Component
 from ptqbench.roles.features import FeatureInfo
 from ptqbench.roles.metric import Metric, MetricValue
 from ptqbench_metrics import ptqbench_metrics

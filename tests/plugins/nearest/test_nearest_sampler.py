@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ptqbench.component import NoOptions
 from ptqbench.errors import UserError
+from ptqbench.plugin.component import NoOptions
 from ptqbench.roles.sampler import Selection, TrajectoryGrid
 from ptqbench_nearest.sampler import RandomSampler
 

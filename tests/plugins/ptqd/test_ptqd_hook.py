@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ptqbench.engine.schedule import Schedule
 from ptqbench.roles.hook import PredictionPairs, StepNoise
+from ptqbench.stage.schedule import Schedule
 from ptqbench_ptqd import PtqdOptions
 from ptqbench_ptqd.hook import Ptqd
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from enginekit import cell_of, context, experiment, recipe, run_cell, values
 
-from ptqbench.engine.cache import Costs
-from ptqbench.engine.cell import CellRun, cell_key
-from ptqbench.engine.context import RunContext
-from ptqbench.engine.reference import calibration_states, probe_states
-from ptqbench.engine.sample import sample, to_bytes
 from ptqbench.recipe.extend import merge
+from ptqbench.running.cell import CellRun, cell_key
+from ptqbench.sampling.reference import calibration_states, probe_states
+from ptqbench.sampling.sample import sample, to_bytes
+from ptqbench.stage.cache import Costs
+from ptqbench.stage.context import RunContext
 from ptqbench_ptqd import ptqbench_presets
 
 PRESETS = {preset.name: preset for preset in ptqbench_presets()}

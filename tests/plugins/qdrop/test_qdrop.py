@@ -13,14 +13,14 @@ import torch
 from enginekit import cell_of, context, experiment, quantized, recipe
 from torch import Tensor
 
-from ptqbench.engine.fit import FitContext
-from ptqbench.engine.quantize import CellQuantizer
-from ptqbench.engine.rng import stream
+from ptqbench.fitting.fit import UnitFit
+from ptqbench.fitting.quantize import CellQuantizer
 from ptqbench.quant.model import QuantizedDenoiser
-from ptqbench.roles.reconstruction import Phase, Reconstruction
+from ptqbench.roles.reconstruction import Course, Phase, Rate, Reconstruction
 from ptqbench.roles.weighter import Batch
+from ptqbench.sampling.rng import stream
 from ptqbench_qdrop import QDropOptions
-from ptqbench_qdrop.reconstruction import QDrop, cosine
+from ptqbench_qdrop.reconstruction import QDrop
 
 ITERATIONS, BATCH, UNITS = 6, 8, 5
 BLOCK, LAST = "up", "last"
@@ -51,12 +51,13 @@ class Plain(Reconstruction):
 
     phases = (Phase("joint", learns=frozenset({"rounding", "step"}), activations=True, inputs="quantized"),)
 
-    def work(self, phase: Phase) -> tuple[int, int]:
-        return ITERATIONS, BATCH
+    def course(self, phase: Phase) -> Course:
+        return Course(ITERATIONS, BATCH, {"rounding": Rate(0.05), "step": Rate(0.001, "cosine")})
 
-    def fit(self, context: FitContext) -> Iterator[float]:
-        found = context.start({"rounding": 0.05, "step": 0.001}, 2.0)
-        rounding, steps = torch.optim.Adam(found["rounding"], lr=0.05), torch.optim.Adam(found["step"], lr=0.001)
+    def fit(self, context: UnitFit) -> Iterator[float]:
+        kinds, params = context.problem.kinds, context.problem.params
+        rounding = torch.optim.Adam([params[name] for name in params if kinds[name] == "rounding"], lr=0.05)
+        steps = torch.optim.Adam([params[name] for name in params if kinds[name] == "step"], lr=0.001)
         for i in range(ITERATIONS):
             steps.param_groups[0]["lr"] = 0.001 * (1 + math.cos(math.pi * i / ITERATIONS)) / 2
             loss = context.weighted_loss(context.problem.draw(BATCH, rng=context.rng))
@@ -80,12 +81,12 @@ def test_nothing_dropped_is_plain_joint_reconstruction(tmp_path: Path, monkeypat
 
 
 @pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, FitContext]:
+def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, UnitFit]:
     """The contexts of all units that qdrop fits from now on."""
-    found: dict[str, FitContext] = {}
+    found: dict[str, UnitFit] = {}
     original = QDrop.fit
 
-    def fit(self: QDrop, context: FitContext) -> Iterator[float]:
+    def fit(self: QDrop, context: UnitFit) -> Iterator[float]:
         found[context.unit] = context
         yield from original(self, context)
 
@@ -94,7 +95,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, FitContext]:
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.25, 0.5, 1.0])
-def test_inputs_are_mixed_element_by_element(tmp_path: Path, seen: dict[str, FitContext], keep: float) -> None:
+def test_inputs_are_mixed_element_by_element(tmp_path: Path, seen: dict[str, UnitFit], keep: float) -> None:
     run(tmp_path, input_keep=keep)
     problem = seen[BLOCK].problem
     samples = problem.data.train
@@ -112,7 +113,7 @@ def test_inputs_are_mixed_element_by_element(tmp_path: Path, seen: dict[str, Fit
     assert torch.equal(embedding, full_embedding)
 
 
-def test_masks_are_a_function_of_the_batch(tmp_path: Path, seen: dict[str, FitContext]) -> None:
+def test_masks_are_a_function_of_the_batch(tmp_path: Path, seen: dict[str, UnitFit]) -> None:
     run(tmp_path, input_keep=0.5, activation_keep=0.5)
     problem = seen[BLOCK].problem
     draws = [problem.draw(BATCH, rng=stream(seed, "b")) for seed in (0, 0, 1)]
@@ -127,7 +128,7 @@ def test_masks_are_a_function_of_the_batch(tmp_path: Path, seen: dict[str, FitCo
 
 @pytest.mark.parametrize("keep", [0.0, 0.5, 1.0])
 def test_activations_inside_the_unit_are_dropped_while_it_is_fitted_only(
-    tmp_path: Path, seen: dict[str, FitContext], keep: float
+    tmp_path: Path, seen: dict[str, UnitFit], keep: float
 ) -> None:
     q, cell = run(tmp_path, input_keep=1.0, activation_keep=keep)
     problem = seen[LAST].problem
@@ -145,7 +146,7 @@ def test_activations_inside_the_unit_are_dropped_while_it_is_fitted_only(
     share = float((used[0] == rounded)[apart].double().mean())
     assert abs(share - keep) <= 4 * math.sqrt(keep * (1 - keep) / int(apart.sum()))
     assert bool(((used[0] == rounded) | (used[0] == given)).all())
-    cell.predict(q, cell.calibration[0], torch.arange(4))
+    cell.samples.predict(q, torch.arange(4))
     assert torch.equal(used[-1], layer.partitions()[0].activation(used[-1]))
     assert q.context.keep == 1
 
@@ -169,7 +170,7 @@ def test_both_kinds_learn_and_everything_is_hard_in_the_end(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("bits", "learned"), [("W4A32", "rounding"), ("W32A8", "step")])
-def test_one_kind_learns_alone(tmp_path: Path, seen: dict[str, FitContext], bits: str, learned: str) -> None:
+def test_one_kind_learns_alone(tmp_path: Path, seen: dict[str, UnitFit], bits: str, learned: str) -> None:
     q, cell = run(tmp_path, bits=bits)
     assert len(seen) == UNITS
     assert {kind for context in seen.values() for kind in context.problem.kinds.values()} == {learned}
@@ -207,20 +208,16 @@ def test_learning_rates_follow_torchs_cosine(tmp_path: Path, monkeypatch: pytest
         torch.testing.assert_close(unit[:, 1], 0.001 * shape)
 
 
-def test_half_a_cosine() -> None:
-    assert [cosine(p) for p in (0.0, 0.5, 1.0)] == [1.0, pytest.approx(0.5), 0.0]
-
-
 @pytest.mark.parametrize("decay", ["none", "cosine"])
 def test_weighters_see_the_rates_of_each_iteration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decay: str) -> None:
     told: list[list[tuple[str, float]]] = []
-    original = FitContext.weighted_loss
+    original = UnitFit.weighted_loss
 
-    def weighted_loss(self: FitContext, batch: Batch) -> Tensor:
+    def weighted_loss(self: UnitFit, batch: Batch) -> Tensor:
         told.append([(kind, self.problem.learning_rate[name]) for name, kind in self.problem.kinds.items()])
         return original(self, batch)
 
-    monkeypatch.setattr(FitContext, "weighted_loss", weighted_loss)
+    monkeypatch.setattr(UnitFit, "weighted_loss", weighted_loss)
     run(tmp_path, rounding_decay=decay)
     assert len(told) == UNITS * ITERATIONS
     for i, rates in enumerate(told):
@@ -234,4 +231,5 @@ def test_the_published_constants_are_the_defaults() -> None:
     made = QDropOptions()
     assert (made.iterations, made.rounding_rate, made.step_rate, made.batch) == (20_000, 1e-3, 4e-5, 32)
     assert (made.input_keep, made.activation_keep, made.power) == (0.5, 0.5, 2.0)
-    assert QDrop(made).work(QDrop.phases[0]) == (20_000, 32)
+    course = QDrop(made).course(QDrop.phases[0])
+    assert (course.iterations, course.batch) == (20_000, 32)

@@ -11,13 +11,13 @@ from enginekit import cell_of, context, experiment, quantized, recipe, run_cell
 from torch import Tensor
 
 from ptqbench import Preset
-from ptqbench.engine.cache import Cache
-from ptqbench.engine.context import RunContext
-from ptqbench.engine.quantize import has_work, make_plan
+from ptqbench.fitting.method import has_work, make_plan
 from ptqbench.quant.grid import QuantSpec
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.quant.plan import SITES, Plan, UnitPlan
 from ptqbench.recipe.extend import merge
+from ptqbench.stage.cache import Cache
+from ptqbench.stage.context import RunContext
 from ptqbench_tfmq import TemporalBlocksOptions, ptqbench_presets
 from ptqbench_tfmq.partition import TemporalBlocks
 

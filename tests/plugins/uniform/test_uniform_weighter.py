@@ -6,7 +6,7 @@ from typing import cast
 
 import torch
 
-from ptqbench.component import NoOptions
+from ptqbench.plugin.component import NoOptions
 from ptqbench.roles.weighter import Batch, InnerProblem
 from ptqbench_uniform.weighter import UniformWeighter
 

@@ -1,1 +1,0 @@
-"""The stages of a comparison: trajectories, calibration set, quantization of a cell, images, measurement."""

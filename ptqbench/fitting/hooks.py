@@ -1,0 +1,80 @@
+"""Sampler hooks of a cell: fitted after quantization on pairs of predictions, stored, and set before the sampler."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ptqbench.errors import CellFailedError
+from ptqbench.plugin.component import Bound
+from ptqbench.roles.hook import PredictionPairs, SamplerHook
+from ptqbench.sampling.reference import calibration_states, predict_states
+from ptqbench.stage.cache import Costs, Entry, cached_tensors, content_key
+from ptqbench.stage.context import RunContext
+from ptqbench.stage.predictor import Predictor
+from ptqbench.stage.stages import Tell
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """A predictor with fitted hooks, the key of its weights, grids and hooks, and how many values the hooks keep."""
+
+    predictor: Predictor
+    state: str
+    values: int = 0
+
+
+def fitting_trajectories(ctx: RunContext, hook: SamplerHook) -> int:
+    """How many calibration trajectories a hook is fitted on."""
+    return min(hook.trajectories, ctx.experiment.calibration.trajectories)
+
+
+@dataclass(frozen=True)
+class HookFitter:
+    """Fits hooks in their order, each on predictions that the ones before it have corrected."""
+
+    ctx: RunContext
+    costs: Costs
+    tell: Tell
+    seed: int
+
+    def fit(self, corrected: Corrected, chosen: Bound) -> Corrected:
+        """The predictor with one more hook, fitted or read from the cache.
+
+        Raises `CellFailedError` if the hook finds anything but finite numbers.
+        """
+        hook: SamplerHook = chosen.create()
+        count = fitting_trajectories(self.ctx, hook)
+        # They decide which shards hold these trajectories, and so how predictions are batched.
+        parts = [self.ctx.experiment.calibration.trajectories, self.ctx.experiment.calibration.batch]
+        key = content_key(corrected.state, "sampler hook", chosen.key, count, parts, self.seed)
+
+        def make(_: Entry) -> dict[str, Tensor]:
+            found = dict(hook.fit(self._pairs(corrected.predictor, chosen.name, count)))
+            broken = [name for name, tensor in found.items() if not bool(torch.isfinite(tensor).all())]
+            if broken:
+                message = f"the sampler hook {chosen.name!r} found values that are not finite: {', '.join(broken)}"
+                raise CellFailedError(message, "look at the ranges of activations")
+            return found
+
+        stored = cached_tensors(self.ctx.cache, self.costs, f"hook-{chosen.name}", key, make)
+        # Another instance than the one that was fitted: fresh and resumed runs know the same.
+        restored: SamplerHook = chosen.create()
+        restored.restore(self.ctx.to_device(stored))
+        hooks = (*corrected.predictor.hooks, restored)
+        values = corrected.values + sum(tensor.numel() for tensor in stored.values())
+        return Corrected(dataclasses.replace(corrected.predictor, hooks=hooks), key, values)
+
+    def _pairs(self, predictor: Predictor, name: str, count: int) -> PredictionPairs:
+        """Predictions of the full-precision model and of `predictor` on calibration trajectories."""
+        ctx, steps = self.ctx, self.ctx.schedule.steps
+        states = calibration_states(ctx, self.seed, count)
+
+        def at(s: int) -> tuple[Tensor, Tensor]:
+            self.tell(f"sampler hook {name}, step {s + 1}/{steps}", s / steps)
+            return predict_states(ctx, ctx.predictor(), states[:, s], s), predict_states(ctx, predictor, states[:, s], s)
+
+        return PredictionPairs(steps, count, at)

@@ -1,0 +1,206 @@
+"""The unit under reconstruction as a value: samples, trainables, and a pure loss (the `InnerProblem` of weighters)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ptqbench.fitting.losses import UnitLoss, total
+from ptqbench.fitting.unit_data import UnitData
+from ptqbench.quant.layer import StepContext
+from ptqbench.roles.loss import Outcome
+from ptqbench.roles.quantizer import Quantizer
+from ptqbench.roles.weighter import Batch
+from ptqbench.stage.counting import count_unit
+
+
+@dataclass(frozen=True)
+class UnitModules:
+    """A unit's callable, quantized and in full precision, and its own layers in both, by name in execution order."""
+
+    quantized: nn.Module
+    original: nn.Module
+    layers: Mapping[str, tuple[nn.Module, nn.Module]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StepFacts:
+    """`timesteps` (S,) int64 of the sampling steps, and the full-precision model's denoising error (S,), on demand."""
+
+    timesteps: Tensor
+    denoising_error: Callable[[], Tensor]
+
+
+@dataclass
+class UnitProblem:
+    """Implements `ptqbench.roles.weighter.InnerProblem` for a module with learning quantizers inside.
+
+    `kinds` gives each trainable's kind. The loss exponent `power`, the learning rates and the probabilities of keeping
+    quantized inputs and activations are the reconstruction's, which says them in its `Course`.
+    """
+
+    modules: UnitModules
+    kinds: Mapping[str, str]
+    data: UnitData
+    loss: UnitLoss
+    facts: StepFacts
+    context: StepContext
+    device: torch.device
+    power: float = 2.0
+    input_keep: float = 1.0
+    activation_keep: float = 1.0
+    learning_rate: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def module(self) -> nn.Module:
+        return self.modules.quantized
+
+    @cached_property
+    def params(self) -> dict[str, Tensor]:
+        """The current trainables, the tensors that the optimiser moves."""
+        return {name: self.module.get_parameter(name) for name in self.kinds}
+
+    @cached_property
+    def learning(self) -> list[Quantizer]:
+        """The quantizers inside the unit that learn."""
+        return [m for m in self.module.modules() if isinstance(m, Quantizer) and m.learning]
+
+    @property
+    def train_steps(self) -> Tensor:
+        return self.data.step[self.data.train]
+
+    @property
+    def timesteps(self) -> Tensor:
+        return self.facts.timesteps
+
+    def denoising_error(self) -> Tensor:
+        """See `InnerProblem.denoising_error`."""
+        return self.facts.denoising_error()
+
+    def draw(self, size: int, *, split: str = "train", groups: Sequence[int] | None = None, rng: Generator) -> Batch:
+        """See `InnerProblem.draw`."""
+        if split not in ("train", "validation"):
+            raise ValueError(f"there is no split {split!r}: train or validation")
+        if groups is not None and split == "train":
+            raise ValueError("only the validation split has groups")
+        pool = self.data.train if split == "train" else self.data.validation
+        position = torch.arange(len(pool))
+        if groups is not None:
+            position = position[torch.isin(self.data.validation_group, torch.tensor(list(groups)))]
+        if size < len(position):
+            position = position[torch.randperm(len(position), generator=rng)[:size]]
+        seed = int(torch.randint(2**62, (1,), generator=rng))
+        return self.batch(pool[position], position, seed)
+
+    def batch(self, samples: Tensor, position: Tensor, seed: int = 0) -> Batch:
+        """The samples at these places of the calibration set."""
+        return self.data.batch(samples, position, seed, keep=self.input_keep, device=self.device)
+
+    def losses(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> Tensor:
+        """See `InnerProblem.losses`."""
+        return total(self.loss_parts(batch, params))
+
+    def loss_parts(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """See `InnerProblem.loss_parts`. Attention runs on the math kernel, which has second derivatives everywhere."""
+        count_unit(len(batch))
+        self.context.step = batch.step
+        wanted = self.modules.layers if self.loss.reads_layers else {}
+        with sdpa_kernel(SDPBackend.MATH):
+            with self._dropping(batch.seed), tapped({n: pair[0] for n, pair in wanted.items()}) as layers:
+                out = self._call(batch, params)
+            outcome = Outcome(
+                output=out if isinstance(out, tuple) else (out,),
+                target=batch.target,
+                step=batch.step,
+                power=self.power,
+                layers=layers,
+                layer_targets=self._full_precision_layers(batch) if wanted else {},
+                sensitivity=batch.sensitivity,
+            )
+        return self.loss.parts(outcome)
+
+    def _call(self, batch: Batch, params: Mapping[str, Tensor] | None) -> Any:
+        if params is None:
+            return self.module(*batch.args, **batch.kwargs)
+        return functional_call(self.module, dict(params), batch.args, dict(batch.kwargs))
+
+    @torch.no_grad()
+    def _full_precision_layers(self, batch: Batch) -> dict[str, Tensor]:
+        count_unit(len(batch))
+        args, kwargs = batch.full_inputs or (batch.args, batch.kwargs)
+        with tapped({name: pair[1] for name, pair in self.modules.layers.items()}) as layers:
+            self.modules.original(*args, **kwargs)
+        return layers
+
+    @contextmanager
+    def _dropping(self, seed: int) -> Iterator[None]:
+        """Activation quantization is dropped at random meanwhile, by masks that the batch's seed determines."""
+        if self.activation_keep >= 1:
+            yield
+            return
+        self.context.keep = self.activation_keep
+        self.context.generator = torch.Generator(self.device).manual_seed(seed)
+        try:
+            yield
+        finally:
+            self.context.keep, self.context.generator = 1.0, None
+
+    @contextmanager
+    def nothing_dropped(self) -> Iterator[None]:
+        """Meanwhile units see quantized inputs and quantize every activation, so that all methods are measured alike.
+
+        At the end the problem's settings are what they were.
+        """
+        kept = self.input_keep, self.activation_keep, self.context.step
+        self.input_keep = self.activation_keep = 1.0
+        try:
+            yield
+        finally:
+            self.input_keep, self.activation_keep, self.context.step = kept
+
+    @torch.no_grad()
+    def mean_loss(self, limit: int = 256) -> float:
+        """Mean loss over (the first `limit` of) the training samples, on quantized inputs with nothing dropped."""
+        position = torch.arange(min(limit, len(self.data.train)))
+        with self.nothing_dropped():
+            losses = [self.losses(self.batch(self.data.train[piece], piece)).sum() for piece in position.split(64)]
+        return sum(map(float, losses)) / len(position)
+
+
+@contextmanager
+def tapped(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
+    """Yields a dict that fills with the outputs of these modules, by name in the order of their first call."""
+    seen: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _args: Any, out: Tensor) -> None:
+            seen.setdefault(name, out)
+
+        return hook
+
+    handles = [module.register_forward_hook(keep(name)) for name, module in modules.items()]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def trainables(module: nn.Module, learns: frozenset[str]) -> dict[str, str]:
+    """Names (relative to `module`) and kinds of what learns in the quantizers inside it."""
+    return {
+        f"{name}.{attribute}" if name else attribute: group.kind
+        for name, quantizer in module.named_modules()
+        if isinstance(quantizer, Quantizer) and quantizer.learning
+        for group in quantizer.learnable()
+        if group.kind in learns
+        for attribute in group.names
+    }

@@ -1,0 +1,115 @@
+"""What a method means for a model: its quantizers, the plan of all layers, the units, and the phases with work to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ptqbench.errors import CellFailedError
+from ptqbench.failures import PLUGIN_ERRORS
+from ptqbench.quant.grid import Layout, QuantSpec
+from ptqbench.quant.model import QuantizedDenoiser
+from ptqbench.quant.plan import Plan, UnitPlan, check_units
+from ptqbench.recipe.experiment import Method, SiteChoice
+from ptqbench.roles.plan import Partitioner
+from ptqbench.roles.quantizer import Quantizer
+from ptqbench.roles.reconstruction import Phase, Reconstruction
+from ptqbench.stage.context import RunContext
+
+
+@dataclass(frozen=True)
+class MethodFactory:
+    """Builds a method's quantizers (a `QuantizerFactory`)."""
+
+    method: Method
+
+    def weight(self, spec: QuantSpec, layout: Layout) -> Quantizer:
+        return _quantizer(self.method.weights, spec, layout)
+
+    def activation(self, spec: QuantSpec, layout: Layout) -> Quantizer:
+        return _quantizer(self.method.activations, spec, layout)
+
+
+def _quantizer(choice: SiteChoice, spec: QuantSpec, layout: Layout) -> Quantizer:
+    return choice.quantizer.create(spec=spec, layout=layout, estimator=lambda: choice.range.create(levels=spec.levels))
+
+
+def _spec(choice: SiteChoice) -> QuantSpec | None:
+    return None if choice.off else QuantSpec(choice.bits, choice.per, choice.symmetric, choice.steps)
+
+
+def make_plan(ctx: RunContext, method: Method) -> Plan:
+    """Every layer with the method's grids, then the plan passes in order."""
+    plan = Plan.uniform(ctx.probe, _spec(method.weights), _spec(method.activations))
+    for bound in method.passes:
+        plan = bound.create().apply(plan, ctx.probe)
+    forgotten = [p.name for p in plan.layers if p.weight is None and not method.weights.off and not p.why]
+    if forgotten:
+        raise CellFailedError(
+            f"a plan pass left layers in full precision without saying why: {', '.join(forgotten)}",
+            "note the reason with LayerPlan.change(why, weight=None)",
+        )
+    return plan
+
+
+def make_units(ctx: RunContext, partitioner: Partitioner) -> list[UnitPlan]:
+    """The method's units, checked to own every layer exactly once."""
+    units = partitioner.units(ctx.model.denoiser, ctx.probe)
+    check_units(units, ctx.probe)
+    return units
+
+
+def has_work(phase: Phase, method: Method) -> bool:
+    """Whether a phase has anything to learn: a site that is quantized (not at 32 bits) with trainables of its kinds."""
+    return any(kinds & phase.learns for _, kinds in _offers(method))
+
+
+def phases_with_work(reconstruction: Reconstruction, method: Method) -> list[Phase]:
+    """The phases that have anything to learn.
+
+    Raises `CellFailedError` for a quantizer with trainables of which no phase learns any: it would stay as it started.
+    """
+    learned = frozenset(kind for phase in reconstruction.phases for kind in phase.learns)
+    for quantizer, kinds in _offers(method):
+        if kinds and not kinds & learned:
+            raise CellFailedError(
+                f"the quantizer {quantizer!r} learns {_listed(kinds)}, and no phase of {method.reconstruction.name!r} does",
+                "choose a reconstruction that learns this kind of trainables, or a quantizer that learns nothing",
+            )
+    return [phase for phase in reconstruction.phases if has_work(phase, method)]
+
+
+def phases_fail(method: Method) -> bool:
+    """Whether it cannot even be said what the method's phases are: its cells fail in their own tasks, which tell why."""
+    try:
+        phases_with_work(method.reconstruction.create(), method)
+    except PLUGIN_ERRORS:
+        return True
+    return False
+
+
+def check_kinds(q: QuantizedDenoiser) -> None:
+    """Raises `CellFailedError` for trainables of a kind that their quantizer does not offer: no phase would learn them."""
+    for quantizer in q.module.modules():
+        if isinstance(quantizer, Quantizer):
+            hidden = {group.kind for group in quantizer.learnable()} - quantizer.offers(quantizer.options)
+            if hidden:
+                raise CellFailedError(
+                    f"the quantizer class {type(quantizer).__name__} has trainables of a kind that it does not offer: "
+                    f"{_listed(hidden)}",
+                    "name the kind in its offers()",
+                )
+
+
+def _offers(method: Method) -> list[tuple[str, frozenset[str]]]:
+    """Name and kinds of trainables of the quantizer at each site that is quantized."""
+    found = []
+    for site in (method.weights, method.activations):
+        if not site.off:
+            quantizer: type[Quantizer] = site.quantizer.component.load()
+            found.append((site.quantizer.name, quantizer.offers(site.quantizer.options)))
+    return found
+
+
+def _listed(kinds: Iterable[str]) -> str:
+    return ", ".join(map(repr, sorted(kinds)))

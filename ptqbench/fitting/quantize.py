@@ -1,0 +1,224 @@
+"""Quantizing one cell: weight grids, then the reconstruction's phases unit by unit, activation ranges in between."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ptqbench.errors import CellFailedError
+from ptqbench.fitting.inner import StepFacts
+from ptqbench.fitting.losses import UnitLoss
+from ptqbench.fitting.method import MethodFactory, check_kinds, make_plan, make_units, phases_with_work
+from ptqbench.fitting.observer import Observer
+from ptqbench.fitting.unit_data import Samples
+from ptqbench.fitting.units import UnitFitter
+from ptqbench.plugin.component import Bound
+from ptqbench.quant.model import QuantizedDenoiser
+from ptqbench.quant.plan import Plan, UnitPlan
+from ptqbench.recipe.experiment import Cell, Method
+from ptqbench.roles.plan import Partitioner
+from ptqbench.roles.reconstruction import Phase, Reconstruction
+from ptqbench.roles.weighter import Requirements, SampleWeighter
+from ptqbench.sampling.calibrate import CalibrationSet, Split, split
+from ptqbench.sampling.reference import calibration_set, denoising_error
+from ptqbench.sampling.rng import stream
+from ptqbench.stage.cache import Costs, Entry, cached_tensors, content_key
+from ptqbench.stage.context import RunContext
+from ptqbench.stage.stages import Tell
+
+
+@dataclass
+class CellQuantizer:
+    """Runs a cell's quantization stages; each is cached under the hash of what it read, so cells share equal prefixes.
+
+    An `observer` looks on while units are fitted. `fitted` has the stage result of each phase, by the phase's name.
+    """
+
+    ctx: RunContext
+    cell: Cell
+    costs: Costs
+    tell: Tell
+    gradient_steps: int = 0
+    observer: Observer | None = None
+    fitted: dict[str, Entry] = field(default_factory=dict)
+
+    @property
+    def method(self) -> Method:
+        if self.cell.method is None:
+            raise ValueError("the full-precision cell has nothing to quantize")
+        return self.cell.method
+
+    @cached_property
+    def plan(self) -> Plan:
+        return make_plan(self.ctx, self.method)
+
+    @cached_property
+    def reconstruction(self) -> Reconstruction:
+        return self.method.reconstruction.create()
+
+    @cached_property
+    def needs(self) -> Requirements:
+        """What the method's weighter asks for."""
+        weighter: SampleWeighter = self.method.weighter.create()
+        return weighter.requires
+
+    @cached_property
+    def calibration(self) -> tuple[CalibrationSet, str]:
+        return calibration_set(self.ctx, self.costs, self.method, self.cell.seed)
+
+    @cached_property
+    def split(self) -> Split:
+        needs = self.needs
+        rng = stream(self.cell.seed, "validation split")
+        return split(self.calibration[0].step, self.ctx.schedule.steps, needs.validation, needs.groups, rng)
+
+    def run(self) -> tuple[QuantizedDenoiser, str]:
+        """The finished quantized denoiser, and the key of its state."""
+        q = QuantizedDenoiser(self.ctx.model.denoiser, self.plan, MethodFactory(self.method), self.ctx.schedule.steps)
+        check_kinds(q)
+        phases = phases_with_work(self.reconstruction, self.method)
+        key = self._weight_grids(q)
+        ranged = self.method.activations.off
+        if self.reconstruction.phases and not phases:
+            name = self.method.reconstruction.name
+            raise CellFailedError(f"at {self.cell.bits} there is nothing that {name!r} could learn", "choose other bits")
+        for phase in phases:
+            if phase.activations and not ranged:
+                key, ranged = self._activation_ranges(q, key), True
+            key = self._phase(q, phase, key)
+        if not ranged:
+            key = self._activation_ranges(q, key)
+        q.quantize_activations(not self.method.activations.off)
+        return q, key
+
+    def _weight_grids(self, q: QuantizedDenoiser) -> str:
+        """First ranges of all weights, rounded to nearest."""
+        if self.method.weights.off:
+            return content_key(self.ctx.base_key, "weights in full precision")
+        weights = [(p.name, dataclasses.asdict(p.weight) if p.weight else None, p.partitions) for p in self.plan.layers]
+        chosen = self.method.weights
+        key = content_key(self.ctx.base_key, "weight grids", weights, chosen.quantizer.key, chosen.range.key)
+
+        def make(_: Entry) -> dict[str, Tensor]:
+            self.tell("weight ranges", 0.0)
+            q.find_weight_grids()
+            return q.export()
+
+        self._through_cache(q, "weight ranges", key, make)
+        return key
+
+    def _activation_ranges(self, q: QuantizedDenoiser, upstream: str) -> str:
+        """One pass over the training part of the calibration set, in random order, with the weights as they now are."""
+        _, calib_key = self.calibration
+        chosen = self.method.activations
+        layers = self.plan.layers
+        grids: list[Any] = [(p.name, p.activation and dataclasses.asdict(p.activation), p.partitions) for p in layers]
+        grids += [dataclasses.asdict(attention) for attention in self.plan.attentions]
+        batch = self.ctx.experiment.calibration.batch
+        key = content_key(
+            upstream, calib_key, "activation ranges", grids, chosen.quantizer.key, chosen.range.key, batch, self._split_key
+        )
+
+        def make(_: Entry) -> dict[str, Tensor]:
+            train = self.split.train
+            order = train[torch.randperm(len(train), generator=stream(self.cell.seed, "activation ranges"))]
+            with torch.no_grad(), q.observing():
+                for i, piece in enumerate(order.split(batch)):
+                    self.tell("activation ranges", i * batch / len(order))
+                    self.samples.predict(q, piece)
+            q.freeze_activations()
+            return q.export()
+
+        self._through_cache(q, "activation ranges", key, make)
+        return key
+
+    @property
+    def _split_key(self) -> list[Any]:
+        needs = self.needs
+        return [needs.validation, needs.groups if needs.validation else 1, self.cell.seed]
+
+    @cached_property
+    def samples(self) -> Samples:
+        """The calibration samples, and the noise predictions of either network on them."""
+        ctx, calib = self.ctx, self.calibration[0]
+
+        def predict(q: QuantizedDenoiser | None, index: Tensor) -> Tensor:
+            cond = {name: value[index].to(ctx.device) for name, value in calib.cond.items()}
+            predictor = ctx.predictor() if q is None else ctx.predictor(q.module, q.context)
+            return predictor(calib.x[index].to(ctx.device), calib.step[index], cond, calib.t[index])
+
+        return Samples(calib, self.split, predict, ctx.experiment.calibration.batch, ctx.device)
+
+    def _phase(self, q: QuantizedDenoiser, phase: Phase, upstream: str) -> str:
+        """Fit all units in execution order; finished units are kept, so an interrupted phase goes on at the next one."""
+        method = self.method
+        partitioner: Partitioner = self._partitioner().create()
+        units = make_units(self.ctx, partitioner)
+        key = content_key(
+            upstream,
+            self.calibration[1],
+            f"phase {phase.name}",
+            [dataclasses.asdict(u) for u in units],
+            self._partitioner().key,
+            method.reconstruction.key,
+            [term.key for term in method.losses],
+            method.weighter.key,
+            self._split_key,
+            # How units are recorded: another batch gives other last bits.
+            self.ctx.experiment.calibration.batch,
+            # A phase that was fitted unobserved has nothing of what an observer keeps.
+            *([dict(self.observer.key)] if self.observer else []),
+        )
+        q.quantize_activations(phase.activations)
+
+        def make(entry: Entry) -> dict[str, Tensor]:
+            entry.save_json("units.json", self._fitter(q, phase, entry, partitioner, units).run())
+            return q.export()
+
+        stage = f"reconstruct {phase.name}"
+        self._through_cache(q, stage, key, make)
+        self.fitted[phase.name] = self.ctx.cache.entry(_folder(stage), key)
+        reports = self.fitted[phase.name].load_json("units.json")
+        self.gradient_steps += sum(report["iterations"] for report in reports.values())
+        return key
+
+    def _fitter(
+        self, q: QuantizedDenoiser, phase: Phase, entry: Entry, partitioner: Partitioner, units: list[UnitPlan]
+    ) -> UnitFitter:
+        ctx, seed = self.ctx, self.cell.seed
+        return UnitFitter(
+            q=q,
+            denoiser=ctx.model.denoiser,
+            samples=self.samples,
+            units=units,
+            partitioner=partitioner,
+            phase=phase,
+            reconstruction=self.reconstruction,
+            weighter=self.method.weighter,
+            loss=UnitLoss.of(self.method.losses),
+            facts=StepFacts(ctx.schedule.timesteps, partial(denoising_error, ctx, Costs(), seed)),
+            entry=entry,
+            seed=seed,
+            tell=self.tell,
+            observer=self.observer,
+        )
+
+    def _partitioner(self) -> Bound:
+        if self.method.partitioner is None:
+            raise CellFailedError(f"method {self.method.name!r} has no partitioner")
+        return self.method.partitioner
+
+    def _through_cache(self, q: QuantizedDenoiser, stage: str, key: str, make: Callable[[Entry], dict[str, Tensor]]) -> None:
+        """Run or read a stage, and in both cases continue from the stored state: one road for fresh and resumed runs."""
+        state = cached_tensors(self.ctx.cache, self.costs, _folder(stage), key, make)
+        q.restore(self.ctx.to_device(state))
+
+
+def _folder(stage: str) -> str:
+    return stage.replace(" ", "-")

@@ -1,0 +1,167 @@
+"""What the units of one phase are fitted on: their inputs and full-precision outputs over the calibration set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ptqbench.errors import CellFailedError
+from ptqbench.fitting.losses import UnitLoss
+from ptqbench.fitting.unit_data import Samples, UnitData
+from ptqbench.quant.model import QuantizedDenoiser
+from ptqbench.quant.plan import UnitPlan
+from ptqbench.roles.plan import Partitioner
+from ptqbench.roles.reconstruction import Phase
+from ptqbench.sampling.capture import Recorded, Recording, groups_within, record, record_one
+from ptqbench.sampling.sample import shards
+from ptqbench.stage.context import CAPTURE_BUDGET
+
+
+class UnitCapture:
+    """Records units one after the other; full precision is recorded for as many units at a time as memory allows."""
+
+    def __init__(
+        self,
+        samples: Samples,
+        q: QuantizedDenoiser,
+        denoiser: nn.Module,
+        phase: Phase,
+        loss: UnitLoss,
+        partitioner: Partitioner,
+        units: list[UnitPlan],
+    ) -> None:
+        self.samples, self.q, self.denoiser = samples, q, denoiser
+        self.loss, self.partitioner, self.units = loss, partitioner, units
+        self.quantized = phase.inputs != "full-precision"
+        # Full-precision inputs are wanted as such, to be mixed in, or to run the full-precision unit on.
+        self.full = phase.inputs != "quantized" or loss.reads_layers
+        self.calib = samples.calibration
+        self.ready: dict[str, Recorded] = {}
+        self.groups: list[list[str]] = []
+
+    def data(self, unit: UnitPlan, position: int) -> UnitData:
+        """The samples of one unit."""
+        split = self.samples.split
+        full, targets = self._synthetic(unit) if unit.synthetic else self._plain(unit, position)
+        if self.quantized:
+            module = self.q.module.get_submodule(unit.module)
+            inputs = self._record(self.q, {unit.name: module}, inputs=True, outputs=False)[unit.name][0]
+        return UnitData(
+            inputs if self.quantized else full,
+            targets,
+            self.calib.step,
+            split.train,
+            split.validation,
+            split.group,
+            full_inputs=full if self.quantized and self.full else None,
+            sensitivity=self._sensitivity(unit) if self.loss.reads_sensitivity else None,
+        )
+
+    def _plain(self, unit: UnitPlan, position: int) -> Recorded:
+        if unit.name not in self.ready:
+            self._fill(position)
+        return self.ready.pop(unit.name)
+
+    def _synthetic(self, unit: UnitPlan) -> Recorded:
+        """Inputs of the module that the unit starts at, and the outputs that the full-precision unit computes from them."""
+        module = self.denoiser.get_submodule(unit.module)
+        inputs = self._record(None, {unit.name: module}, inputs=True, outputs=False)[unit.name][0]
+        original = self.partitioner.assemble(unit, self.denoiser)
+        outputs, total = Recording(), len(self.calib)
+        with torch.no_grad():
+            for piece in shards(total, self.batch):
+                args, kwargs = inputs.take(torch.tensor(piece), self.samples.device)
+                found = original(*args, **kwargs)
+                outputs.add(found if isinstance(found, tuple) else (found,), piece, total)
+        return inputs, outputs
+
+    def _fill(self, position: int) -> None:
+        """Record full precision for the unit at `position` and for as many following ones as the memory budget allows."""
+        later = [unit for unit in self.units[position:] if not unit.synthetic]
+        if not self.groups:
+            self.groups = groups_within({unit.name: self._size(unit) for unit in later}, CAPTURE_BUDGET)
+        names = next(group for group in self.groups if self.units[position].name in group)
+        modules = {u.name: self._original(u) for u in later if u.name in names}
+        self.ready = self._record(None, modules, inputs=self.full, outputs=True)
+
+    @cached_property
+    def single(self) -> dict[str, Recorded]:
+        """The recording of one sample for each unit; of synthetic ones the inputs, since the network never computes them."""
+        found: dict[str, Recorded] = {}
+        for synthetic in (False, True):
+            modules = {u.name: self._original(u) for u in self.units if u.synthetic == synthetic}
+            if modules:
+                found |= record_one(partial(self._run, None), modules, inputs=True, outputs=not synthetic)
+        return found
+
+    def _size(self, unit: UnitPlan) -> int:
+        """Bytes that a unit's recording will take."""
+        inputs, outputs = self.single[unit.name]
+        return len(self.calib) * ((inputs.bytes_per_sample if self.full else 0) + outputs.bytes_per_sample)
+
+    @property
+    def batch(self) -> int:
+        return self.samples.batch
+
+    def _record(
+        self, q: QuantizedDenoiser | None, modules: dict[str, nn.Module], *, inputs: bool, outputs: bool
+    ) -> dict[str, Recorded]:
+        run, total = partial(self._run, q), len(self.calib)
+        return record(run, modules, self.single, total=total, batch=self.batch, inputs=inputs, outputs=outputs)
+
+    def _run(self, q: QuantizedDenoiser | None, piece: range) -> Tensor:
+        return self.samples.predict(q, torch.tensor(piece))
+
+    def _original(self, unit: UnitPlan) -> nn.Module:
+        return self.denoiser.get_submodule(unit.module)
+
+    @cached_property
+    def _predictions(self) -> Tensor:
+        """Full-precision noise predictions of the calibration set (N, C, H, W)."""
+        with torch.no_grad():
+            return torch.cat([self._run(None, piece).cpu() for piece in shards(len(self.calib), self.batch)])
+
+    def _sensitivity(self, unit: UnitPlan) -> Recording:
+        """Gradients of the quantized network's squared output error at the unit's outputs, root mean square 1."""
+        if unit.synthetic:
+            raise CellFailedError(
+                f"the unit {unit.name!r} is synthetic: the network never computes it as a whole, so its loss cannot be "
+                "weighed by the network's sensitivity",
+                "use another loss term, or a partitioner without synthetic units",
+            )
+        found, module = Recording(), self.q.module.get_submodule(unit.module)
+        for piece in shards(len(self.calib), self.batch):
+            found.add(self._slopes(module, piece), piece, len(self.calib))
+        # In double precision on the host: where the recording found room decides neither the sum nor whether it fits.
+        squares = sum(float(leaf.cpu().double().square().sum()) for leaf in found.tensors)
+        norm = (squares / sum(leaf.numel() for leaf in found.tensors)) ** 0.5
+        for leaf in found.tensors:
+            leaf.div_(norm if norm > 0 else 1.0)
+        return found
+
+    def _slopes(self, module: nn.Module, piece: range) -> tuple[Tensor, ...]:
+        """Gradients at the outputs of `module` for one batch of samples."""
+        leaves: list[Tensor] = []
+        handle = module.register_forward_hook(_cut(leaves))
+        try:
+            with torch.enable_grad():
+                wanted = self._predictions[piece.start : piece.stop].to(self.samples.device)
+                error = self._run(self.q, piece) - wanted
+                return torch.autograd.grad(error.square().sum(), leaves)
+        finally:
+            handle.remove()
+
+
+def _cut(leaves: list[Tensor]) -> Callable[..., Any]:
+    """A hook that puts fresh leaves in place of a module's outputs, and notes them."""
+
+    def hook(_module: nn.Module, _args: Any, out: Any) -> Any:
+        fresh = [o.detach().requires_grad_() for o in (out if isinstance(out, tuple) else (out,))]
+        leaves.extend(fresh)
+        return tuple(fresh) if isinstance(out, tuple) else fresh[0]
+
+    return hook

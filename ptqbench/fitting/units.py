@@ -1,0 +1,155 @@
+"""Fitting the units of one phase in execution order, resumable unit by unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor, nn
+
+from ptqbench.errors import CellFailedError
+from ptqbench.fitting.fit import UnitFit
+from ptqbench.fitting.inner import StepFacts, UnitModules, UnitProblem, trainables
+from ptqbench.fitting.losses import UnitLoss
+from ptqbench.fitting.observer import Observer
+from ptqbench.fitting.unit_capture import UnitCapture
+from ptqbench.fitting.unit_data import Samples
+from ptqbench.plugin.component import Bound
+from ptqbench.quant.model import QuantizedDenoiser
+from ptqbench.quant.plan import UnitPlan
+from ptqbench.roles.plan import Partitioner
+from ptqbench.roles.reconstruction import Phase, Reconstruction
+from ptqbench.roles.weighter import SampleWeighter
+from ptqbench.sampling.rng import stream
+from ptqbench.stage.cache import Entry
+from ptqbench.stage.stages import Tell
+
+
+def weighter_file(position: int) -> str:
+    """Where a phase's entry keeps what the weighter reported of the unit at this position."""
+    return f"weighter-{position:03d}.safetensors"
+
+
+def observed_file(position: int) -> str:
+    """Where a phase's entry keeps what the observer found of the unit at this position."""
+    return f"observed-{position:03d}.safetensors"
+
+
+@dataclass
+class UnitFitter:
+    """Captures, fits, hardens and stores one unit after the other.
+
+    `q` learns to do what `denoiser`, its full-precision original, does on `samples`; `entry` keeps each finished unit. A
+    weighter is made anew for each unit. `seed` names the random streams; an `observer` looks on.
+    """
+
+    q: QuantizedDenoiser
+    denoiser: nn.Module
+    samples: Samples
+    units: list[UnitPlan]
+    partitioner: Partitioner
+    phase: Phase
+    reconstruction: Reconstruction
+    weighter: Bound
+    loss: UnitLoss
+    facts: StepFacts
+    entry: Entry
+    seed: int
+    tell: Tell
+    observer: Observer | None = None
+
+    @cached_property
+    def capture(self) -> UnitCapture:
+        return UnitCapture(self.samples, self.q, self.denoiser, self.phase, self.loss, self.partitioner, self.units)
+
+    def run(self) -> dict[str, Any]:
+        """Fit every unit that has something to learn. Raises `CellFailedError` if none has."""
+        reports: dict[str, Any] = {}
+        for i, unit in enumerate(self.units):
+            part = f"unit-{i:03d}"
+            if not self.entry.has(f"{part}.json"):
+                self._store(unit, part, self._fit(unit, i))
+            # Fresh and resumed runs both go on from what was stored, so that they cannot differ.
+            self.q.restore(self._stored(part))
+            reports[unit.name] = self.entry.load_json(f"{part}.json")
+        if not any(report["iterations"] for report in reports.values()):
+            raise CellFailedError(
+                f"phase {self.phase.name!r} found nothing to learn",
+                'choose quantizers with trainables, or reconstruction = "none"',
+            )
+        return reports
+
+    def _fit(self, unit: UnitPlan, position: int) -> dict[str, Any]:
+        sites = self.q.owned(unit).values()
+        module = self.partitioner.assemble(unit, self.q.module)
+        for site in sites:
+            site.begin_learning(self.phase.learns)
+        kinds = trainables(module, self.phase.learns)
+        if not kinds:
+            for site in sites:
+                site.end_learning()
+            return {"iterations": 0}
+        # One for each unit: whatever a weighter keeps, a resumed run must not differ from an uninterrupted one.
+        weighter: SampleWeighter = self.weighter.create()
+        problem = UnitProblem(
+            UnitModules(module, self.partitioner.assemble(unit, self.denoiser), self._layers(unit)),
+            kinds,
+            self.capture.data(unit, position),
+            self.loss,
+            self.facts,
+            self.q.context,
+            self.samples.device,
+        )
+        count = self._optimise(problem, weighter, unit, position)
+        for site in sites:
+            site.end_learning()
+        after = problem.mean_loss()
+        self._keep_report(position, weighter.report())
+        return {"iterations": count, "loss_after": after}
+
+    def _optimise(self, problem: UnitProblem, weighter: SampleWeighter, unit: UnitPlan, position: int) -> int:
+        """Run the reconstruction on a unit; returns the number of its iterations."""
+        name = f"{self.phase.name}/{unit.name}"
+        fit = UnitFit(
+            unit.name,
+            self.phase,
+            self.reconstruction.course(self.phase),
+            problem,
+            weighter,
+            rng=stream(self.seed, "mini-batches", name),
+            weighter_rng=stream(self.seed, f"weighter/{self.weighter.name}", name),
+            weighter_name=self.weighter.name,
+        )
+        count, observer = 0, self.observer
+        label = f"{self.phase.name} {position + 1}/{len(self.units)} {unit.name}"
+        if observer is not None:
+            observer.begin(problem)
+        fit.begin()
+        for progress in self.reconstruction.fit(fit):
+            count += 1
+            if observer is not None:
+                observer.see(progress)
+            self.tell(label, (position + progress) / len(self.units))
+        if observer is not None:
+            self.entry.save_tensors(observed_file(position), observer.end(weighter))
+        return count
+
+    def _layers(self, unit: UnitPlan) -> dict[str, Any]:
+        return {name: (self.q.layers[name], self.denoiser.get_submodule(name)) for name in unit.layers}
+
+    def _stored(self, part: str) -> dict[str, Tensor]:
+        state = self.entry.load_tensors(f"{part}.safetensors")
+        return {name: tensor.to(self.samples.device) for name, tensor in state.items()}
+
+    def _keep_report(self, position: int, report: Any) -> None:
+        if report:
+            # Copies, since a report may name one tensor twice and safetensors refuses shared storage.
+            tensors = {name: tensor.detach().clone() for name, tensor in report.items()}
+            self.entry.save_tensors(weighter_file(position), tensors)
+
+    def _store(self, unit: UnitPlan, part: str, report: dict[str, Any]) -> None:
+        sites = self.q.owned(unit).items()
+        state = {f"{name}|{key}": value for name, site in sites for key, value in site.export().items()}
+        self.entry.save_tensors(f"{part}.safetensors", state)
+        self.entry.save_json(f"{part}.json", report)

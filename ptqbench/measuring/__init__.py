@@ -1,0 +1,1 @@
+"""A cell measured: features, prediction errors, metrics, bit ledger, protocol."""

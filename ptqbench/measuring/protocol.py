@@ -1,0 +1,56 @@
+"""What was held equal: the protocol of a run, and a short id of it at every number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ptqbench.plugin.component import Bound
+from ptqbench.roles.metric import Metric
+from ptqbench.stage.cache import content_key
+from ptqbench.stage.context import RunContext
+
+CONVERSION = "clamp to [-1, 1], (x + 1) * 127.5, round half to even, uint8"
+"""How every image becomes 8 bit (`ptqbench.sampling.sample.to_bytes`)."""
+
+
+def protocol_id(ctx: RunContext, chosen: Bound, metric: Metric, n: int) -> str:
+    """A short hash of everything that must be equal for two numbers of this metric to stand side by side.
+
+    Model and weights, explicit timesteps, eta, image conversion, the metric with its options, the extractor with its
+    weights and outputs and the reference images where the metric reads features, and n. Bits, calibration and the block of
+    noise are not part of it: those are what numbers are compared over.
+    """
+    parts: list[Any] = [
+        ctx.experiment.model.name,
+        ctx.source_fingerprint,
+        ctx.schedule.timesteps.tolist(),
+        ctx.schedule.eta,
+        CONVERSION,
+        "float32",
+        [chosen.name, chosen.component.version, chosen.options.model_dump(mode="json")],
+        n,
+    ]
+    if metric.reads:
+        real = ctx.reference_digest or ctx.source_fingerprint
+        parts += [ctx.experiment.evaluation.features_name, ctx.features_fingerprint, list(metric.reads), real]
+    return content_key(*parts)[:10]
+
+
+def protocol(ctx: RunContext) -> dict[str, Any]:
+    """What every cell of the table has in common; numbers under another protocol are not comparable."""
+    e = ctx.experiment
+    return {
+        "model": e.model.name,
+        "weights": ctx.source_fingerprint,
+        "features": e.evaluation.features_name,
+        "features sha256": ctx.features_fingerprint,
+        "real images sha256": ctx.reference_digest or "",
+        "grid": e.sampling.grid,
+        "steps": e.sampling.steps,
+        "eta": e.sampling.eta,
+        "images": e.sampling.images,
+        "image seed": e.sampling.seed,
+        "trajectories": e.calibration.trajectories,
+        "calibration samples": e.calibration.samples,
+        "execution": "simulated",
+    }

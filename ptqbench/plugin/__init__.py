@@ -1,0 +1,1 @@
+"""The plugin contract: records, hooks, finding, isolating and checking plugins."""

@@ -1,0 +1,98 @@
+"""What a component's class must be before a run may use it: there, of its role's interface, complete, and constructible.
+
+The check imports the class, and with it torch, so it stands at the beginning of a run and not where plugins register.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterable
+
+from ptqbench.errors import PluginError
+from ptqbench.plugin.component import Bound, Component
+from ptqbench.plugin.hookspecs import ROLES, Role
+from ptqbench.plugin.names import nearest, role_words
+from ptqbench.plugin.sources import PluginInfo, failure_of, quietly
+
+_ROLES = {role.name: role for role in ROLES}
+_CONTEXT = {
+    "weight-quantizer": ("spec", "layout", "estimator"),
+    "activation-quantizer": ("spec", "layout", "estimator"),
+    "range": ("levels",),
+}
+"""What the engine passes by keyword beside the options; the interfaces' docstrings say what each is."""
+
+
+def check_classes(chosen: Iterable[Bound]) -> None:
+    """Import the class of each component and hold it to its role's interface.
+
+    Raises `PluginError` for the first that cannot be used: its message names component, plugin, interface and what is
+    missing.
+    """
+    seen: set[tuple[str, str, str]] = set()
+    for bound in chosen:
+        key = (bound.role, bound.plugin, bound.name)
+        if key not in seen:
+            seen.add(key)
+            check_class(bound.role, bound.component, bound.plugin)
+
+
+def check_class(role: str, component: Component, plugin: str) -> type:
+    """The class behind a component of this role. Raises `PluginError` as `check_classes` does."""
+    known = _ROLES[role]
+    owner = f'the {role_words(role)} "{component.name}" of plugin "{plugin}"'
+    found = _load(component, owner)
+    wrong = _wrong_class(found, known) or _wrong_constructor(found, known)
+    if wrong:
+        raise PluginError(f"{owner} cannot be used: {wrong[0]}", wrong[1])
+    return found
+
+
+def _load(component: Component, owner: str) -> type:
+    try:
+        found = quietly(component.load)
+    except Exception as error:  # a plugin's module may raise anything
+        module = str(component.target).partition(":")[0]
+        failure = failure_of(PluginInfo(component.name, "", "", module), error)
+        place = f" at {failure.where}" if failure.where else ""
+        message = f"{owner} cannot be imported from {component.target}: {failure.reason}{place}"
+        raise PluginError(message, "mend the module, or the component's target") from error
+    if not isinstance(found, type):
+        raise PluginError(f"{owner} is {type(found).__name__} and no class", f"let {component.target} name a class")
+    return found
+
+
+def _wrong_class(found: type, role: Role) -> tuple[str, str] | None:
+    """What keeps a class from being of the interface, and the remedy."""
+    interface = getattr(importlib.import_module(f"ptqbench.roles.{role.module}"), role.interface)
+    if not issubclass(found, interface):
+        return (
+            f"its class {found.__name__} is no subclass of {role.interface}",
+            f"write class {found.__name__}({role.interface}), from ptqbench.roles.{role.module} import {role.interface}",
+        )
+    missing = sorted(getattr(found, "__abstractmethods__", ()))
+    if not missing:
+        return None
+    own = [name for name, value in vars(found).items() if callable(value) and not hasattr(interface, name)]
+    guesses = [f"its {close} is perhaps meant as {name}" for name in missing if (close := nearest(name, own))]
+    remedy = f"{role.path} says what each gets and returns"
+    words = ", ".join(f"{name}()" for name in missing)
+    return f"its class {found.__name__} lacks {words}, which {role.interface} asks for", "; ".join([*guesses, remedy])
+
+
+def _wrong_constructor(found: type, role: Role) -> tuple[str, str] | None:
+    """What keeps the engine from building the class, and the remedy."""
+    context = _CONTEXT.get(role.name, ())
+    try:
+        inspect.signature(found).bind(None, **dict.fromkeys(context))
+    except TypeError as error:
+        call = ", ".join(["options", *(f"{name}=..." for name in context)])
+        return (
+            f"its class {found.__name__} cannot be built as {found.__name__}({call}): {error}",
+            f"leave out __init__, or let it take what {role.path} says",
+        )
+    except ValueError:
+        # A class without a signature (made in C) shows what it takes only when it is built.
+        pass
+    return None

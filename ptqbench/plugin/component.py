@@ -1,0 +1,121 @@
+"""What a plugin registers: a light record per component, so that listing plugins never imports torch."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Options(BaseModel):
+    """Base class of a component's options: a frozen record whose fields carry defaults, bounds and descriptions.
+
+    One class drives validation of recipes, `ptqbench describe` and the cache key.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class NoOptions(Options):
+    """A component that has nothing to set."""
+
+
+NOTES = {
+    "deviations": "differs from the paper",
+    "unstated": "not known from the paper",
+    "released": "the released code",
+}
+"""What a component or preset says of its sources: the field, and what its entries go on from."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """One answer to one role's question (see `ptqbench.plugin.hookspecs` for the roles).
+
+    `target` is "package.module:Class", imported when a recipe uses the component; a single-file plugin may give the class
+    itself. `traits` are words that the recipe check combines, for example a reconstruction with the trait "closed-form"
+    refuses a weighter with the trait "learned". `defaults` names components of other roles that are used when a recipe names
+    none, for example {"partitioner": "blocks"}.
+
+    Three lists say how far it can be trusted to be the published method: `deviations`, where this code differs from the
+    paper, as far as the paper is known; `unstated`, what the paper is not known to say, and what is done instead; `released`,
+    what the authors' code does otherwise than this one. Each entry goes on from its heading in `NOTES`.
+    """
+
+    name: str
+    summary: str
+    target: str | type
+    options: type[Options] = NoOptions
+    paper: str = ""
+    deviations: tuple[str, ...] = ()
+    traits: frozenset[str] = frozenset()
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    version: int = 1
+    released: tuple[str, ...] = ()
+    unstated: tuple[str, ...] = ()
+
+    def load(self) -> type:
+        """Import and return the class behind `target`."""
+        if not isinstance(self.target, str):
+            return self.target
+        module, _, attribute = self.target.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def create(self, options: Options | None = None, **context: Any) -> Any:
+        """Build the component: every component class takes its options first, then what its role documents."""
+        return self.load()(options if options is not None else self.options(), **context)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A published method under one name: `table` is what [methods.NAME] would say, and a recipe may override any key of it.
+
+    It names components of any plugin. `deviations`, `unstated` and `released` are those of the whole, as `Component` has them;
+    components list their own.
+    """
+
+    name: str
+    summary: str
+    table: Mapping[str, Any]
+    paper: str = ""
+    deviations: tuple[str, ...] = ()
+    released: tuple[str, ...] = ()
+    unstated: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A component with validated options: what a recipe's `{ use = "...", ... }` becomes.
+
+    `plugin` names the plugin that registered it and `fingerprint` hashes the plugin's source, so that editing a method
+    never serves stale results.
+    """
+
+    role: str
+    component: Component
+    options: Options
+    plugin: str
+    fingerprint: str
+
+    @property
+    def name(self) -> str:
+        return self.component.name
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What identifies this choice in a cache key."""
+        return {
+            "role": self.role,
+            "name": self.component.name,
+            "plugin": self.plugin,
+            "version": self.component.version,
+            "source": self.fingerprint,
+            "options": self.options.model_dump(mode="json"),
+        }
+
+    def create(self, **context: Any) -> Any:
+        """Build the component (see `Component.create`)."""
+        return self.component.create(self.options, **context)

@@ -1,0 +1,157 @@
+"""Where a plugin comes from: importing it in isolation, saying where it broke, and hashing its source."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+from ptqbench.digest import code_digest
+from ptqbench.errors import PluginError
+
+T = TypeVar("T")
+
+FILE_MODULE = "ptqbench_file_"
+"""How the module names of single-file plugins begin."""
+
+_MACHINERY = (str(Path(importlib.__file__).parent), "<frozen", str(Path(__file__).parent))
+
+
+@dataclass(frozen=True)
+class PluginInfo:
+    """A plugin's name and origin.
+
+    `distribution` is an installed distribution's name, or the file's path for a single-file plugin, whose `digest` is
+    that of its code. `module` is where its hooks live.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    module: str
+    path: Path | None = None
+    digest: str = ""
+
+    @property
+    def origin(self) -> str:
+        """Distribution and version, or the file, for messages."""
+        return f"{self.distribution} {self.version}".strip()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A plugin that was left out: `reason` in one line, `where` as file:line where that is known."""
+
+    plugin: str
+    origin: str
+    reason: str
+    where: str
+
+    def __str__(self) -> str:
+        place = f" at {self.where}" if self.where else ""
+        return f'plugin "{self.plugin}" (from {self.origin}): {self.reason}{place}'
+
+
+def info_of(entry: EntryPoint, name: str) -> PluginInfo:
+    """What is known of an entry point before it is imported."""
+    if entry.dist is None:
+        return PluginInfo(name, "unknown distribution", "", entry.module)
+    return PluginInfo(name, entry.dist.name, entry.dist.version, entry.module)
+
+
+def quietly(call: Callable[[], T]) -> T:
+    """Run a plugin's code with stdout sent to stderr, as stdout belongs to results; `sys.exit` becomes an error."""
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            return call()
+        except SystemExit as error:
+            raise RuntimeError(f"it called sys.exit({error.code!r})").with_traceback(error.__traceback__) from None
+
+
+def failure_of(info: PluginInfo, error: BaseException) -> Failure:
+    """An exception from a plugin's code as a record for warnings."""
+    if isinstance(error, PluginError):
+        return Failure(info.name, info.origin, error.message, "")
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return Failure(info.name, info.origin, reason, _where(info, error))
+
+
+def _where(info: PluginInfo, error: BaseException) -> str:
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_MACHINERY)]
+    top = info.module.partition(".")[0]
+    own = [f for f in frames if info.path == Path(f.filename) or {top, f"{top}.py"} & set(Path(f.filename).parts)]
+    chosen = own or frames
+    return f"{chosen[-1].filename}:{chosen[-1].lineno}" if chosen else ""
+
+
+def read_plugin_file(path: Path) -> PluginInfo:
+    """Name, module name and digest of a single-file plugin. Raises `PluginError` if there is no such Python file."""
+    path = path.resolve()
+    if path.is_dir():
+        raise PluginError(f"plugin file {path} is a folder", "name a .py file; an installed package is found anyway")
+    if not path.is_file():
+        raise PluginError(f"plugin file {path} does not exist", "paths in a recipe are relative to the recipe's folder")
+    if path.suffix != ".py":
+        raise PluginError(f"plugin file {path} is not a .py file")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise PluginError(f"plugin file {path} cannot be read: {error.strerror}") from error
+    place = hashlib.sha256(str(path).encode()).hexdigest()[:6]
+    stem = "".join(c if c.isalnum() else "_" for c in path.stem)
+    module = f"{FILE_MODULE}{stem}_{place}_{hashlib.sha256(content).hexdigest()[:8]}"
+    return PluginInfo(path.name, str(path), "", module, path, code_digest({path.name: content}))
+
+
+def import_file(info: PluginInfo) -> ModuleType:
+    """Import a single-file plugin, once per content and place, under a module name of its own that shadows nothing.
+
+    The source is compiled here because a cached .pyc may be older than an edit within the same second.
+    """
+    if info.module in sys.modules:
+        return sys.modules[info.module]
+    spec = importlib.util.spec_from_file_location(info.module, info.path)
+    if spec is None or info.path is None:
+        raise PluginError(f"plugin file {info.path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[info.module] = module
+    try:
+        exec(compile(info.path.read_bytes(), str(info.path), "exec"), module.__dict__)
+    except BaseException:
+        sys.modules.pop(info.module, None)
+        raise
+    return module
+
+
+def source_digest(packages: Iterable[str]) -> str:
+    """SHA-256 over the code in the .py files of top-level packages or modules (`code_digest`). Imports none of them.
+
+    Raises `PluginError` if a package cannot be found.
+    """
+    return code_digest({f"{p}/{name}": path.read_bytes() for p in set(packages) for name, path in _sources(p)})
+
+
+def _sources(package: str) -> list[tuple[str, Path]]:
+    loaded = sys.modules.get(package)
+    try:
+        spec = loaded.__spec__ if loaded is not None and loaded.__spec__ else importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None:
+        raise PluginError(f"the package {package} that a plugin points at cannot be found", "is it installed?")
+    if spec.submodule_search_locations:
+        roots = [Path(root) for root in spec.submodule_search_locations]
+        return sorted((path.relative_to(root).as_posix(), path) for root in roots for path in root.rglob("*.py"))
+    origin = Path(spec.origin) if spec.origin else None
+    return [(origin.name, origin)] if origin and origin.is_file() else []

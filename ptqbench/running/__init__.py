@@ -1,0 +1,1 @@
+"""A comparison from start to record: tasks, processes, cells, forecasts."""

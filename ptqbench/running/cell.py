@@ -1,0 +1,150 @@
+"""One cell from start to finish: quantize, generate images on the shared noise, measure."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from ptqbench.failures import PLUGIN_ERRORS, reason_of, traceback_of
+from ptqbench.fitting.hooks import Corrected, HookFitter
+from ptqbench.fitting.quantize import CellQuantizer
+from ptqbench.measuring.accounting import BitLedger, bit_ledger, float_bytes
+from ptqbench.measuring.measure import Measurement
+from ptqbench.measuring.state_hash import state_hash
+from ptqbench.recipe.experiment import Cell
+from ptqbench.results.costs import EVALUATION_STAGES
+from ptqbench.results.record import Budget, CellRecord
+from ptqbench.sampling.images import FULL, OTHER, generate, image_chunks, image_shards
+from ptqbench.stage.cache import CacheWriteError, Costs, Entry, content_key
+from ptqbench.stage.context import RunContext
+from ptqbench.stage.predictor import Predictor
+from ptqbench.stage.stages import Tell
+
+PREVIEW = 16
+"""Images of each cell that are kept beside its record, for the picture of samples."""
+
+
+TRACEBACK = "traceback.json"
+"""The file of a failed attempt's traceback, which stands where its record would."""
+
+
+def cell_key(ctx: RunContext, cell: Cell) -> str:
+    """Everything that a cell's record depends on: two recipes with an equal cell share its result."""
+    e = ctx.experiment
+    sampling = {k: v for k, v in dataclasses.asdict(e.sampling).items() if k != "batch"}
+    features = [e.evaluation.features_key, ctx.features_fingerprint]
+    measured = [features, [m.key for m in e.evaluation.metrics], e.evaluation.probes, ctx.reference_digest]
+    method = cell.method.key if cell.method else cell.variant
+    return content_key(ctx.base_key, sampling, dataclasses.asdict(e.calibration), measured, method, cell.seed)
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What is measured: the predictor and the key of its weights, grids and hooks; what it weighs, and what it took.
+
+    `state` names what they were made from, `state_hash` the codes and grids themselves.
+    """
+
+    predictor: Predictor
+    state: str
+    ledger: BitLedger | None = None
+    budget: Budget = field(default_factory=Budget)
+    state_hash: str = ""
+
+
+class CellRun:
+    """Runs one cell and returns its record; an error on the way makes it a failed record, with nothing lost."""
+
+    def __init__(self, ctx: RunContext, cell: Cell, tell: Tell) -> None:
+        self.ctx, self.cell, self.tell = ctx, cell, tell
+        self.costs = Costs()
+
+    def run(self) -> CellRecord:
+        """The cell's record, read from the cache when nothing that it depends on has changed."""
+        key = cell_key(self.ctx, self.cell)
+        with self.ctx.cache.locked("cells", key) as entry:
+            try:
+                if entry.has("record.json"):
+                    return self._recalled(entry)
+                record = self._compute(entry)
+            except CacheWriteError:
+                raise  # every other cell would meet it as well
+            except PLUGIN_ERRORS as error:
+                entry.save_json(TRACEBACK, traceback_of(error))
+                return self._record(status="failed", reason=reason_of(error))
+            entry.save_json("record.json", dataclasses.asdict(record))
+            return record
+
+    def _recalled(self, entry: Entry) -> CellRecord:
+        record = CellRecord.from_dict(entry.load_json("record.json"))
+        for cost in record.cost.values():
+            cost.cached = True
+        return dataclasses.replace(
+            record, id=self.cell.id, method=self.cell.name, bits=self.cell.bits, variant=self.cell.variant
+        )
+
+    def _record(self, **fields: Any) -> CellRecord:
+        c = self.cell
+        return CellRecord(id=c.id, method=c.name, bits=c.bits, variant=c.variant, seed=c.seed, cost=self.costs.stages, **fields)
+
+    def _compute(self, entry: Entry) -> CellRecord:
+        made = self._calibrated()
+        images = image_chunks(self.ctx, made.state, lambda: made.predictor)
+        self._generate(made)
+        if not entry.has("preview.safetensors"):  # an interrupted run may have got this far
+            entry.save_tensors("preview.safetensors", {"images": images.first(PREVIEW)})
+        return self._record(
+            status="ok",
+            metrics=Measurement(self.ctx, self.cell, self.costs, made.predictor, made.state).numbers(self.tell),
+            budget=made.budget,
+            state_hash=made.state_hash,
+            **self._weights(made.ledger),
+        )
+
+    def _calibrated(self) -> Calibrated:
+        """The cell's predictor: as it is for full precision, else quantized, with the method's hooks fitted in order."""
+        ctx, method = self.ctx, self.cell.method
+        if method is None:
+            return Calibrated(ctx.predictor(), OTHER if self.cell.variant else FULL)
+        quantizer = CellQuantizer(ctx, self.cell, self.costs, self.tell)
+        q, state = quantizer.run()
+        corrected = Corrected(ctx.predictor(q.module, q.context), state)
+        fitter = HookFitter(ctx, self.costs, self.tell, self.cell.seed)
+        for chosen in method.hooks:
+            corrected = fitter.fit(corrected, chosen)
+        ledger = bit_ledger(ctx.model.denoiser, ctx.probe, quantizer.plan, q, corrected.values)
+        return Calibrated(corrected.predictor, corrected.state, ledger, self._budget(quantizer), state_hash(q))
+
+    def _generate(self, made: Calibrated) -> None:
+        pieces = image_shards(self.ctx)
+        for i, ids in enumerate(pieces):
+            self.tell(f"images {ids.stop}/{self.ctx.experiment.sampling.images}", i / len(pieces))
+            generate(self.ctx, self.costs, made.state, lambda: made.predictor, ids)
+
+    def _weights(self, ledger: BitLedger | None) -> dict[str, Any]:
+        """Bytes and the bit ledger as fields of the record."""
+        full = float_bytes(self.ctx.model.denoiser)
+        if ledger is None:
+            return {"weight_bytes": full, "full_precision_bytes": full}
+        return {
+            "weight_bytes": ledger.bytes,
+            "full_precision_bytes": full,
+            "bits_summary": ledger.summary,
+            "ledger": ledger.rows,
+            "ledger_hash": ledger.hash,
+        }
+
+    def _budget(self, quantizer: CellQuantizer) -> Budget:
+        """What calibration took: the samples, if any stage asked for them, and everything that the stages evaluated."""
+        used = "calibration" in quantizer.__dict__
+        spent = {stage: n for stage, n in self.costs.evaluations().items() if stage not in EVALUATION_STAGES}
+        by_stage = {stage: n.denoiser for stage, n in spent.items() if n.denoiser}
+        return Budget(
+            training=len(quantizer.split.train) if used else 0,
+            validation=len(quantizer.split.validation) if used else 0,
+            gradient_steps=quantizer.gradient_steps,
+            denoiser_evaluations=sum(by_stage.values()),
+            unit_evaluations=sum(n.unit for n in spent.values()),
+            by_stage=by_stage,
+        )

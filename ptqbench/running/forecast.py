@@ -1,0 +1,128 @@
+"""What a run will take: time from a timed forward pass and the planned work, memory and disk from shapes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ptqbench.evaluate.pictures import count_pictures
+from ptqbench.fitting.hooks import fitting_trajectories
+from ptqbench.fitting.method import make_plan, make_units, phases_with_work
+from ptqbench.measuring.features import wanted_outputs
+from ptqbench.recipe.experiment import Cell, Method
+from ptqbench.roles.reconstruction import Phase, Reconstruction
+from ptqbench.running.timing import seconds_per_evaluation, time_images
+from ptqbench.stage.context import CAPTURE_BUDGET, REFERENCE_SETTING, RunContext
+
+BACKWARD = 3.0
+"""A training step on a unit takes about this many forward passes."""
+FAKE_QUANTIZATION = 1.15
+"""A forward pass with quantized activations takes about this many plain ones."""
+PROCESS_MIB = 650
+"""Resident memory of a process that has imported torch and diffusers."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Seconds of one process for each cell (by id) and for the shared stages; MiB of memory per process and of disk.
+
+    `features` are the seconds for features in all of them. `notes` say what is left out.
+    """
+
+    cells: dict[str, float]
+    shared: float
+    memory_mib: float
+    disk_mib: float
+    features: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    def wall(self, workers: int) -> float:
+        """Seconds on `workers` processes that share the work evenly; never less than the longest cell."""
+        total = (self.shared + sum(self.cells.values())) / workers
+        return max(total, max(self.cells.values(), default=0.0))
+
+
+def forecast(ctx: RunContext) -> Forecast:
+    """Forecast a run from scratch. Stages that several cells share are counted once, at the first of them.
+
+    Raises `CellFailedError` for a cell that cannot be done.
+    """
+    e, steps = ctx.experiment, ctx.schedule.steps
+    second, image = seconds_per_evaluation(ctx), time_images(ctx)
+    seeds = len({cell.seed for cell in e.cells if cell.method})
+    # Full precision's images are made on two blocks of noise: its own row, and the noise floor.
+    evaluations = (e.calibration.trajectories * seeds + 2 * e.sampling.images + e.evaluation.probes) * steps
+    real = real_images(ctx) if wanted_outputs(ctx) else 0
+    after = e.sampling.images * (image.decode + image.features)
+    done: set[str] = set()
+    cells = {
+        cell.id: second * _cell_evaluations(ctx, cell, done) + (after if cell.method is not None else 0.0) for cell in e.cells
+    }
+    measured = (len(e.cells) + 1) * e.sampling.images + real
+    return Forecast(
+        cells,
+        second * evaluations + 2 * after + real * image.features,
+        _memory(ctx) + image.features_mib,
+        _disk(ctx, seeds, image.size, measured),
+        measured * image.features,
+        (f"features are not timed: {image.why}",) if image.why else (),
+    )
+
+
+def real_images(ctx: RunContext) -> int:
+    """How many real images a comparison reads features of, counted without reading them where they are files."""
+    path = ctx.experiment.evaluation.reference
+    if path is not None:
+        return count_pictures(path, REFERENCE_SETTING)
+    images = ctx.source.reference_images()
+    return 0 if images is None else len(images)
+
+
+def _cell_evaluations(ctx: RunContext, cell: Cell, done: set[str]) -> float:
+    """The cell's own work in units of one full-precision evaluation of one sample."""
+    if cell.method is None:
+        return 0.0
+    e, steps = ctx.experiment, ctx.schedule.steps
+    per_image = FAKE_QUANTIZATION if not cell.method.activations.off else 1.0
+    total = per_image * (e.sampling.images + e.evaluation.probes) * steps
+    # Hooks are fitted on predictions of both networks.
+    total += sum((1 + per_image) * fitting_trajectories(ctx, bound.create()) * steps for bound in cell.method.hooks)
+    reconstruction: Reconstruction = cell.method.reconstruction.create()
+    for phase in phases_with_work(reconstruction, cell.method):
+        key = f"{cell.method.name}/{cell.variant}/{cell.seed}/{phase.name}"
+        if phase.activations or f"{key}/{cell.method.weights.bits}" not in done:
+            total += _phase_evaluations(ctx, cell.method, reconstruction, phase)
+        done.add(f"{key}/{cell.method.weights.bits}")
+    return total
+
+
+def _phase_evaluations(ctx: RunContext, method: Method, reconstruction: Reconstruction, phase: Phase) -> float:
+    if method.partitioner is None:
+        return 0.0
+    units = len(make_units(ctx, method.partitioner.create()))
+    course = reconstruction.course(phase)
+    captures = ctx.experiment.calibration.samples * (1 + (units / 2 if phase.inputs == "quantized" else 0))
+    # All units together cost about one network; each gets its own iterations.
+    return captures + course.iterations * course.batch * BACKWARD * method.weighter.create().cost
+
+
+def _memory(ctx: RunContext) -> float:
+    parameters = sum(p.numel() * p.element_size() for p in ctx.model.denoiser.parameters())
+    return PROCESS_MIB + (4 * parameters + 1.5 * CAPTURE_BUDGET) / 2**20
+
+
+def _disk(ctx: RunContext, seeds: int, image: int, measured: int) -> float:
+    """MiB of cache; `image` are an image's bytes, `measured` counts the images whose features are stored."""
+    e, steps = ctx.experiment, ctx.schedule.steps
+    state = 4 * math.prod(ctx.model.shape)
+    images = e.sampling.images * image * (len(e.cells) + 1)
+    features = measured * 4 * sum(ctx.extractor.outputs()[name] for name in wanted_outputs(ctx))
+    weights = sum(2 * p.numel() for p in ctx.model.denoiser.parameters()) * len(e.cells) * 2
+    trajectories = seeds * e.calibration.trajectories * (steps + 1) * state
+    sets = len(e.cells) * e.calibration.samples * state
+    return (trajectories + sets + 2 * e.evaluation.probes * steps * state + images + features + weights) / 2**20
+
+
+def cell_ledger(ctx: RunContext, cell: Cell) -> list[dict[str, object]]:
+    """The bit ledger that a cell will have, before anything is computed."""
+    return [] if cell.method is None else make_plan(ctx, cell.method).ledger(ctx.probe)

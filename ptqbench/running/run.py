@@ -1,0 +1,122 @@
+"""Running an experiment: shared stages, then cells, then the record."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from torch import Tensor
+
+from ptqbench.failures import blamed
+from ptqbench.fitting.method import phases_fail
+from ptqbench.measuring.features import check_metrics
+from ptqbench.measuring.protocol import protocol
+from ptqbench.plugin.classes import check_classes
+from ptqbench.recipe.describe import describe_methods
+from ptqbench.recipe.experiment import Experiment
+from ptqbench.results.compare import attach_comparisons
+from ptqbench.results.record import CellRecord, RunRecord
+from ptqbench.running.cell import TRACEBACK, CellRun, cell_key
+from ptqbench.running.executor import Local, Report, failed_or_done
+from ptqbench.running.tasks import Task, all_cells, cell_tasks, pending, reference_tasks
+from ptqbench.stage.context import RunContext, Settings
+from ptqbench.stage.machine import PACKAGES, hardware
+from ptqbench.version import __version__
+
+
+@blamed()
+def run_experiment(
+    experiment: Experiment, settings: Settings, report: Report, announce: Callable[[list[Task]], None]
+) -> RunRecord:
+    """Compute whatever is not in the cache and return the record of the whole comparison.
+
+    `announce` is told the tasks before they start, `report` how they go. A cell that fails becomes a failed record.
+
+    Raises `UserError` where no cell could go on: a cache that cannot keep results, a component that cannot be used or fails
+    in what all cells share (`PluginError`).
+    """
+    check_classes(experiment.components())
+    ctx = RunContext.of(experiment, settings)
+    check_metrics(ctx)
+    tasks = cell_tasks(ctx)
+    if not pending(ctx):
+        # Nothing to compute: reading the records needs neither workers nor the model.
+        return _record(ctx, settings, [CellRun(ctx, cell, lambda *_: None).run() for cell in all_cells(experiment)])
+    references = reference_tasks(ctx)
+    announce([*references, *tasks])
+    records: dict[int, CellRecord] = {}
+    # Cells that cannot be done need nothing of full precision: their reasons should not wait for it.
+    methods = [cell.method for cell in all_cells(experiment)]
+    hopeless = {i for i, method in enumerate(methods) if method is not None and phases_fail(method)}
+    first, last = ([task for task in tasks if (task.index in hopeless) == told] for told in (True, False))
+    with Local(experiment, settings, ctx, report) as executor:
+        for wave in (first, references, last):
+            for task, result in executor.run(wave):
+                report(task, failed_or_done(result), 1.0)
+                if result is not None:
+                    records[task.index] = CellRecord.from_dict(result)
+    return _record(ctx, settings, [records[i] for i in sorted(records)])
+
+
+def _record(ctx: RunContext, settings: Settings, cells: list[CellRecord]) -> RunRecord:
+    """The record of all cells; the last one is the noise floor."""
+    e = ctx.experiment
+    *cells, floor = cells
+    record = RunRecord(
+        name=e.name,
+        title=e.title,
+        paper=e.paper,
+        baseline=e.baseline,
+        digest=e.digest,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        environment=environment(settings),
+        protocol=protocol(ctx),
+        cells=cells,
+        methods=describe_methods(e.cells),
+        published=[
+            {"title": t.title, "source": t.source, "rows": [vars(row) | {"metrics": dict(row.metrics)} for row in t.rows]}
+            for t in e.published
+        ],
+        recipe=dict(e.raw),
+        noise_floor=floor.metrics,
+    )
+    return attach_comparisons(record)
+
+
+def environment(settings: Settings) -> dict[str, Any]:
+    """What computed the numbers."""
+    return {
+        "ptqbench": __version__,
+        "python": platform.python_version(),
+        "platform": f"{sys.platform} {platform.machine()}",
+        **hardware(settings.device),
+        "device": settings.device,
+        "workers": settings.workers,
+        "threads": settings.threads,
+        **{name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+
+
+def previews(experiment: Experiment, settings: Settings) -> list[tuple[str, Tensor]]:
+    """The first images of every finished cell of the first calibration seed: (label, uint8 (k, C, H, W))."""
+    ctx = RunContext.of(experiment, settings)
+    first = min((cell.seed for cell in experiment.cells if cell.method), default=0)
+    rows = []
+    for cell in experiment.cells:
+        entry = ctx.cache.entry("cells", cell_key(ctx, cell))
+        if (cell.method is None or cell.seed == first) and entry.has("preview.safetensors"):
+            label = cell.name if cell.method is None else f"{cell.name} {cell.bits} {cell.variant}".strip()
+            rows.append((label, entry.load_tensors("preview.safetensors")["images"]))
+    return rows
+
+
+def tracebacks(experiment: Experiment, settings: Settings) -> dict[str, str]:
+    """The traceback of every cell that failed and did not succeed since, by the cell's id."""
+    ctx = RunContext.of(experiment, settings)
+    entries = {cell.id: ctx.cache.entry("cells", cell_key(ctx, cell)) for cell in all_cells(experiment)}
+    failed = {name: entry for name, entry in entries.items() if entry.has(TRACEBACK) and not entry.has("record.json")}
+    return {name: entry.load_json(TRACEBACK) for name, entry in failed.items()}

@@ -1,0 +1,81 @@
+"""Timing the parts of a run on this machine: one evaluation of the denoiser, one decoded image, its features."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ptqbench.errors import UserError
+from ptqbench.measuring.features import wanted_outputs
+from ptqbench.sampling.sample import to_bytes
+from ptqbench.stage.context import RunContext
+from ptqbench.stage.memory import peak_memory_mib, reset_peak_memory
+
+REPEATS = 3
+IMAGES = 4
+"""Images that are decoded and described for a timing: a decoder of large images takes seconds for each."""
+
+
+@dataclass(frozen=True)
+class ImageTiming:
+    """What one image takes after sampling: seconds to decode and (0 where no metric reads any) for its features.
+
+    `size` is its number of 8-bit values, `features_mib` the memory that the extractor needs. `why` says why features were
+    not timed, in a user's words; "" if they were, or if none are needed.
+    """
+
+    size: int
+    decode: float
+    features: float = 0.0
+    features_mib: float = 0.0
+    why: str = ""
+
+
+def seconds_per_evaluation(ctx: RunContext) -> float:
+    """Seconds for one sample through the full-precision denoiser, from a timed mini-batch."""
+    size = min(32, ctx.experiment.sampling.batch)
+    x = _latents(ctx, size)
+    step = torch.zeros(size, dtype=torch.int64)
+    cond = ctx.to_device(dict(ctx.model.conditions(range(size))))
+    predictor = ctx.predictor()
+    with torch.inference_mode():
+        # Reading a value back waits for the device.
+        return _seconds(lambda: predictor(x, step, cond).sum().item()) / size
+
+
+def time_images(ctx: RunContext) -> ImageTiming:
+    """Decode a few latents and, if a metric reads features, send the images through the recipe's extractor.
+
+    Weights that are not on this machine, or an extractor for other images, are no error here: a forecast can do without.
+    """
+    latents = _latents(ctx, min(IMAGES, ctx.experiment.sampling.batch))
+    with torch.inference_mode():
+        images = to_bytes(ctx.model.decode(latents))
+        decode = _seconds(lambda: to_bytes(ctx.model.decode(latents))) / len(images)
+    size = images[0].numel()
+    if not wanted_outputs(ctx):
+        return ImageTiming(size, decode)
+    before = peak_memory_mib()
+    reset_peak_memory()
+    try:
+        features = _seconds(lambda: ctx.loaded_extractor.extract(images)) / len(images)
+    except UserError as error:
+        return ImageTiming(size, decode, why=error.message)
+    return ImageTiming(size, decode, features, max(0.0, peak_memory_mib() - before))
+
+
+def _latents(ctx: RunContext, size: int) -> Tensor:
+    return torch.randn(size, *ctx.model.shape, generator=torch.Generator().manual_seed(0)).to(ctx.device)
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    """Seconds of one call, the first of which does not count."""
+    run()
+    start = time.perf_counter()
+    for _ in range(REPEATS):
+        run()
+    return (time.perf_counter() - start) / REPEATS

@@ -1,0 +1,1 @@
+"""Noise by id, trajectories and calibration sets of full precision, images."""

@@ -1,0 +1,171 @@
+"""Full-precision stages, computed once per model and sampler and shared by all cells: trajectories, probes, images."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ptqbench.errors import CellFailedError
+from ptqbench.recipe.experiment import Method
+from ptqbench.roles.sampler import CalibrationSampler, TrajectoryGrid
+from ptqbench.sampling.calibrate import CalibrationSet, check_selection, gather
+from ptqbench.sampling.capture import Recorded, record, record_one
+from ptqbench.sampling.rng import stream
+from ptqbench.sampling.sample import sample, shards
+from ptqbench.stage.cache import Costs, Entry, cached_tensors, content_key
+from ptqbench.stage.context import RunContext
+from ptqbench.stage.predictor import Predictor
+
+
+def predict_piece(ctx: RunContext, predictor: Predictor, x: Tensor, s: int, ids: range) -> Tensor:
+    """The prediction (n, C, H, W) at step s for states x (n, C, H, W) of the images or trajectories `ids`, in one batch."""
+    cond = ctx.to_device(dict(ctx.model.conditions(ids)))
+    return predictor(x.to(ctx.device), torch.full((len(ids),), s), cond)
+
+
+@torch.no_grad()
+def predict_states(ctx: RunContext, predictor: Predictor, x: Tensor, s: int) -> Tensor:
+    """Predictions at step s for states x (n, C, H, W) of the images or trajectories 0..n-1: (n, C, H, W) float32 on the CPU.
+
+    They are made `calibration.batch` at a time.
+    """
+    pieces = shards(len(x), ctx.experiment.calibration.batch)
+    found = [predict_piece(ctx, predictor, x[ids.start : ids.stop], s, ids).float().cpu() for ids in pieces]
+    return torch.cat(found)
+
+
+def trajectory_shard(ctx: RunContext, costs: Costs, seed: int, ids: range) -> Tensor:
+    """States of calibration trajectories `ids` at every step and at the end: (len(ids), S + 1, C, H, W)."""
+
+    def make(_: Entry) -> dict[str, Tensor]:
+        states: list[Tensor] = []
+        final = sample(
+            ctx.predictor(),
+            ids,
+            seed=seed,
+            block="calibration",
+            device=ctx.device,
+            on_step=lambda s, x, eps: states.append(x.cpu()),
+        )
+        return {"states": torch.stack([*states, final.cpu()], dim=1)}
+
+    key = content_key(ctx.base_key, "trajectories", seed, [ids.start, ids.stop])
+    return cached_tensors(ctx.cache, costs, "trajectories", key, make)["states"]
+
+
+def trajectory_shards(ctx: RunContext) -> list[range]:
+    """How the recipe's calibration trajectories are cut into tasks."""
+    return shards(ctx.experiment.calibration.trajectories, ctx.experiment.calibration.batch)
+
+
+def calibration_set(ctx: RunContext, costs: Costs, method: Method, seed: int) -> tuple[CalibrationSet, str]:
+    """The calibration set of a method and its key. Methods with equal samplers get the very same set."""
+    wanted = ctx.experiment.calibration
+    # The batch decides how trajectories, and the features that samplers ask for, are computed: their last bits.
+    sizes = [wanted.trajectories, wanted.samples, wanted.batch]
+    key = content_key(ctx.base_key, "calibration", method.sampler.key, sizes, seed)
+
+    def make(_: Entry) -> dict[str, Tensor]:
+        sampler: CalibrationSampler = method.sampler.create()
+        tap = partial(step_features, ctx, seed)
+        grid = TrajectoryGrid(ctx.schedule.timesteps, wanted.trajectories, ctx.probe.calls, tap)
+        selection = sampler.select(grid, wanted.samples, stream(seed, f"sampler/{method.sampler.name}"))
+        chosen = check_selection(selection, method.sampler.name, wanted.samples, wanted.trajectories, ctx.schedule.steps)
+        pieces = [(ids, trajectory_shard(ctx, Costs(), seed, ids)) for ids in trajectory_shards(ctx)]
+
+        def states(trajectory: int) -> Tensor:
+            ids, tensor = next(p for p in pieces if trajectory in p[0])
+            return tensor[trajectory - ids.start]
+
+        cond = dict(ctx.model.conditions(range(wanted.trajectories)))
+        found = gather(chosen, ctx.schedule.timesteps, states, cond)
+        fields = {"x": found.x, "t": found.t, "step": found.step, "trajectory": found.trajectory}
+        return fields | {f"cond.{name}": value for name, value in found.cond.items()}
+
+    saved = cached_tensors(ctx.cache, costs, "calibration", key, make)
+    cond = {name.removeprefix("cond."): value for name, value in saved.items() if name.startswith("cond.")}
+    return CalibrationSet(saved["x"], saved["t"], saved["step"], saved["trajectory"], cond), key
+
+
+def step_features(ctx: RunContext, seed: int, module: str, count: int) -> Tensor:
+    """The input of a full-precision submodule at every step of the first `count` calibration trajectories: (S, count, ...).
+
+    Raises `CellFailedError` if the denoiser never calls that module, or calls it without a tensor.
+    """
+    if module not in ctx.probe.calls:
+        raise CellFailedError(f"the denoiser never calls a module {module!r}", "name one that it calls")
+    states = calibration_states(ctx, seed, count)
+    count = len(states)
+    target = ctx.model.denoiser.get_submodule(module)
+    predictor, found = ctx.predictor(), []
+    single: dict[str, Recorded] = {}
+    for s in range(ctx.schedule.steps):
+
+        def run(ids: range, s: int = s) -> Tensor:
+            return predict_piece(ctx, predictor, states[ids.start : ids.stop, s], s, ids)
+
+        batch = ctx.experiment.calibration.batch
+        single = single or record_one(run, {module: target}, inputs=True, outputs=False)
+        inputs, _ = record(run, {module: target}, single, total=count, batch=batch, inputs=True, outputs=False)[module]
+        if not inputs.tensors:
+            raise CellFailedError(f"the module {module!r} is called without a tensor for each sample", "name another one")
+        found.append(inputs.tensors[0].cpu())  # all steps together may be too much for an accelerator
+    return torch.stack(found)
+
+
+def calibration_states(ctx: RunContext, seed: int, count: int) -> Tensor:
+    """States of (at most) the first `count` calibration trajectories at every step and at the end: (n, S + 1, C, H, W)."""
+    pieces = [trajectory_shard(ctx, Costs(), seed, ids) for ids in trajectory_shards(ctx) if ids.start < count]
+    return torch.cat(pieces)[:count]
+
+
+DENOISING_SAMPLES = 64
+"""Trajectories whose ends stand for clean samples when the full-precision model's own error is measured."""
+
+
+def denoising_error(ctx: RunContext, costs: Costs, seed: int) -> Tensor:
+    """The full-precision model's training loss at each sampling step, (S,) float32, on samples of its own:
+    mean of |eps - eps(sqrt(a) x0 + sqrt(1 - a) eps, t)|^2 over samples, channels and pixels, with fresh noise."""
+
+    @torch.inference_mode()
+    def make(_: Entry) -> dict[str, Tensor]:
+        clean = calibration_states(ctx, seed, DENOISING_SAMPLES)[:, -1]
+        rng, predictor, errors = stream(seed, "denoising error"), ctx.predictor(), []
+        for s in range(ctx.schedule.steps):
+            noise = torch.randn(clean.shape, generator=rng)
+            alpha = float(ctx.schedule.alpha[s])
+            x = alpha**0.5 * clean + (1 - alpha) ** 0.5 * noise
+            errors.append((predict_states(ctx, predictor, x, s) - noise).square().mean())
+        return {"error": torch.stack(errors)}
+
+    calibration = ctx.experiment.calibration
+    key = content_key(ctx.base_key, "denoising error", seed, calibration.trajectories, calibration.batch)
+    return cached_tensors(ctx.cache, costs, "denoising-error", key, make)["error"]
+
+
+def probe_states(ctx: RunContext, costs: Costs) -> dict[str, Tensor]:
+    """Held-out trajectories: "x" (P, S, C, H, W), each step's input, and "eps", the full-precision prediction there."""
+
+    probes, batch = ctx.experiment.evaluation.probes, ctx.experiment.calibration.batch
+
+    def make(_: Entry) -> dict[str, Tensor]:
+        pieces = [_probe_piece(ctx, ids) for ids in shards(probes, batch)]
+        return {name: torch.cat([piece[name] for piece in pieces]) for name in ("x", "eps")}
+
+    key = content_key(ctx.base_key, "probe", ctx.experiment.sampling.seed, probes, batch)
+    return cached_tensors(ctx.cache, costs, "probe", key, make)
+
+
+def _probe_piece(ctx: RunContext, ids: range) -> dict[str, Tensor]:
+    inputs: list[Tensor] = []
+    predictions: list[Tensor] = []
+
+    def note(s: int, x: Tensor, eps: Tensor) -> None:
+        inputs.append(x.cpu())
+        predictions.append(eps.cpu())
+
+    seed = ctx.experiment.sampling.seed
+    sample(ctx.predictor(), ids, seed=seed, block="probe", device=ctx.device, on_step=note)
+    return {"x": torch.stack(inputs, dim=1), "eps": torch.stack(predictions, dim=1)}

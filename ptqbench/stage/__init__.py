@@ -1,0 +1,1 @@
+"""What every stage is handed: cache, context, schedule, counts, and what fixes arithmetic."""

@@ -1,0 +1,182 @@
+"""What all stages of a run share: the experiment, the cache, the device, and the model loaded once per process."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ptqbench.digest import code_digest, fingerprint
+from ptqbench.errors import UserError
+from ptqbench.evaluate.pictures import reference_files
+from ptqbench.quant.layer import StepContext
+from ptqbench.quant.plan import Probe
+from ptqbench.quant.probe import probe_denoiser
+from ptqbench.recipe.experiment import Experiment
+from ptqbench.roles.features import FeatureExtractor
+from ptqbench.roles.model import DiffusionModel, ModelSource
+from ptqbench.stage.arithmetic import fix_arithmetic
+from ptqbench.stage.cache import Cache, content_key
+from ptqbench.stage.machine import computing_packages, hardware
+from ptqbench.stage.no_features import NoFeatures
+from ptqbench.stage.predictor import Predictor
+from ptqbench.stage.schedule import Schedule
+
+CAPTURE_BUDGET = 128 * 2**20
+"""Bytes of full-precision unit outputs that one process keeps at a time."""
+
+REFERENCE_SETTING = "evaluation.reference"
+
+_NUMERIC = (
+    *(f"{room}/*.py" for room in ("quant", "stage", "sampling", "fitting", "measuring", "running", "evaluate", "roles")),
+    "results/record.py",
+)
+"""The core's files that make numbers, and the one that cached records are read with."""
+
+
+@cache
+def core_fingerprint(root: Path = Path(__file__).parents[1]) -> str:
+    """Hash of the core's own numerics, so that a changed engine never serves results of the old one; comments and docstrings
+    do not count."""
+    paths = {path for pattern in _NUMERIC for path in root.glob(pattern)}
+    return code_digest({path.relative_to(root).as_posix(): path.read_bytes() for path in paths})[:16]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where and how a run computes. `threads` is per process; equal for all, so that numbers do not depend on the split."""
+
+    cache: Path
+    device: str
+    workers: int
+    threads: int
+
+
+@dataclass
+class RunContext:
+    """One per process. `threads` are those of this process; `of` sets them, and is how a run makes its contexts."""
+
+    experiment: Experiment
+    cache: Cache
+    device: torch.device
+    threads: int = field(default_factory=torch.get_num_threads)
+
+    @classmethod
+    def of(cls, experiment: Experiment, settings: Settings) -> RunContext:
+        """The context of a run, in a process that from now on computes as the settings say."""
+        fix_arithmetic(settings.threads)
+        return cls(experiment, Cache(settings.cache), torch.device(settings.device), settings.threads)
+
+    @cached_property
+    def source(self) -> ModelSource:
+        return self.experiment.model.create()
+
+    @cached_property
+    def model(self) -> DiffusionModel:
+        return self.source.load(self.device)
+
+    @cached_property
+    def source_fingerprint(self) -> str:
+        """Hash of the model's weights and configuration."""
+        return self.source.fingerprint()
+
+    @cached_property
+    def reference_digest(self) -> str | None:
+        """SHA-256 (hex) over the files of `evaluation.reference`, or None without it.
+
+        It is remembered in the cache while names, sizes and times of change stay the same. Raises `UserError` if files are
+        missing.
+        """
+        path = self.experiment.evaluation.reference
+        if path is None:
+            return None
+        files = reference_files(path, REFERENCE_SETTING)
+        states = [(name, file.stat()) for name, file in files.items()]
+        listing = [[name, state.st_size, state.st_mtime_ns] for name, state in states]
+        with self.cache.locked("reference", content_key(str(path.resolve()), listing)) as entry:
+            if not entry.has("content.json"):
+                entry.save_json("content.json", {"sha256": fingerprint(files)})
+            found: str = entry.load_json("content.json")["sha256"]
+            return found
+
+    @cached_property
+    def computing_key(self) -> list[Any]:
+        """What computes: the engine, packages, the kind of device with an accelerator's name, threads on a CPU."""
+        return [
+            core_fingerprint(),
+            computing_packages(),
+            self.device.type,
+            hardware(str(self.device)).get("accelerator", ""),
+            # On a CPU the number of threads decides the order of sums, and so the last bits.
+            self.threads if self.device.type == "cpu" else 0,
+        ]
+
+    @cached_property
+    def base_key(self) -> list[Any]:
+        """What every stage depends on: the model, what computes, the sampling schedule."""
+        sampling = self.experiment.sampling
+        return [
+            self.experiment.model.key,
+            self.source_fingerprint,
+            self.computing_key,
+            [sampling.grid, sampling.steps, sampling.eta],
+        ]
+
+    @cached_property
+    def extractor(self) -> FeatureExtractor:
+        """The feature extractor, without its weights."""
+        chosen = self.experiment.evaluation.features
+        return NoFeatures() if chosen is None else chosen.create()
+
+    @cached_property
+    def loaded_extractor(self) -> FeatureExtractor:
+        """The feature extractor with its weights on the device."""
+        self.extractor.prepare(self.device)
+        return self.extractor
+
+    @cached_property
+    def features_fingerprint(self) -> str:
+        """Hash of the feature extractor's weights; "" if no metric reads features, so that weights need not be there."""
+        read = any(bound.create().reads for bound in self.experiment.evaluation.metrics)
+        return self.extractor.fingerprint() if read else ""
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        sampling = self.experiment.sampling
+        return Schedule.build(sampling.grid, sampling.steps, sampling.eta, self.model.alphas_cumprod)
+
+    @cached_property
+    def probe(self) -> Probe:
+        """Layers and call order of the denoiser, from one forward pass with two samples."""
+        model = self.model
+        x = torch.randn(2, *model.shape, generator=torch.Generator().manual_seed(0)).to(self.device)
+        t = self.schedule.timesteps[:1].repeat(2).to(self.device)
+        cond = {name: value.to(self.device) for name, value in model.conditions(range(2)).items()}
+        found = probe_denoiser(model.denoiser, lambda: model.predict(model.denoiser, x, t, cond), x)
+        return dataclasses.replace(found, steps=self.schedule.steps)
+
+    def predictor(self, denoiser: nn.Module | None = None, context: StepContext | None = None) -> Predictor:
+        """The full-precision predictor, or that of a quantized copy."""
+        return Predictor(self.model, self.model.denoiser if denoiser is None else denoiser, self.schedule, context)
+
+    def to_device(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.to(self.device) for name, tensor in tensors.items()}
+
+
+def pick_device(name: str) -> torch.device:
+    """The device for "auto" (an accelerator if torch sees one), or the one named. Raises `UserError` if it is not there."""
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if name == "auto":
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device {name!r} is not usable: {reason}", "use --device cpu, or see `ptqbench doctor`") from error
+    return device

@@ -1,0 +1,62 @@
+"""A denoiser as samplers and captures call it: told which sampling step each row is at, corrected by hooks, counted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ptqbench.errors import CellFailedError
+from ptqbench.quant.layer import StepContext
+from ptqbench.roles.hook import SamplerHook, StepNoise
+from ptqbench.roles.model import DiffusionModel
+from ptqbench.stage.counting import count_denoiser
+from ptqbench.stage.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A denoiser that tells its quantizers which sampling step each row is at before it predicts.
+
+    `hooks` correct its predictions, and the noise of a sampler that uses it, in their order.
+    """
+
+    model: DiffusionModel
+    denoiser: nn.Module
+    schedule: Schedule
+    context: StepContext | None = None
+    hooks: Sequence[SamplerHook] = ()
+
+    def __call__(self, x: Tensor, step: Tensor, cond: Mapping[str, Tensor], t: Tensor | None = None) -> Tensor:
+        """Noise prediction (B, C, H, W) for x (B, C, H, W) at sampling steps `step` (B,); `t` overrides the timesteps.
+
+        Raises `CellFailedError` if a hook changes the shape.
+        """
+        # Counted first, because a recording may end the pass early.
+        count_denoiser(len(x))
+        if self.context is not None:
+            self.context.step = step.to(x.device)
+        label = self.schedule.timesteps[step] if t is None else t
+        eps = self.model.predict(self.denoiser, x, label.to(x.device), cond)
+        for hook in self.hooks:
+            found = hook.prediction(step.to(x.device), eps)
+            if found.shape != eps.shape:
+                message = f"the sampler hook {type(hook).__name__} made {tuple(found.shape)} of {tuple(eps.shape)}"
+                raise CellFailedError(message, "mend its prediction()")
+            eps = found
+        return eps
+
+    def noise(self, s: int) -> StepNoise:
+        """The sampler's noise at step s: the schedule's, as the hooks change it.
+
+        Raises `CellFailedError` if a hook plans noise that no sampler can add.
+        """
+        planned = self.schedule.noise(s)
+        for hook in self.hooks:
+            planned = hook.noise(s, planned)
+            if not all(math.isfinite(value) and value >= 0 for value in (planned.sigma, planned.direction)):
+                message = f"the sampler hook {type(hook).__name__} plans {planned} at step {s}"
+                raise CellFailedError(message, "mend its noise(): deviations are finite and not negative")
+        return planned

@@ -1,0 +1,131 @@
+"""Classes of components are held to their role's interface before anything is computed."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+from e2ekit import write_recipe
+
+from ptqbench.cli import cli
+from ptqbench.errors import PluginError
+from ptqbench.plugin.classes import check_class
+from ptqbench.plugin.component import Component
+from ptqbench.plugin.hookspecs import ROLES
+from ptqbench.plugin.manager import PluginManager
+from ptqbench.roles.range import RangeEstimator
+from ptqbench.roles.weighter import SampleWeighter
+
+
+class Bare:
+    """Of no interface."""
+
+    def weights(self, batch, problem):
+        return None
+
+
+class Incomplete(SampleWeighter):
+    """Lacks what it is asked for, but for a slip of the pen."""
+
+    def wieghts(self, batch, problem):
+        return None
+
+
+class NoArguments(SampleWeighter):
+    """Cannot be built with options."""
+
+    def __init__(self):
+        pass
+
+    def weights(self, batch, problem):
+        return None
+
+
+class NoLevels(RangeEstimator):
+    """Takes options but nothing else."""
+
+    def __init__(self, options):
+        self.options = options
+
+    def observe(self, values):
+        return None
+
+    def grid(self):
+        return None
+
+
+WRONG = {
+    "no subclass": ("weighter", Bare, "no subclass of SampleWeighter", "from ptqbench.roles.weighter import SampleWeighter"),
+    "abstract": (
+        "weighter",
+        Incomplete,
+        r"lacks weights\(\), which SampleWeighter asks for",
+        "wieghts is perhaps meant as weights",
+    ),
+    "constructor": ("weighter", NoArguments, r"cannot be built as NoArguments\(options\)", "leave out __init__"),
+    "context": (
+        "range",
+        NoLevels,
+        r"cannot be built as NoLevels\(options, levels=...\)",
+        "ptqbench.roles.range.RangeEstimator",
+    ),
+    "other role": ("loss", NoArguments, "no subclass of LossTerm", "ptqbench.roles.loss"),
+    "no module": ("weighter", "no_such_module:W", "cannot be imported from no_such_module:W: ModuleNotFoundError", "target"),
+    "no name": ("weighter", "json:W", "cannot be imported from json:W: AttributeError", "target"),
+    "no class": ("weighter", "json:dumps", "is function and no class", "name a class"),
+}
+
+
+@pytest.mark.parametrize(("role", "target", "message", "hint"), WRONG.values(), ids=WRONG)
+def test_a_class_that_cannot_be_used_is_named_with_what_is_missing(role, target, message, hint):
+    with pytest.raises(PluginError, match=message) as caught:
+        check_class(role, Component("w", "wrong", target), "mine.py")
+    assert '"w" of plugin "mine.py"' in caught.value.message
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"), [("1 / 0\n", "ZeroDivisionError: division by zero"), ("\nexit(0)\n", r"it called sys.exit\(0\)")]
+)
+def test_a_module_that_breaks_is_told_with_its_line(source, reason, tmp_path, monkeypatch):
+    (tmp_path / "trial_breaking.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(PluginError, match=rf"{reason} at .*trial_breaking.py:\d"):
+        check_class("weighter", Component("w", "wrong", "trial_breaking:W"), "mine")
+
+
+def test_every_installed_component_can_be_used():
+    for record in PluginManager(block="").components():
+        assert isinstance(check_class(record.role, record.component, record.plugin.name), type)
+
+
+def test_every_role_names_an_interface_that_is_there():
+    for role in ROLES:
+        module, _, name = role.path.rpartition(".")
+        assert hasattr(__import__(module, fromlist=[name]), name)
+
+
+PLUGIN = """
+from ptqbench import Component, hookimpl
+
+class W:
+    def weights(self, batch, problem):
+        return 1
+
+@hookimpl
+def ptqbench_weighters():
+    return [Component("bare", "of no interface", W)]
+"""
+
+
+@pytest.mark.parametrize("command", ["plan", "run", "diagnose"])
+def test_nothing_is_computed_with_a_class_that_cannot_be_used(command, tmp_path):
+    (tmp_path / "bare.py").write_text(PLUGIN)
+    recipe = write_recipe(tmp_path, "bare.py", weighter="bare")
+    cache = tmp_path / "cache"
+    args = [command, str(recipe), "--device", "cpu", "--cache", str(cache)]
+    out = [] if command == "plan" else ["--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(cli, [*args, *out])
+    assert result.exit_code == 3, result.output
+    assert 'the weighter "bare" of plugin "bare.py" cannot be used' in result.stderr
+    assert "SampleWeighter" in result.stderr
+    assert not list(cache.glob("*/*"))

@@ -1,0 +1,79 @@
+"""What the forecast counts: features and the noise floor's images, in time and on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from enginekit import context, experiment
+from safetensors.torch import load_file
+
+from ptqbench.errors import UserError
+from ptqbench.running import timing
+from ptqbench.running.forecast import forecast, real_images
+from ptqbench.running.run import run_experiment
+from ptqbench.stage.context import RunContext, Settings
+
+FEATURES = 'evaluation.metrics=["kid", "psnr"]'
+NONE = 'evaluation.metrics=["psnr"]'
+REAL = 32
+"""Images that the toy model brings."""
+
+
+def made(cache: Path, *overrides: str) -> RunContext:
+    """Full precision and round to nearest, twelve images each."""
+    return context(cache, experiment("model.network=plain", "sampling.images=12", *overrides, methods=("nearest",)))
+
+
+def tensor_bytes(cache: Path, pattern: str) -> int:
+    return sum(t.numel() * t.element_size() for path in cache.glob(pattern) for t in load_file(path).values())
+
+
+def test_disk_of_features_and_images_is_what_a_run_stores(tmp_path):
+    ctx = made(tmp_path, FEATURES)
+    run_experiment(ctx.experiment, Settings(tmp_path, "cpu", 1, 1), lambda *_: None, lambda _: None)
+    mib = forecast(ctx).disk_mib - forecast(made(tmp_path, NONE)).disk_mib
+    assert mib * 2**20 == pytest.approx(tensor_bytes(tmp_path, "features/*/*.safetensors"))
+    # Three sets of images: full precision, the method, and the noise floor.
+    more = forecast(made(tmp_path, NONE, "sampling.images=13")).disk_mib - forecast(made(tmp_path, NONE)).disk_mib
+    assert more * 2**20 == pytest.approx(tensor_bytes(tmp_path, "images/*/*.safetensors") / 12)
+
+
+def test_time_of_features_is_counted_for_every_image(tmp_path, monkeypatch):
+    monkeypatch.setattr(timing, "_seconds", lambda run: run() is None or 4.0)
+    ctx = made(tmp_path, FEATURES)
+    found, without = forecast(ctx), forecast(made(tmp_path, NONE))
+    each = 4.0 / timing.IMAGES
+    assert found.features == pytest.approx((3 * 12 + REAL) * each)
+    # The method's own images count for its cell, all others are shared.
+    assert found.cells["nearest/W4A8/seed0"] - without.cells["nearest/W4A8/seed0"] == pytest.approx(12 * each)
+    assert found.shared - without.shared == pytest.approx((2 * 12 + REAL) * each)
+    assert (found.notes, without.features) == ((), 0.0)
+
+
+def test_an_extractor_without_weights_is_left_out_and_named(tmp_path, monkeypatch):
+    ctx = made(tmp_path, FEATURES)
+
+    def missing(self: object, device: object) -> None:
+        raise UserError("the weights are not on this machine", "download them")
+
+    monkeypatch.setattr(type(ctx.extractor), "prepare", missing)
+    found = forecast(ctx)
+    assert found.notes == ("features are not timed: the weights are not on this machine",)
+    assert found.features == 0.0
+    assert found.wall(1) > 0
+
+
+def test_real_images_in_files_are_counted_and_not_read(tmp_path):
+    (tmp_path / "real").mkdir()
+    for i in range(5):
+        (tmp_path / "real" / f"{i}.png").write_bytes(b"not read")
+    np.savez(tmp_path / "real.npz", np.zeros((7, 8, 8, 1), np.uint8))
+    np.savez(tmp_path / "statistics.npz", mu=np.zeros(4), sigma=np.eye(4))
+    counts = [
+        real_images(made(tmp_path, f"evaluation.reference={tmp_path / name}"))
+        for name in ("real", "real.npz", "statistics.npz")
+    ]
+    assert counts == [5, 7, 0]
+    assert real_images(made(tmp_path)) == REAL

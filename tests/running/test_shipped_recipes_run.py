@@ -1,0 +1,76 @@
+"""The recipes on the embedded model run, with budgets that say nothing about the methods."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ptqbench.recipe.load import load_experiment
+from ptqbench.running.forecast import cell_ledger, forecast
+from ptqbench.running.tasks import Task, perform
+from ptqbench.stage.cache import Cache
+from ptqbench.stage.context import RunContext
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+SMALL = (
+    "sampling.steps=10",
+    "sampling.images=2",
+    "calibration.trajectories=16",
+    "calibration.samples=50",
+    "evaluation.metrics=['eps-error', 'psnr']",
+    "evaluation.probes=2",
+    "sweep.seeds=[0]",
+)
+
+
+def raw(path: Path) -> dict[str, Any]:
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+EMBEDDED = [path.stem for path in sorted(RECIPES.glob("*.toml")) if raw(path)["model"]["use"] == "digits"]
+
+
+def single_iterations(recipe: dict[str, Any]) -> list[str]:
+    """Every method with one optimiser step for each unit and phase."""
+    given = {name: method.get("reconstruction") for name, method in recipe["methods"].items()}
+    return [
+        f"methods.{name}.reconstruction.{key}=1"
+        for name, options in given.items()
+        if isinstance(options, dict)
+        for key in options
+        if key.endswith("iterations")
+    ]
+
+
+def last_bits(sweep: dict[str, Any]) -> list[str]:
+    """All methods at the last bits alone, also those that the recipe has at others only."""
+    methods = [word.partition("/")[0] for word in sweep.get("only", [])]
+    return [f"sweep.bits=['{sweep['bits'][-1]}']", *([f"sweep.only={methods}"] if methods else [])]
+
+
+def test_the_embedded_recipes_are_found():
+    assert {"gacq_vs_qdiff", "smoke", "all_methods", "paper_main"} <= set(EMBEDDED)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    """Recipes have methods in common."""
+    return Cache(tmp_path_factory.mktemp("shipped"))
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_a_recipe_on_the_embedded_model_is_planned_and_runs(name, shared):
+    recipe = raw(RECIPES / f"{name}.toml")
+    overrides = (*SMALL, *last_bits(recipe["sweep"]), *single_iterations(recipe))
+    ctx = RunContext(load_experiment(RECIPES / f"{name}.toml", overrides=overrides), shared, torch.device("cpu"))
+    cells = ctx.experiment.cells
+    assert len(cell_ledger(ctx, cells[-1])) == len(ctx.probe.layers) + 4 * len(ctx.probe.attentions)
+    assert set(forecast(ctx).cells) == {cell.id for cell in cells}
+    first = {cell.name: i for i, cell in reversed(list(enumerate(cells)))}
+    for i in sorted(first.values()):
+        record = perform(ctx, Task("cell", i, cells[i].seed, cells[i].id), lambda *_: None)
+        assert (record["status"], record["reason"]) == ("ok", ""), cells[i].id

@@ -1,0 +1,137 @@
+"""The calibration set and its validation split."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from enginekit import cell_of, context, experiment, quantized
+
+from ptqbench.errors import CellFailedError
+from ptqbench.roles.sampler import Selection
+from ptqbench.sampling.calibrate import check_selection, gather, split
+from ptqbench.sampling.reference import calibration_set, trajectory_shard, trajectory_shards
+from ptqbench.sampling.rng import stream
+from ptqbench.stage.cache import Costs
+
+TIMESTEPS = torch.tensor([801, 601, 401, 201, 1])
+STATES = torch.arange(3 * 6.0).reshape(3, 6, 1, 1, 1)
+"""State s of trajectory i is the number 6 i + s."""
+
+
+def chosen(step, t=None):
+    return Selection(torch.tensor([2, 0, 1]), torch.tensor(step), t)
+
+
+def test_each_state_is_paired_with_its_own_timestep_and_condition():
+    found = gather(chosen([0, 4, 2]), TIMESTEPS, lambda i: STATES[i], {"label": torch.tensor([10, 11, 12])})
+    assert found.x.flatten().tolist() == [12, 4, 8]
+    assert found.t.tolist() == [801, 1, 401]
+    assert found.step.tolist() == [0, 4, 2]
+    assert found.cond["label"].tolist() == [12, 10, 11]
+    assert len(found) == 3
+
+
+def test_a_sampler_may_mislabel_samples_and_take_finished_ones():
+    found = gather(chosen([5, 1, 2], torch.tensor([4, 0, 1])), TIMESTEPS, lambda i: STATES[i], {})
+    assert found.x.flatten().tolist() == [17, 1, 8]
+    assert found.t.tolist() == [4, 0, 1]
+    assert found.step.tolist() == [4, 1, 2]
+
+
+THREE = torch.tensor([1, 1, 1])
+OUTSIDE = {
+    "trajectory": (Selection(torch.tensor([2, 999, 1]), THREE), "chose trajectory 999, there are 0..7"),
+    "negative trajectory": (Selection(torch.tensor([2, -1, 1]), THREE), "chose trajectory -1, there are 0..7"),
+    "finished without t": (chosen([5, 0, 0]), "chose step 5, there are 0..4"),
+    "negative step": (chosen([-1, 0, 0]), "chose step -1, there are 0..4"),
+    "beyond finished": (chosen([6, 0, 0], THREE), "chose step 6, there are 0..5"),
+    "count": (Selection(THREE[:2], THREE), "chose 2 samples (trajectory), the budget is 3"),
+    "fractions": (Selection(THREE, THREE.float()), "gave step as torch.float32 (3,), expected int64 (3,)"),
+    "labels": (chosen([0, 0, 0], THREE[:2]), "gave t of shape (2,), expected (3,)"),
+    "pairs": ([(0, 1)], "chose list instead of a Selection"),
+}
+
+
+@pytest.mark.parametrize(("selection", "words"), OUTSIDE.values(), ids=OUTSIDE)
+def test_a_selection_outside_the_grid_is_refused(selection, words):
+    with pytest.raises(CellFailedError) as caught:
+        check_selection(selection, "mine", 3, 8, 5)
+    assert caught.value.message == f"the sampler 'mine' {words}"
+
+
+def test_a_selection_inside_the_grid_is_taken():
+    inside = chosen([5, 0, 4], THREE)
+    assert check_selection(inside, "mine", 3, 3, 5) is inside
+
+
+STEPS = torch.randint(0, 20, (400,), generator=torch.Generator().manual_seed(0))
+
+
+def held_out(step=STEPS, share=0.1, groups=5, seed=0):
+    return split(step, 20, share, groups, stream(seed, "validation split"))
+
+
+def test_validation_is_balanced_over_groups_and_disjoint_from_training():
+    found = held_out()
+    assert len(found.validation) == 40
+    assert found.group.bincount().tolist() == [8] * 5
+    assert torch.equal(STEPS[found.validation] // 4, found.group)
+    assert sorted([*found.train.tolist(), *found.validation.tolist()]) == list(range(400))
+
+
+def test_the_split_is_a_function_of_the_seed():
+    assert torch.equal(held_out().validation, held_out().validation)
+    assert not torch.equal(held_out().validation, held_out(seed=1).validation)
+
+
+def test_without_a_share_everything_trains():
+    found = held_out(share=0)
+    assert found.train.tolist() == list(range(400))
+    assert len(found.validation) == len(found.group) == 0
+
+
+def test_a_group_without_enough_samples_is_refused_by_name():
+    starving = STEPS.clone()
+    starving[starving >= 16] = 0
+    with pytest.raises(CellFailedError, match="step group 5 of 5 has 0 calibration samples"):
+        held_out(starving)
+
+
+def test_a_small_share_holds_out_one_sample_of_each_group():
+    assert len(held_out(share=0.001).validation) == 5
+
+
+def test_methods_with_equal_samplers_share_one_set(ctx):
+    costs = Costs()
+    sets = {name: calibration_set(ctx, costs, cell_of(ctx, name).method, 0) for name in ("qdiffusion", "gacq", "ptq4dm")}
+    (mine, key), (same, same_key), (other, other_key) = sets["qdiffusion"], sets["gacq"], sets["ptq4dm"]
+    assert key == same_key != other_key
+    assert torch.equal(mine.x, same.x)
+    assert len(mine) == len(other) == 40
+    assert not torch.equal(mine.step, other.step)
+
+
+def test_samples_are_states_of_the_trajectories(ctx):
+    found, _ = calibration_set(ctx, Costs(), cell_of(ctx, "qdiffusion").method, 0)
+    states = torch.cat([trajectory_shard(ctx, Costs(), 0, ids) for ids in trajectory_shards(ctx)])
+    assert torch.equal(found.x, states[found.trajectory, found.step])
+    assert torch.equal(found.t, ctx.schedule.timesteps[found.step])
+
+
+def test_another_seed_gives_other_trajectories_and_another_selection(ctx):
+    method = cell_of(ctx, "ptq4dm").method
+    (first, _), (second, _) = calibration_set(ctx, Costs(), method, 0), calibration_set(ctx, Costs(), method, 1)
+    assert not torch.equal(first.step, second.step)
+    assert not torch.equal(first.x, second.x)
+
+
+def test_the_budget_counts_training_and_validation(ctx):
+    for name, held in (("qdiffusion", 0), ("gacq", 10)):
+        _, quantizer = quantized(ctx, cell_of(ctx, name))
+        assert (len(quantizer.split.train), len(quantizer.split.validation)) == (40 - held, held)
+
+
+def test_a_sampler_that_misses_the_budget_fails_the_cell(cache):
+    made = context(cache, experiment("methods.qdiffusion.sampler={use='stride', points=6}"))
+    with pytest.raises(Exception, match="cannot take 6 of 5 steps"):
+        calibration_set(made, Costs(), cell_of(made, "qdiffusion").method, 0)

@@ -1,0 +1,110 @@
+"""Threads and float32: fixed before any key is made, so that a run finds again what it computed."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from enginekit import context, experiment
+
+from ptqbench.running.cell import CellRun
+from ptqbench.running.run import previews, run_experiment
+from ptqbench.stage import context as context_module
+from ptqbench.stage.arithmetic import fix_arithmetic
+from ptqbench.stage.context import RunContext, Settings, core_fingerprint
+
+QUICK = ("model.network=plain", 'evaluation.metrics=["psnr"]')
+
+
+@pytest.fixture(autouse=True)
+def three_threads() -> Iterator[None]:
+    """Another number than a run's, as on any machine with several cores."""
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(1)
+
+
+def settings(cache: Path, workers: int = 1) -> Settings:
+    return Settings(cache, "cpu", workers, 1)
+
+
+def test_a_fresh_run_has_previews_and_the_next_one_computes_nothing(tmp_path):
+    made = experiment(*QUICK, methods=("nearest",))
+    first = run_experiment(made, settings(tmp_path), lambda *_: None, lambda _: None)
+    assert [label for label, _ in previews(made, settings(tmp_path))] == ["full-precision", "nearest W4A8"]
+    torch.set_num_threads(3)
+    # Also with two workers: none is started, since nothing is announced.
+    again = run_experiment(made, settings(tmp_path, 2), lambda *_: None, lambda _: pytest.fail("computed again"))
+    assert [cell.metrics for cell in again.cells] == [cell.metrics for cell in first.cells]
+
+
+def test_a_context_of_settings_has_their_threads_in_its_key(tmp_path):
+    made = experiment()
+    one = RunContext.of(made, settings(tmp_path))
+    assert torch.get_num_threads() == one.threads == 1
+    assert one.base_key == RunContext.of(made, settings(tmp_path, 2)).base_key
+    two = RunContext.of(made, dataclasses.replace(settings(tmp_path), threads=2))
+    assert torch.get_num_threads() == 2
+    assert two.base_key != one.base_key
+
+
+def test_no_shortened_floats_and_no_kernels_in_any_order():
+    cudnn = torch.backends.cudnn
+    cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = True, False, True
+    torch.backends.cuda.matmul.allow_tf32 = True
+    fix_arithmetic(2)
+    assert (cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark) == (False, True, False)
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("computing_packages", {"torch": "0.1"}), ("hardware", {"cpu": "some", "accelerator": "some GPU"})],
+)
+def test_packages_and_the_accelerator_are_part_of_every_key(tmp_path, monkeypatch, name, found):
+    before = context(tmp_path).base_key
+    monkeypatch.setattr(context_module, name, lambda *_: found)
+    assert context(tmp_path).base_key != before
+
+
+def test_an_edited_comment_of_the_core_changes_no_key_and_a_changed_operator_does(tmp_path):
+    """Hours of results hang on it: a comment of the core edited, then a docstring, then one operator of the update rule."""
+    core = Path(context_module.__file__).parents[1]
+    shutil.copytree(core, tmp_path / "ptqbench")
+    schedule = tmp_path / "ptqbench/stage/schedule.py"
+    text = schedule.read_text(encoding="utf-8")
+
+    def key(changed: str) -> str:
+        schedule.write_text(changed, encoding="utf-8")
+        return core_fingerprint.__wrapped__(tmp_path / "ptqbench")
+
+    before = core_fingerprint.__wrapped__(core)
+    assert key(text) == before
+    assert key("# A new comment.\n\n" + text) == before
+    assert key(text.replace('"""Sampling schedules', '"""All sampling schedules')) == before
+    assert key(text.replace("(x - math.sqrt(1 - a) * eps)", "(x + math.sqrt(1 - a) * eps)")) != before
+
+
+def test_the_engine_s_fingerprint_covers_how_records_are_read(tmp_path):
+    core = Path(context_module.__file__).parents[1]
+    shutil.copytree(core, tmp_path / "ptqbench")
+    before = core_fingerprint.__wrapped__(tmp_path / "ptqbench")
+    record = tmp_path / "ptqbench/results/record.py"
+    record.write_text(record.read_text(encoding="utf-8") + "\nCHANGED = 1\n", encoding="utf-8")
+    assert core_fingerprint.__wrapped__(tmp_path / "ptqbench") != before
+
+
+def test_a_cached_record_that_cannot_be_read_fails_its_cell_alone(tmp_path):
+    ctx = context(tmp_path, experiment(*QUICK, methods=("nearest",)))
+    run = CellRun(ctx, ctx.experiment.cells[0], lambda *_: None)
+    assert run.run().status == "ok"
+    (path,) = tmp_path.glob("cells/*/record.json")
+    path.write_text("{}")
+    assert "KeyError" in run.run().reason
+    path.write_text("{")
+    assert "cannot be read" in run.run().reason

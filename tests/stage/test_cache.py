@@ -1,0 +1,149 @@
+"""The store of stage results: atomic, locked, accounted for, and refusing damaged files."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from ptqbench.errors import UserError
+from ptqbench.stage.cache import Cache, Costs, Entry, atomic, cached_tensors, content_key
+
+
+def test_keys_are_functions_of_content_alone():
+    assert content_key({"a": 1, "b": [2.0]}) == content_key({"b": [2.0], "a": 1})
+    assert len({content_key(*p) for p in [("a", "b"), ("b", "a"), ("ab",), (["a", "b"],), (1,), (1.0,), (True,)]}) == 7
+    with pytest.raises(TypeError):
+        content_key(torch.ones(1))
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "deep" / "file.txt"
+    with atomic(path) as temporary:
+        temporary.write_text("half")
+        assert not path.exists()
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+    with pytest.raises(KeyboardInterrupt), atomic(path) as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "whole"
+    assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_tensors_and_data_come_back_as_they_were(tmp_path):
+    entry = Entry(tmp_path / "e")
+    tensors = {"a": torch.arange(6).reshape(2, 3).T, "b": torch.ones(2, requires_grad=True), "empty": torch.empty(0, 3)}
+    entry.save_tensors("t.safetensors", tensors)
+    loaded = entry.load_tensors("t.safetensors")
+    assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)
+    entry.save_json("d.json", {"x": [1, None, 0.1]})
+    assert entry.load_json("d.json") == {"x": [1, None, 0.1]}
+    assert entry.has("d.json")
+    assert not entry.has("other.json")
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return Cache(tmp_path / "cache")
+
+
+def compute(cache: Cache, make, costs: Costs | None = None) -> dict[str, torch.Tensor]:
+    return cached_tensors(cache, costs or Costs(), "stage", "key", make)
+
+
+def test_a_result_is_computed_once(cache):
+    costs = Costs()
+    assert compute(cache, lambda _: {"a": torch.ones(2)})["a"].tolist() == [1, 1]
+    assert compute(cache, lambda _: pytest.fail("computed again"), costs)["a"].tolist() == [1, 1]
+    assert costs.stages["stage"].cached
+
+
+def test_an_error_leaves_no_result_and_parts_that_were_kept(cache):
+    def broken(entry: Entry):
+        entry.save_tensors("part.safetensors", {"p": torch.ones(1)})
+        raise RuntimeError("oh")
+
+    with pytest.raises(RuntimeError, match="oh"):
+        compute(cache, broken)
+    entry = cache.entry("stage", "key")
+    assert not entry.has("result.safetensors")
+    assert compute(cache, lambda e: e.load_tensors("part.safetensors")).keys() == {"p"}
+
+
+def test_costs_of_an_interrupted_attempt_are_added(cache):
+    def slow(entry: Entry):
+        time.sleep(0.05)
+        if not entry.has("part.json"):
+            entry.save_json("part.json", 1)
+            raise KeyboardInterrupt
+        return {"a": torch.ones(1)}
+
+    with pytest.raises(KeyboardInterrupt):
+        compute(cache, slow)
+    costs, read = Costs(), Costs()
+    compute(cache, slow, costs)
+    compute(cache, slow, read)
+    whole = costs.stages["stage"]
+    assert 0.1 <= whole.seconds < 1
+    assert not whole.cached
+    assert read.stages["stage"].seconds == whole.seconds
+    assert whole.peak_mib > 10
+
+
+def test_costs_of_a_stage_in_parts_are_summed(cache):
+    costs = Costs()
+    for key in "ab":
+        cached_tensors(cache, costs, "stage", key, lambda _: {"a": torch.ones(1)})
+    parts = [cache.entry("stage", key).load_json("cost.json")["seconds"] for key in "ab"]
+    assert costs.stages["stage"].seconds == pytest.approx(sum(parts))
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"\x08\0\0\0\0\0\0\0not json at all"])
+def test_a_damaged_result_is_refused_with_the_folder_to_delete(cache, damage):
+    compute(cache, lambda _: {"a": torch.ones(100)})
+    entry = cache.entry("stage", "key")
+    (entry.path / "result.safetensors").write_bytes(damage)
+    with pytest.raises(UserError, match="cannot be read") as caught:
+        compute(cache, lambda _: pytest.fail("computed again"))
+    assert str(entry.path) in caught.value.hint
+    (entry.path / "result.safetensors").unlink()
+    assert compute(cache, lambda _: {"a": torch.zeros(1)})["a"].tolist() == [0]
+
+
+def test_damaged_and_missing_records_are_refused(tmp_path):
+    entry = Entry(tmp_path)
+    (tmp_path / "record.json").write_text('{"half')
+    for name in ("record.json", "missing.json", "missing.safetensors"):
+        with pytest.raises(UserError, match="cannot be read"):
+            entry.load_json(name) if name.endswith("json") else entry.load_tensors(name)
+
+
+def compute_and_count(root: Path) -> None:
+    """In a process of its own: one line in a file for each time the stage is computed."""
+
+    def make(_: Entry) -> dict[str, torch.Tensor]:
+        with (root / "counter").open("a") as counter:
+            counter.write("computed\n")
+        time.sleep(0.3)
+        return {"a": torch.ones(1)}
+
+    (root / f"ready-{multiprocessing.current_process().name}").touch()
+    deadline = time.monotonic() + 60
+    while len(list(root.glob("ready-*"))) < 2:
+        assert time.monotonic() < deadline, "the other process never started"
+        time.sleep(0.01)
+    assert compute(Cache(root / "cache"), make)["a"].tolist() == [1]
+
+
+def test_two_processes_that_want_one_result_compute_it_once(tmp_path):
+    spawn = multiprocessing.get_context("spawn")
+    other = spawn.Process(target=compute_and_count, args=(tmp_path,), name="other")
+    other.start()
+    compute_and_count(tmp_path)
+    other.join(60)
+    assert other.exitcode == 0
+    assert (tmp_path / "counter").read_text() == "computed\n"
