@@ -19,7 +19,7 @@ from ptqbench.diagnostics.gradients import (
     mean_gradient,
     sample_gradients,
 )
-from ptqbench.digest import fingerprint
+from ptqbench.digest import code_digest
 from ptqbench.fitting.inner import UnitProblem
 from ptqbench.fitting.observer import Observer
 from ptqbench.quant.steps import step_group
@@ -54,9 +54,9 @@ class GradientObserver(Observer):
 
     @property
     def key(self) -> Mapping[str, Any]:
-        sources = {name: Path(__file__).parent / name for name in ("observer.py", "gradients.py")}
+        sources = {name: (Path(__file__).parent / name).read_bytes() for name in ("observer.py", "gradients.py")}
         options = {"groups": self.groups, "samples": self.samples, "singles": self.singles}
-        return {"observer": "gradients", "source": fingerprint(sources), **options}
+        return {"observer": "gradients", "source": code_digest(sources), **options}
 
     def begin(self, problem: UnitProblem) -> None:
         """The first values are measured after the first iteration, when the reconstruction has chosen its exponent."""

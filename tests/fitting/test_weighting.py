@@ -7,8 +7,9 @@ import torch
 from enginekit import cell_of, context, experiment, files, quantized
 from safetensors.torch import load_file
 
+from ptqbench.fitting import quantize
 from ptqbench.fitting.inner import UnitProblem
-from ptqbench.fitting.quantize import CellQuantizer
+from ptqbench.fitting.unit_data import Samples
 
 PLAIN = "model.network=plain"
 
@@ -60,19 +61,21 @@ def test_validation_samples_train_nothing(tmp_path, monkeypatch):
     ctx, cell = method_with(tmp_path, "validated-ones")
     trained, observed = set(), set()
     weighter = cell.method.weighter.component.load()
-    predict = CellQuantizer.predict
 
     def note(self, batch, problem):
         trained.update(problem.data.train[batch.index].tolist())
         return torch.ones(len(batch))
 
-    def watch(self, q, calib, index):
-        if q is not None and next(iter(q.layers.values())).observe_activations:
-            observed.update(index.tolist())
-        return predict(self, q, calib, index)
+    def watched(calibration, split, predict, *rest):
+        def watch(q, index):
+            if q is not None and next(iter(q.layers.values())).observe_activations:
+                observed.update(index.tolist())
+            return predict(q, index)
+
+        return Samples(calibration, split, watch, *rest)
 
     monkeypatch.setattr(weighter, "weights", note)
-    monkeypatch.setattr(CellQuantizer, "predict", watch)
+    monkeypatch.setattr(quantize, "Samples", watched)
     _, quantizer = quantized(ctx, cell)
     held = set(quantizer.split.validation.tolist())
     assert len(held) == 10
