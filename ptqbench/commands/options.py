@@ -77,7 +77,7 @@ def settings_for(cache: Path, device: str, workers: int | None = None, threads: 
     Raises `UserError` for a device that is not there, and for a cache that nothing can be written to.
     """
     from ptqbench.running.executor import default_threads, default_workers
-    from ptqbench.stage.context import pick_device
+    from ptqbench.stage.context import Settings, pick_device
 
     require_folder(cache, "--cache")
     chosen = pick_device(device)
