@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from ptqbench.errors import CellFailedError
 from ptqbench.plugin.component import Options
-from ptqbench.quant.grid import Layout, QuantSpec, clamp_inclusive
+from ptqbench.quant.grid import Layout, QuantSpec
 from ptqbench.quant.uniform import UniformQuantizer
 from ptqbench.roles.quantizer import ParamGroup
 from ptqbench.roles.range import RangeEstimator
 from ptqbench_adaround import AdaRoundOptions
-from ptqbench_adaround.rounding import alpha_of, beta_at, rectified_sigmoid, rounding_regulariser
+from ptqbench_adaround.rounding import Regulariser, SoftWeight, alpha_of, beta_at, rounding_regulariser, soft_weight
 
 
 class AdaRound(UniformQuantizer):
@@ -60,7 +60,8 @@ class AdaRound(UniformQuantizer):
     def forward(self, x: Tensor, group: Tensor | None = None) -> Tensor:
         if self.alpha is None or self.floor is None:
             return super().forward(x, group) if self.learned is None else self._dequantize(self.learned.to(x.dtype))
-        return self._dequantize(self._clamp(self.floor + rectified_sigmoid(self.alpha)))
+        weigh = SoftWeight.apply if _own(self.alpha) else soft_weight
+        return weigh(self.alpha, self.floor, *self._grid(self.floor, None), self.spec.levels)
 
     def penalty(self, progress: float, params: Mapping[str, Tensor] | None = None) -> Tensor | None:
         """round_weight * sum(1 - |2 h - 1|^beta), a scalar; None outside learning and during the warm-up.
@@ -72,7 +73,8 @@ class AdaRound(UniformQuantizer):
         if alpha is None or progress < options.warmup:
             return None
         beta = beta_at(progress, options.warmup, options.beta_start, options.beta_end)
-        return options.round_weight * rounding_regulariser(alpha, beta)
+        regularise = Regulariser.apply if _own(alpha) else rounding_regulariser
+        return options.round_weight * regularise(alpha, beta)
 
     def harden(self) -> None:
         """Fix the codes and drop the variables."""
@@ -101,12 +103,15 @@ class AdaRound(UniformQuantizer):
         """Codes int16 with every variable rounded: up where alpha >= 0."""
         if self.alpha is None or self.floor is None:
             raise CellFailedError("adaround has no rounding variables", "begin learning first")
-        return self._clamp(self.floor + (self.alpha >= 0)).to(torch.int16)
-
-    def _clamp(self, steps: Tensor) -> Tensor:
-        _, zero_point = self._grid(steps, None)
-        return clamp_inclusive(steps + zero_point, self.spec.levels.low, self.spec.levels.high)
+        _, zero_point = self._grid(self.floor, None)
+        steps = self.floor + (self.alpha >= 0)
+        return (steps + zero_point).clamp(self.spec.levels.low, self.spec.levels.high).to(torch.int16)
 
     def _dequantize(self, codes: Tensor) -> Tensor:
         scale, zero_point = self._grid(codes, None)
         return (codes - zero_point) * scale
+
+
+def _own(alpha: Tensor) -> bool:
+    """Whether these are the variables that the optimiser moves, and none that stand in for them."""
+    return isinstance(alpha, nn.Parameter)

@@ -59,7 +59,7 @@ class UnitFit:
         kinds, params = self.problem.kinds, self.problem.params
         of_kind = {kind: [params[name] for name in kinds if kinds[name] == kind] for kind in self.course.rates}
         of_kind = {kind: found for kind, found in of_kind.items() if found}
-        optimiser = torch.optim.Adam([{"params": found, "lr": 0.0} for found in of_kind.values()])
+        optimiser = torch.optim.Adam([{"params": found, "lr": 0.0} for found in of_kind.values()], fused=True)
         iterations = self.course.iterations
         for i in range(iterations):
             progress = i / iterations

@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from ptqbench.quant.grid import Layout, Levels, codes_of, fake_quantize, round_through
+from ptqbench.quant.grid import (
+    Layout,
+    Levels,
+    clamp_gradient,
+    clamp_inclusive,
+    codes_of,
+    fake_quantize,
+    round_through,
+)
 
 SHAPE = (6, 5, 3, 4)
 
@@ -83,6 +91,18 @@ def test_the_ends_of_the_grid_are_inside_it() -> None:
     x = torch.tensor([-0.6, -0.4, 0.0, 3.0, 3.4, 3.6], requires_grad=True)
     fake_quantize(x, torch.tensor(1.0), torch.tensor(0.0), Levels(2)).sum().backward()
     assert x.grad.tolist() == [0, 1, 1, 1, 1, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 15), (-128, 127)])
+def test_the_gradient_of_a_clamp_is_that_of_autograd_also_at_its_ends(low: int, high: int, dtype: torch.dtype) -> None:
+    ends = torch.tensor([float(low), float(high)], dtype=dtype)
+    outside = torch.nextafter(ends, torch.tensor([-torch.inf, torch.inf], dtype=dtype))
+    x = torch.cat([ends, outside, torch.linspace(low - 1, high + 1, 50, dtype=dtype)]).requires_grad_()
+    grad = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    (expected,) = torch.autograd.grad(clamp_inclusive(x, low, high), x, grad)
+    assert expected[:4].ne(0).tolist() == [True, True, False, False]
+    assert torch.equal(clamp_gradient(grad, x.detach(), low, high), expected)
 
 
 def test_rounding_is_half_to_even_and_exact() -> None:
