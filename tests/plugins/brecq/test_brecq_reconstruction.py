@@ -45,7 +45,7 @@ class Written(Reconstruction):
         yield from self._weights(context) if context.phase.name == "rounding" else self._steps(context)
 
     def _weights(self, context: UnitFit) -> Iterator[float]:
-        adam = torch.optim.Adam(context.problem.params.values(), lr=ROUNDING_RATE)
+        adam = torch.optim.Adam(context.problem.params.values(), lr=ROUNDING_RATE, fused=True)
         for i in range(ITERATIONS):
             loss = context.weighted_loss(context.problem.draw(BATCH, rng=context.rng))
             penalty = context.penalty(i / ITERATIONS)
@@ -58,7 +58,7 @@ class Written(Reconstruction):
             yield (i + 1) / ITERATIONS
 
     def _steps(self, context: UnitFit) -> Iterator[float]:
-        adam = torch.optim.Adam(context.problem.params.values(), lr=STEP_RATE)
+        adam = torch.optim.Adam(context.problem.params.values(), lr=STEP_RATE, fused=True)
         for i in range(STEP_ITERATIONS):
             adam.param_groups[0]["lr"] = STEP_RATE * (1 + math.cos(math.pi * i / STEP_ITERATIONS)) / 2
             context.at(i / STEP_ITERATIONS)

@@ -56,8 +56,8 @@ class Plain(Reconstruction):
 
     def fit(self, context: UnitFit) -> Iterator[float]:
         kinds, params = context.problem.kinds, context.problem.params
-        rounding = torch.optim.Adam([params[name] for name in params if kinds[name] == "rounding"], lr=0.05)
-        steps = torch.optim.Adam([params[name] for name in params if kinds[name] == "step"], lr=0.001)
+        rounding = torch.optim.Adam([params[name] for name in params if kinds[name] == "rounding"], lr=0.05, fused=True)
+        steps = torch.optim.Adam([params[name] for name in params if kinds[name] == "step"], lr=0.001, fused=True)
         for i in range(ITERATIONS):
             steps.param_groups[0]["lr"] = 0.001 * (1 + math.cos(math.pi * i / ITERATIONS)) / 2
             loss = context.weighted_loss(context.problem.draw(BATCH, rng=context.rng))
