@@ -66,8 +66,8 @@ class Late(SampleWeighter):
 
 
 @hookimpl
-def ptqbench_weighters():
-    return [Component("late-steps", "late timesteps count more", Late)]
+def ptqbench_components():
+    return [Component("weighter", "late-steps", "late timesteps count more", Late)]
 '''
 
 

@@ -51,82 +51,36 @@ class DigitsOptions(Options):
 
 
 @hookimpl
-def ptqbench_samplers() -> list[Component]:
-    return [Component("random", "any", TARGET), Component("stride", "even", TARGET, StrideOptions)]
-
-
-@hookimpl
-def ptqbench_weighters() -> list[Component]:
+def ptqbench_components() -> list[Component]:
     learned = frozenset({"learned"})
     return [
-        Component("uniform", "equal", TARGET),
-        Component("gacq", "aligned", TARGET, GacqOptions, paper="arXiv:1", deviations=("one",), traits=learned),
+        Component("sampler", "random", "any", TARGET),
+        Component("sampler", "stride", "even", TARGET, StrideOptions),
+        Component("weighter", "uniform", "equal", TARGET),
+        Component("weighter", "gacq", "aligned", TARGET, GacqOptions, paper="arXiv:1", deviations=("one",), traits=learned),
+        Component("reconstruction", "none", "nothing", TARGET, traits=frozenset({"closed-form"})),
+        Component("reconstruction", "brecq", "blocks", TARGET, FitOptions, defaults={"partitioner": "blocks"}),
+        Component("loss", "output", "squares", TARGET),
+        Component("loss", "haar", "bands", TARGET, HaarOptions, deviations=("two",), released=("goes on",)),
+        Component("weight-quantizer", "nearest", "round", TARGET),
+        Component("weight-quantizer", "adaround", "learn", TARGET, traits=learned),
+        Component("activation-quantizer", "affine", "fixed", TARGET),
+        Component("activation-quantizer", "lsq", "learn", TARGET, traits=learned),
+        Component("range", "minmax", "extrema", TARGET),
+        Component("range", "mse", "search", TARGET),
+        Component("pass", "ends", "8 bits at both ends", TARGET),
+        Component("pass", "skip-split", "two grids", TARGET),
+        Component("partitioner", "blocks", "blocks", TARGET),
+        Component("partitioner", "layers", "layers", TARGET),
+        Component("sampler-hook", "ptqd", "correct", TARGET),
+        Component("sampler-hook", "shift", "move", TARGET),
+        Component("model", "digits", "a model", TARGET, DigitsOptions),
+        Component("features", "digits", "features", TARGET),
+        Component("metric", "fd", "distance", TARGET),
+        Component("metric", "kid", "kernel distance", TARGET),
+        Component("reporter", "markdown", "text", TARGET),
+        Component("reporter", "csv", "figures", TARGET),
     ]
-
-
-@hookimpl
-def ptqbench_reconstructions() -> list[Component]:
-    return [
-        Component("none", "nothing", TARGET, traits=frozenset({"closed-form"})),
-        Component("brecq", "blocks", TARGET, FitOptions, defaults={"partitioner": "blocks"}),
-    ]
-
-
-@hookimpl
-def ptqbench_losses() -> list[Component]:
-    haar = Component("haar", "bands", TARGET, HaarOptions, deviations=("two",), released=("goes on",))
-    return [Component("output", "squares", TARGET), haar]
-
-
-@hookimpl
-def ptqbench_weight_quantizers() -> list[Component]:
-    learned = frozenset({"learned"})
-    return [Component("nearest", "round", TARGET), Component("adaround", "learn", TARGET, traits=learned)]
-
-
-@hookimpl
-def ptqbench_activation_quantizers() -> list[Component]:
-    return [Component("affine", "fixed", TARGET), Component("lsq", "learn", TARGET, traits=frozenset({"learned"}))]
-
-
-@hookimpl
-def ptqbench_ranges() -> list[Component]:
-    return [Component("minmax", "extrema", TARGET), Component("mse", "search", TARGET)]
-
-
-@hookimpl
-def ptqbench_passes() -> list[Component]:
-    return [Component("ends", "8 bits at both ends", TARGET), Component("skip-split", "two grids", TARGET)]
-
-
-@hookimpl
-def ptqbench_partitioners() -> list[Component]:
-    return [Component("blocks", "blocks", TARGET), Component("layers", "layers", TARGET)]
-
-
-@hookimpl
-def ptqbench_sampler_hooks() -> list[Component]:
-    return [Component("ptqd", "correct", TARGET), Component("shift", "move", TARGET)]
-
-
-@hookimpl
-def ptqbench_models() -> list[Component]:
-    return [Component("digits", "a model", TARGET, DigitsOptions)]
-
-
-@hookimpl
-def ptqbench_features() -> list[Component]:
-    return [Component("digits", "features", TARGET)]
-
-
-@hookimpl
-def ptqbench_metrics() -> list[Component]:
-    return [Component("fd", "distance", TARGET), Component("kid", "kernel distance", TARGET)]
-
-
-@hookimpl
-def ptqbench_reporters() -> list[Component]:
-    return [Component("markdown", "text", TARGET), Component("csv", "figures", TARGET)]
 
 
 PRESET = {

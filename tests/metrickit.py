@@ -12,7 +12,7 @@ from ptqbench.evaluate.evidence import Evidence
 from ptqbench.evaluate.features import FeatureSet
 from ptqbench.roles.features import FeatureInfo
 from ptqbench.roles.metric import MetricValue
-from ptqbench_metrics import ptqbench_metrics
+from ptqbench_metrics import ptqbench_components
 
 
 def evidence_of(size: int = 0, data: FeatureSet | None = None, fp: Tensor | None = None, **outputs: Tensor) -> Evidence:
@@ -31,7 +31,7 @@ def evidence_of(size: int = 0, data: FeatureSet | None = None, fp: Tensor | None
 
 def numbers(name: str, given: Evidence, **options: Any) -> dict[str, MetricValue]:
     """What a metric finds."""
-    component = next(c for c in ptqbench_metrics() if c.name == name)
+    component = next(c for c in ptqbench_components() if c.name == name)
     return dict(component.create(component.options(**options)).compute(given))
 
 

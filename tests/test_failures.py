@@ -129,28 +129,14 @@ class Page(Reporter):
 
 
 @hookimpl
-def ptqbench_models():
-    return [Component("bad-model", "fails", Source, Where)]
-
-
-@hookimpl
-def ptqbench_features():
-    return [Component("bad-features", "fails", Features, Where)]
-
-
-@hookimpl
-def ptqbench_metrics():
-    return [Component("bad-metric", "fails", Mean, Where)]
-
-
-@hookimpl
-def ptqbench_samplers():
-    return [Component("bad-sampler", "fails", Sampler)]
-
-
-@hookimpl
-def ptqbench_reporters():
-    return [Component("bad-page", "fails", Page)]
+def ptqbench_components():
+    return [
+        Component("model", "bad-model", "fails", Source, Where),
+        Component("features", "bad-features", "fails", Features, Where),
+        Component("metric", "bad-metric", "fails", Mean, Where),
+        Component("sampler", "bad-sampler", "fails", Sampler),
+        Component("reporter", "bad-page", "fails", Page),
+    ]
 '''
 
 LINE = next(i for i, line in enumerate(PLUGIN.splitlines(), 1) if "# the line" in line)
@@ -433,8 +419,8 @@ import click
 from ptqbench import Component, hookimpl
 
 @hookimpl
-def ptqbench_metrics():
-    return [Component("m", "m", "elsewhere_metrics.all:M")]
+def ptqbench_components():
+    return [Component("metric", "m", "m", "elsewhere_metrics.all:M")]
 
 @click.command("trial")
 def trial():
@@ -459,7 +445,7 @@ def ptqbench_commands():
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two plugins in one package, and a component in a package of its own."""
-    other = "from ptqbench import hookimpl\n@hookimpl\ndef ptqbench_metrics():\n    return []\n"
+    other = "from ptqbench import hookimpl\n@hookimpl\ndef ptqbench_components():\n    return []\n"
     names = ("acme_failures/__init__.py", "acme_failures/one.py", "acme_failures/two.py", "elsewhere_metrics/__init__.py")
     metric = "class M:\n    def compute(self):\n        raise ValueError('oh')\n"
     sources = dict(zip(names, ("", INSTALLED, other, ""), strict=True)) | {"elsewhere_metrics/all.py": metric}

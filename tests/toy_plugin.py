@@ -260,32 +260,21 @@ class LearnZeros(Reconstruction):
 
 
 @hookimpl
-def ptqbench_models():
-    return [Component("toy", "a tiny random model", ToySource, ToyOptions)]
-
-
-@hookimpl
-def ptqbench_features():
-    return [Component("toy", "a random projection", ToyFeatures)]
-
-
-@hookimpl
-def ptqbench_weighters():
+def ptqbench_components():
     return [
-        Component("ones", "weights of one", Ones),
-        Component("validated-ones", "weights of one, and a validation split", ValidatedOnes),
-        Component("refusing", "fails", Refusing),
-        Component("broken", "has a bug", Broken),
-    ]
-
-
-@hookimpl
-def ptqbench_activation_quantizers():
-    return [Component("zeros", "zero points learn", LearnedZero, traits=frozenset({"learned"}))]
-
-
-@hookimpl
-def ptqbench_reconstructions():
-    return [
-        Component("learn-zeros", "rounding, then zero points", LearnZeros, ZerosOptions, defaults={"partitioner": "blocks"})
+        Component("model", "toy", "a tiny random model", ToySource, ToyOptions),
+        Component("features", "toy", "a random projection", ToyFeatures),
+        Component("weighter", "ones", "weights of one", Ones),
+        Component("weighter", "validated-ones", "weights of one, and a validation split", ValidatedOnes),
+        Component("weighter", "refusing", "fails", Refusing),
+        Component("weighter", "broken", "has a bug", Broken),
+        Component("activation-quantizer", "zeros", "zero points learn", LearnedZero, traits=frozenset({"learned"})),
+        Component(
+            "reconstruction",
+            "learn-zeros",
+            "rounding, then zero points",
+            LearnZeros,
+            ZerosOptions,
+            defaults={"partitioner": "blocks"},
+        ),
     ]

@@ -42,5 +42,5 @@ class LateWeighter(SampleWeighter):
 
 
 @hookimpl
-def ptqbench_weighters():
-    return [Component("late-steps", "late sampling steps count more", LateWeighter, LateOptions)]
+def ptqbench_components():
+    return [Component("weighter", "late-steps", "late sampling steps count more", LateWeighter, LateOptions)]

@@ -26,10 +26,11 @@ class AdaRoundOptions(Options):
 
 
 @hookimpl
-def ptqbench_weight_quantizers() -> list[Component]:
+def ptqbench_components() -> list[Component]:
     """The weight quantizer `adaround`."""
     return [
         Component(
+            "weight-quantizer",
             "adaround",
             "learn for every weight whether to round down or up",
             "ptqbench_adaround.quantizer:AdaRound",
@@ -37,5 +38,5 @@ def ptqbench_weight_quantizers() -> list[Component]:
             paper="Nagel et al., Up or Down? Adaptive Rounding for Post-Training Quantization, ICML 2020, arXiv:2004.10568",
             unstated=("how the exponent falls; linearly, as in all released code, whose comments say cosine",),
             traits=frozenset({"learned"}),
-        )
+        ),
     ]

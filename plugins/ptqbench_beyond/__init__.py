@@ -61,10 +61,11 @@ class SampleFrequencyOptions(Options):
 
 
 @hookimpl
-def ptqbench_losses() -> list[Component]:
-    """The loss term `haar`."""
+def ptqbench_components() -> list[Component]:
+    """The loss term `haar` and the weighter `sample-frequency`."""
     return [
         Component(
+            "loss",
             "haar",
             "squared error of the output's Haar sub-bands, one part for each band",
             "ptqbench_beyond.haar:HaarError",
@@ -78,15 +79,9 @@ def ptqbench_losses() -> list[Component]:
                 "and units without bands go without the term",
             ),
             released=(NO_CODE,),
-        )
-    ]
-
-
-@hookimpl
-def ptqbench_weighters() -> list[Component]:
-    """The weighter `sample-frequency`."""
-    return [
+        ),
         Component(
+            "weighter",
             "sample-frequency",
             "learned weights of samples and of Haar bands by timestep, from a one-step look-ahead on a validation split",
             "ptqbench_beyond.weighter:SampleFrequencyWeighter",
@@ -110,7 +105,7 @@ def ptqbench_weighters() -> list[Component]:
             ),
             released=(NO_CODE,),
             traits=frozenset({"learned"}),
-        )
+        ),
     ]
 
 

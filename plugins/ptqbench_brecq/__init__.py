@@ -45,11 +45,12 @@ class FisherOptions(Options):
 
 
 @hookimpl
-def ptqbench_reconstructions() -> list[Component]:
-    """The reconstructions `brecq`, `layerwise` and `none`."""
+def ptqbench_components() -> list[Component]:
+    """Reconstructions `brecq`, `layerwise`, `none`; partitioners `blocks`, `layers`; loss terms `output`, `fisher`."""
     target = "ptqbench_brecq.reconstruction:TwoPhase"
     return [
         Component(
+            "reconstruction",
             "brecq",
             "blocks: rounding on inputs of the network quantized so far, then activation step sizes",
             target,
@@ -60,6 +61,7 @@ def ptqbench_reconstructions() -> list[Component]:
             defaults={"partitioner": "blocks"},
         ),
         Component(
+            "reconstruction",
             "layerwise",
             "AdaRound layer by layer: the same two phases with every layer as its own unit",
             target,
@@ -72,19 +74,14 @@ def ptqbench_reconstructions() -> list[Component]:
             defaults={"partitioner": "layers"},
         ),
         Component(
+            "reconstruction",
             "none",
             "round to nearest: nothing is fitted",
             "ptqbench_brecq.reconstruction:Nothing",
             traits=frozenset({"closed-form"}),
         ),
-    ]
-
-
-@hookimpl
-def ptqbench_partitioners() -> list[Component]:
-    """The partitioners `blocks` and `layers`."""
-    return [
         Component(
+            "partitioner",
             "blocks",
             "residual, attention and transformer blocks as units, every other layer on its own, in execution order",
             "ptqbench_brecq.partition:Blocks",
@@ -93,25 +90,21 @@ def ptqbench_partitioners() -> list[Component]:
             released=("fits units in the order of registration, in Q-Diffusion's CIFAR-10 network not that of execution",),
         ),
         Component(
+            "partitioner",
             "layers",
             "every layer is a unit of its own, in execution order",
             "ptqbench_brecq.partition:Layers",
             paper=ADAROUND,
         ),
-    ]
-
-
-@hookimpl
-def ptqbench_losses() -> list[Component]:
-    """The loss terms `output` and `fisher`."""
-    return [
         Component(
+            "loss",
             "output",
             "error of the unit's outputs: |P - Q|^power summed over channels, averaged over positions",
             "ptqbench_brecq.losses:OutputError",
             paper=BRECQ,
         ),
         Component(
+            "loss",
             "fisher",
             "squared error of the unit's outputs, weighted by the squared gradient of the network's error",
             "ptqbench_brecq.losses:FisherError",

@@ -36,13 +36,14 @@ class DiffusersOptions(Options):
 
 
 @hookimpl
-def ptqbench_models() -> list[Component]:
+def ptqbench_components() -> list[Component]:
     """The model `diffusers`."""
     return [
         Component(
+            "model",
             "diffusers",
             "a pipeline saved by diffusers: DDPM and DDIM in pixel space, unconditional latent diffusion (LDM)",
             "ptqbench_diffusers.source:DiffusersSource",
             DiffusersOptions,
-        )
+        ),
     ]

@@ -22,17 +22,14 @@ class DigitsOptions(Options):
 
 
 @hookimpl
-def ptqbench_models() -> list[Component]:
-    """The digits denoiser."""
-    summary = "unconditional DDPM of 16x16 handwritten digits, 1.1 M parameters, shipped with its weights"
-    return [Component("digits", summary, "ptqbench_digits.source:DigitsSource", DigitsOptions)]
-
-
-@hookimpl
-def ptqbench_features() -> list[Component]:
-    """The digits features."""
-    summary = "64 penultimate activations of a digit classifier on 16x16 images; distances on them are not FID"
-    return [Component("digits", summary, "ptqbench_digits.features:DigitsFeatures", DigitsOptions)]
+def ptqbench_components() -> list[Component]:
+    """The model and the features `digits`."""
+    denoiser = "unconditional DDPM of 16x16 handwritten digits, 1.1 M parameters, shipped with its weights"
+    classifier = "64 penultimate activations of a digit classifier on 16x16 images; distances on them are not FID"
+    return [
+        Component("model", "digits", denoiser, "ptqbench_digits.source:DigitsSource", DigitsOptions),
+        Component("features", "digits", classifier, "ptqbench_digits.features:DigitsFeatures", DigitsOptions),
+    ]
 
 
 @hookimpl

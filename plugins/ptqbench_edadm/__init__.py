@@ -47,10 +47,11 @@ class LayerOutputsOptions(Options):
 
 
 @hookimpl
-def ptqbench_samplers() -> list[Component]:
-    """The sampler `density-diversity`."""
+def ptqbench_components() -> list[Component]:
+    """The sampler `density-diversity` and the loss term `layer-outputs`."""
     return [
         Component(
+            "sampler",
             "density-diversity",
             "more samples from steps whose features have many neighbours or point another way than the others'",
             "ptqbench_edadm.sampler:DensityDiversitySampler",
@@ -64,15 +65,9 @@ def ptqbench_samplers() -> list[Component]:
                 "compares features of 1024 trajectories on CIFAR-10, 64 on latent models, 8 on COCO; here of 64 (option probe)",
                 "may drive a step's number of samples below zero on LSUN-Churches; here it stays at zero or above",
             ),
-        )
-    ]
-
-
-@hookimpl
-def ptqbench_losses() -> list[Component]:
-    """The loss term `layer-outputs`."""
-    return [
+        ),
         Component(
+            "loss",
             "layer-outputs",
             "errors of all layers inside a unit but the last, beside the error of its output",
             "ptqbench_edadm.loss:LayerOutputs",
@@ -82,7 +77,7 @@ def ptqbench_losses() -> list[Component]:
                 "compares inner layers in a second pass with new drop masks; here in the pass that gives the output",
                 "leaves out the layer that is registered last; here the one executed last",
             ),
-        )
+        ),
     ]
 
 

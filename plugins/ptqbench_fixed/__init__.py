@@ -37,19 +37,32 @@ class RandomOptions(Options):
 
 
 @hookimpl
-def ptqbench_weighters() -> list[Component]:
+def ptqbench_components() -> list[Component]:
     """The weighters `late`, `early`, `inverse-error` and `random`."""
     target = "ptqbench_fixed.weighter"
     return [
         Component(
-            "late", "samples of the last, nearly clean sampling steps count several times", f"{target}:Late", LateOptions
+            "weighter",
+            "late",
+            "samples of the last, nearly clean sampling steps count several times",
+            f"{target}:Late",
+            LateOptions,
         ),
-        Component("early", "samples of the first, noisy sampling steps count several times", f"{target}:Early", EarlyOptions),
         Component(
+            "weighter",
+            "early",
+            "samples of the first, noisy sampling steps count several times",
+            f"{target}:Early",
+            EarlyOptions,
+        ),
+        Component(
+            "weighter",
             "inverse-error",
             "samples count in inverse proportion to the full-precision model's denoising error at their step",
             f"{target}:InverseError",
             InverseErrorOptions,
         ),
-        Component("random", "weights drawn at random, once for each sample and unit", f"{target}:Random", RandomOptions),
+        Component(
+            "weighter", "random", "weights drawn at random, once for each sample and unit", f"{target}:Random", RandomOptions
+        ),
     ]

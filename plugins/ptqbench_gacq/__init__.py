@@ -35,10 +35,11 @@ class GacqOptions(Options):
 
 
 @hookimpl
-def ptqbench_weighters() -> list[Component]:
+def ptqbench_components() -> list[Component]:
     """The weighter `gacq`."""
     return [
         Component(
+            "weighter",
             "gacq",
             "learned sample weights: one-step look-ahead on a validation split, gradients of timestep groups aligned",
             "ptqbench_gacq.weighter:GacqWeighter",
@@ -64,7 +65,7 @@ def ptqbench_weighters() -> list[Component]:
             ),
             released=("had not appeared when this was written",),
             traits=frozenset({"learned"}),
-        )
+        ),
     ]
 
 

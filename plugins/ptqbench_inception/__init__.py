@@ -29,10 +29,11 @@ class InceptionOptions(Options):
 
 
 @hookimpl
-def ptqbench_features() -> list[Component]:
+def ptqbench_components() -> list[Component]:
     """The Inception features."""
     return [
         Component(
+            "features",
             "inception",
             "pytorch-fid's Inception network: 2048 pooled and 2023 spatial features, 1008 probabilities; weights by file",
             "ptqbench_inception.features:InceptionFeatures",
@@ -40,5 +41,5 @@ def ptqbench_features() -> list[Component]:
             paper="arXiv:1512.00567",
             deviations=("probabilities leave the bias of the last layer out, as the guided-diffusion evaluator does",),
             released=("runs in TensorFlow, whose resizing and arithmetic give slightly other numbers",),
-        )
+        ),
     ]

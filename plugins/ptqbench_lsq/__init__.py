@@ -21,10 +21,11 @@ class LsqOptions(Options):
 
 
 @hookimpl
-def ptqbench_activation_quantizers() -> list[Component]:
+def ptqbench_components() -> list[Component]:
     """The activation quantizer `lsq`."""
     return [
         Component(
+            "activation-quantizer",
             "lsq",
             "learn the scale of a uniform activation grid",
             "ptqbench_lsq.quantizer:LearnedStep",
@@ -36,5 +37,5 @@ def ptqbench_activation_quantizers() -> list[Component]:
                 "grids may have a zero point, which stays as the range estimator found it",
             ),
             traits=frozenset({"learned"}),
-        )
+        ),
     ]

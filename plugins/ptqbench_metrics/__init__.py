@@ -18,7 +18,7 @@ _TENSORFLOW = "computes features in TensorFlow, whose resizing and arithmetic gi
 
 
 @hookimpl
-def ptqbench_metrics() -> list[Component]:
+def ptqbench_components() -> list[Component]:
     """eps-error, latent-error, image-error, psnr, ssim, fd, fid, sfid, kid, precision-recall, inception-score."""
     return [*_paired(), *_distances(), *_others()]
 
@@ -34,26 +34,31 @@ def ptqbench_commands() -> list[click.Command]:
 def _paired() -> list[Component]:
     return [
         Component(
+            "metric",
             "eps-error",
             "mean squared difference of noise predictions to full precision on held-out trajectories, by timestep",
             "ptqbench_metrics.paired:NoiseError",
         ),
         Component(
+            "metric",
             "latent-error",
             "the same, as the squared error that it puts into the sampler's next latent",
             "ptqbench_metrics.paired:LatentError",
         ),
         Component(
+            "metric",
             "image-error",
             "mean squared difference to the full-precision images on equal noise, pixels in 0..1",
             "ptqbench_metrics.paired:ImageError",
         ),
         Component(
+            "metric",
             "psnr",
             "peak signal-to-noise ratio in dB against the full-precision images on equal noise, at most 54.15 for a pair",
             "ptqbench_metrics.paired:Psnr",
         ),
         Component(
+            "metric",
             "ssim",
             "structural similarity to the full-precision images on equal noise (Gaussian window of 11, sigma 1.5)",
             "ptqbench_metrics.ssim:Ssim",
@@ -66,6 +71,7 @@ def _paired() -> list[Component]:
 def _distances() -> list[Component]:
     return [
         Component(
+            "metric",
             "fd",
             "Frechet distance on the recipe's features; its name always carries the extractor",
             "ptqbench_metrics.sets:FrechetDistance",
@@ -75,6 +81,7 @@ def _distances() -> list[Component]:
             released=(_EIGENVALUES,),
         ),
         Component(
+            "metric",
             "fid",
             "FID: the Frechet distance on Inception's features with the published weights; on others it is called fd",
             "ptqbench_metrics.sets:InceptionDistance",
@@ -83,6 +90,7 @@ def _distances() -> list[Component]:
             released=(_EIGENVALUES, _TENSORFLOW),
         ),
         Component(
+            "metric",
             "sfid",
             "sFID: the Frechet distance on spatial features, as the guided-diffusion evaluator defines them",
             "ptqbench_metrics.sets:SpatialDistance",
@@ -91,6 +99,7 @@ def _distances() -> list[Component]:
             released=(_EIGENVALUES, _TENSORFLOW),
         ),
         Component(
+            "metric",
             "kid",
             "kernel distance (unbiased MMD^2, cubic polynomial kernel) on the recipe's features",
             "ptqbench_metrics.sets:KernelDistance",
@@ -107,6 +116,7 @@ def _distances() -> list[Component]:
 def _others() -> list[Component]:
     return [
         Component(
+            "metric",
             "precision-recall",
             "share of generated images near real ones, and of real images near generated ones, by nearest neighbours",
             "ptqbench_metrics.manifolds:PrecisionRecall",
@@ -116,6 +126,7 @@ def _others() -> list[Component]:
             released=("computes distances in half precision; here in float64",),
         ),
         Component(
+            "metric",
             "inception-score",
             "how sure of a class each image is, and how evenly the classes are met; images are shuffled before splitting",
             "ptqbench_metrics.score:InceptionScore",

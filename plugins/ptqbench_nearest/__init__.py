@@ -69,31 +69,32 @@ class LayerBitsOptions(PatternOptions):
 
 
 @hookimpl
-def ptqbench_weight_quantizers() -> list[Component]:
-    """The weight quantizer `nearest`."""
-    summary = "round weights to the nearest point of a uniform grid"
-    return [Component("nearest", summary, "ptqbench.quant.uniform:UniformQuantizer", paper=WHITE_PAPER)]
-
-
-@hookimpl
-def ptqbench_activation_quantizers() -> list[Component]:
-    """The activation quantizer `affine`."""
-    summary = "uniform grid with scale and zero point fixed after calibration"
-    return [Component("affine", summary, "ptqbench.quant.uniform:UniformQuantizer", paper=WHITE_PAPER)]
-
-
-@hookimpl
-def ptqbench_samplers() -> list[Component]:
-    """The sampler `random`."""
-    summary = "uniformly random (trajectory, step) pairs without replacement"
-    return [Component("random", summary, "ptqbench_nearest.sampler:RandomSampler")]
-
-
-@hookimpl
-def ptqbench_passes() -> list[Component]:
-    """The passes `first-last-8bit`, `attention`, `float-layers` and `layer-bits`."""
+def ptqbench_components() -> list[Component]:
+    """The quantizers `nearest` and `affine`, the sampler `random`, and plan passes."""
+    uniform = "ptqbench.quant.uniform:UniformQuantizer"
     return [
         Component(
+            "weight-quantizer",
+            "nearest",
+            "round weights to the nearest point of a uniform grid",
+            uniform,
+            paper=WHITE_PAPER,
+        ),
+        Component(
+            "activation-quantizer",
+            "affine",
+            "uniform grid with scale and zero point fixed after calibration",
+            uniform,
+            paper=WHITE_PAPER,
+        ),
+        Component(
+            "sampler",
+            "random",
+            "uniformly random (trajectory, step) pairs without replacement",
+            "ptqbench_nearest.sampler:RandomSampler",
+        ),
+        Component(
+            "pass",
             "first-last-8bit",
             "at least 8 bits for the layers that read the denoiser's input and for the last executed layer",
             "ptqbench_nearest.ends:FirstLastPass",
@@ -105,6 +106,7 @@ def ptqbench_passes() -> list[Component]:
             ),
         ),
         Component(
+            "pass",
             "attention",
             "other bits, or floating point, for queries, keys, values or the softmax's output of every attention",
             "ptqbench_nearest.attention:AttentionBits",
@@ -113,12 +115,14 @@ def ptqbench_passes() -> list[Component]:
             released=("has a signed grid for the softmax on CIFAR-10; here it always starts at zero",),
         ),
         Component(
+            "pass",
             "float-layers",
             "weights and inputs of some layers stay in full precision",
             "ptqbench_nearest.named:FloatLayers",
             FloatLayersOptions,
         ),
         Component(
+            "pass",
             "layer-bits",
             "other bits for the weights or inputs of some layers",
             "ptqbench_nearest.named:LayerBits",

@@ -25,10 +25,11 @@ class NormalOptions(Options):
 
 
 @hookimpl
-def ptqbench_samplers() -> list[Component]:
+def ptqbench_components() -> list[Component]:
     """The sampler `normal`."""
     return [
         Component(
+            "sampler",
             "normal",
             "samples at normally distributed steps, each trajectory used once before any is used again",
             "ptqbench_ptq4dm.sampler:NormalSampler",
@@ -39,7 +40,7 @@ def ptqbench_samplers() -> list[Component]:
                 "mean and spread of the timestep, beyond the preference for small ones; 0.4 and 0.4, as in the released script",
             ),
             released=("pairs a timestep with the state that belongs to another (compat = true)",),
-        )
+        ),
     ]
 
 

@@ -28,10 +28,11 @@ class PtqdOptions(Options):
 
 
 @hookimpl
-def ptqbench_sampler_hooks() -> list[Component]:
+def ptqbench_components() -> list[Component]:
     """The sampler hook `ptqd`."""
     return [
         Component(
+            "sampler-hook",
             "ptqd",
             "correct slope and bias of the quantization error at each step, and calibrate the variance of the sampler",
             "ptqbench_ptqd.hook:Ptqd",
@@ -47,7 +48,7 @@ def ptqbench_sampler_hooks() -> list[Component]:
                 "measures the error on trajectories of its own; here on those of calibration, where the remaining noise is "
                 "likely smaller than on new images",
             ),
-        )
+        ),
     ]
 
 

@@ -35,10 +35,11 @@ class SplitOptions(Options):
 
 
 @hookimpl
-def ptqbench_samplers() -> list[Component]:
-    """The sampler `stride`."""
+def ptqbench_components() -> list[Component]:
+    """The sampler `stride` and the pass `skip-split`."""
     return [
         Component(
+            "sampler",
             "stride",
             "equally many samples at evenly spaced sampling steps",
             "ptqbench_qdiffusion.sampler:StrideSampler",
@@ -47,15 +48,9 @@ def ptqbench_samplers() -> list[Component]:
             released=(
                 "may take more steps than `points`, and takes the first trajectories in the order of steps (compat = true)",
             ),
-        )
-    ]
-
-
-@hookimpl
-def ptqbench_passes() -> list[Component]:
-    """The pass `skip-split`."""
-    return [
+        ),
         Component(
+            "pass",
             "skip-split",
             "layers that read a concatenation get a weight and an activation grid for each part of it",
             "ptqbench_qdiffusion.split:SkipSplit",
@@ -65,7 +60,7 @@ def ptqbench_passes() -> list[Component]:
                 "leaves the second part out of the rounding regulariser; here all parts are regularised",
                 "names the shortcuts of decoder blocks; here any layer that reads a concatenation, on UNets the same ones",
             ),
-        )
+        ),
     ]
 
 

@@ -41,10 +41,11 @@ class QDropOptions(Options):
 
 
 @hookimpl
-def ptqbench_reconstructions() -> list[Component]:
+def ptqbench_components() -> list[Component]:
     """The reconstruction `qdrop`."""
     return [
         Component(
+            "reconstruction",
             "qdrop",
             "blocks: rounding and activation step sizes together, quantization of activations dropped at random",
             "ptqbench_qdrop.reconstruction:QDrop",
@@ -56,7 +57,7 @@ def ptqbench_reconstructions() -> list[Component]:
                 "can learn zero points too (LSQ+); here they are fixed",
             ),
             defaults={"partitioner": "blocks"},
-        )
+        ),
     ]
 
 

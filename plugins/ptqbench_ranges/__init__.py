@@ -60,10 +60,11 @@ class ThresholdOptions(Options):
 
 
 @hookimpl
-def ptqbench_ranges() -> list[Component]:
+def ptqbench_components() -> list[Component]:
     """The ranges `minmax`, `ema`, `mse` and `threshold`."""
     return [
         Component(
+            "range",
             "minmax",
             "smallest and largest value seen, widened to contain zero",
             "ptqbench_ranges.extrema:MinMax",
@@ -72,6 +73,7 @@ def ptqbench_ranges() -> list[Component]:
             released=("that of Q-Diffusion clips rows whose values have one sign (compat = true); here they keep their range",),
         ),
         Component(
+            "range",
             "ema",
             "moving average of each batch's extrema",
             "ptqbench_ranges.extrema:MovingAverage",
@@ -80,6 +82,7 @@ def ptqbench_ranges() -> list[Component]:
             released=("finds a range on an initial batch first, which the average replaces; here the first batch starts it",),
         ),
         Component(
+            "range",
             "mse",
             "shrunken extrema with the smallest mean |x - q(x)|^2.4",
             "ptqbench_ranges.search:Search",
@@ -92,6 +95,7 @@ def ptqbench_ranges() -> list[Component]:
             ),
         ),
         Component(
+            "range",
             "threshold",
             "a range [-m, m] (one-sided data: half of it) with the smallest mean |x - q(x)|^2.4, averaged over batches",
             "ptqbench_ranges.threshold:Threshold",

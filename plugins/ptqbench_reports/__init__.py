@@ -21,16 +21,17 @@ class TerminalOptions(Options):
 
 
 @hookimpl
-def ptqbench_reporters() -> list[Component]:
+def ptqbench_components() -> list[Component]:
     """terminal, markdown, csv, latex."""
     return [
         Component(
+            "reporter",
             "terminal",
             "tables for a terminal of any width; wide ones are folded, never cut",
             "ptqbench_reports.terminal:TerminalReporter",
             TerminalOptions,
         ),
-        Component("markdown", "tables for a README or a pull request", "ptqbench_reports.markup:MarkdownReporter"),
-        Component("csv", "unrounded figures for other programs", "ptqbench_reports.values:CsvReporter"),
-        Component("latex", "tables for a paper, without extra packages", "ptqbench_reports.markup:LatexReporter"),
+        Component("reporter", "markdown", "tables for a README or a pull request", "ptqbench_reports.markup:MarkdownReporter"),
+        Component("reporter", "csv", "unrounded figures for other programs", "ptqbench_reports.values:CsvReporter"),
+        Component("reporter", "latex", "tables for a paper, without extra packages", "ptqbench_reports.markup:LatexReporter"),
     ]

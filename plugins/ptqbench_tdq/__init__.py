@@ -31,10 +31,11 @@ class TdqOptions(Options):
 
 
 @hookimpl
-def ptqbench_activation_quantizers() -> list[Component]:
+def ptqbench_components() -> list[Component]:
     """The activation quantizer `tdq`."""
     return [
         Component(
+            "activation-quantizer",
             "tdq",
             "step sizes as a learned smooth function of the sampling step, tabulated for inference",
             "ptqbench_tdq.quantizer:TimeDynamicStep",
@@ -47,7 +48,7 @@ def ptqbench_activation_quantizers() -> list[Component]:
                 "what becomes of zero points; they stay as the range estimator found them",
             ),
             traits=frozenset({"learned"}),
-        )
+        ),
     ]
 
 

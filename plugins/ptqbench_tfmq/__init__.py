@@ -53,10 +53,11 @@ class FiniteSetOptions(TemporalOptions):
 
 
 @hookimpl
-def ptqbench_partitioners() -> list[Component]:
-    """The partitioner `temporal-blocks`."""
+def ptqbench_components() -> list[Component]:
+    """The partitioner `temporal-blocks` and the pass `finite-set`."""
     return [
         Component(
+            "partitioner",
             "temporal-blocks",
             "time MLP and timestep projections as the first unit, then blocks and single layers in execution order",
             "ptqbench_tfmq.partition:TemporalBlocks",
@@ -67,15 +68,9 @@ def ptqbench_partitioners() -> list[Component]:
                 "temporal block is fitted, as in the released code",
             ),
             released=("fits units in the order of registration; here in that of execution",),
-        )
-    ]
-
-
-@hookimpl
-def ptqbench_passes() -> list[Component]:
-    """The pass `finite-set`."""
-    return [
+        ),
         Component(
+            "pass",
             "finite-set",
             "activation grids of their own for each sampling step in the layers that know only the timestep",
             "ptqbench_tfmq.finite:FiniteSet",
@@ -86,7 +81,7 @@ def ptqbench_passes() -> list[Component]:
                 "extrema and their moving average agree",
             ),
             released=("has grids for each step at every layer and attention (compat = true)",),
-        )
+        ),
     ]
 
 

@@ -9,7 +9,7 @@ from ptqbench import Component, hookimpl
 
 
 @hookimpl
-def ptqbench_weighters() -> list[Component]:
+def ptqbench_components() -> list[Component]:
     """The weighter `uniform`."""
     summary = "every calibration sample counts the same"
-    return [Component("uniform", summary, "ptqbench_uniform.weighter:UniformWeighter")]
+    return [Component("weighter", "uniform", summary, "ptqbench_uniform.weighter:UniformWeighter")]

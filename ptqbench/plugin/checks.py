@@ -12,11 +12,11 @@ import pluggy
 
 from ptqbench.errors import PluginError
 from ptqbench.plugin.component import NOTES, Component, Options, Preset
-from ptqbench.plugin.hookspecs import PRESETS, ROLES
-from ptqbench.plugin.names import nearest
+from ptqbench.plugin.hookspecs import HOOKS, ROLES
+from ptqbench.plugin.names import nearest, role_words
 
+_ROLES = [role.name for role in ROLES]
 NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*")
-HOOKS = (*(role.hook for role in ROLES), PRESETS.hook, "ptqbench_commands")
 
 E = TypeVar("E", Component, Preset)
 
@@ -49,16 +49,18 @@ def hook_results(manager: pluggy.PluginManager, plugin: object, hook: str) -> li
     return [impl.function() for impl in caller.get_hookimpls() if impl.plugin is plugin]
 
 
-def check_components(hook: str, returned: object) -> list[Component]:
-    """The hook's result as a list of components. Raises `PluginError` with the hook's name if it is anything else."""
+def check_components(returned: object) -> list[Component]:
+    """What `ptqbench_components` returned as a list of components. Raises `PluginError` if it is anything else."""
+    hook = "ptqbench_components"
     items = _checked_list(hook, returned, Component)
     for item in items:
         _check_component(hook, item)
     return items
 
 
-def check_presets(hook: str, returned: object) -> list[Preset]:
-    """The hook's result as a list of presets, their tables copied as TOML would hold them. Raises as above."""
+def check_presets(returned: object) -> list[Preset]:
+    """What `ptqbench_presets` returned, with tables copied as TOML would hold them. Raises as above."""
+    hook = "ptqbench_presets"
     return [_checked_preset(hook, item) for item in _checked_list(hook, returned, Preset)]
 
 
@@ -80,13 +82,19 @@ def _checked_list(hook: str, returned: object, kind: type[E]) -> list[E]:
             if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
                 raise PluginError(f'"{hook}": `{note}` of "{item.name}" is no tuple of strings')
         items.append(item)
-    twice = sorted(name for name, count in Counter(item.name for item in items).items() if count > 1)
+    twice = sorted(
+        f"the {role_words(role)} {name}" for (role, name), n in Counter((i.role, i.name) for i in items).items() if n > 1
+    )
     if twice:
         raise PluginError(f'"{hook}" registers {", ".join(twice)} twice')
     return items
 
 
 def _check_component(hook: str, item: Component) -> None:
+    if item.role not in _ROLES:
+        close = nearest(str(item.role), _ROLES)
+        remedy = f'did you mean "{close}"?' if close else f"roles are {', '.join(_ROLES)}"
+        raise PluginError(f'"{hook}": "{item.name}" is of the role {item.role!r}, which is none; {remedy}')
     if not isinstance(item.options, type) or not issubclass(item.options, Options):
         raise PluginError(f'"{hook}": the options of "{item.name}" are no subclass of ptqbench.Options')
     target = item.target

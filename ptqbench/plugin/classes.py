@@ -35,13 +35,13 @@ def check_classes(chosen: Iterable[Bound]) -> None:
         key = (bound.role, bound.plugin, bound.name)
         if key not in seen:
             seen.add(key)
-            check_class(bound.role, bound.component, bound.plugin)
+            check_class(bound.component, bound.plugin)
 
 
-def check_class(role: str, component: Component, plugin: str) -> type:
-    """The class behind a component of this role. Raises `PluginError` as `check_classes` does."""
-    known = _ROLES[role]
-    owner = f'the {role_words(role)} "{component.name}" of plugin "{plugin}"'
+def check_class(component: Component, plugin: str) -> type:
+    """The class behind a component. Raises `PluginError` as `check_classes` does."""
+    known = _ROLES[component.role]
+    owner = f'the {role_words(component.role)} "{component.name}" of plugin "{plugin}"'
     found = _load(component, owner)
     wrong = _wrong_class(found, known) or _wrong_constructor(found, known)
     if wrong:

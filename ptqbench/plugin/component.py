@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -33,7 +33,7 @@ NOTES = {
 
 @dataclass(frozen=True)
 class Component:
-    """One answer to one role's question (see `ptqbench.plugin.hookspecs` for the roles).
+    """One answer to the question of a role, one of `ptqbench.plugin.hookspecs.ROLES`.
 
     `target` is "package.module:Class", imported when a recipe uses the component; a single-file plugin may give the class
     itself. `traits` are words that the recipe check combines, for example a reconstruction with the trait "closed-form"
@@ -45,6 +45,7 @@ class Component:
     what the authors' code does otherwise than this one. Each entry goes on from its heading in `NOTES`.
     """
 
+    role: str
     name: str
     summary: str
     target: str | type
@@ -77,6 +78,8 @@ class Preset:
     components list their own.
     """
 
+    role: ClassVar[str] = "method"
+
     name: str
     summary: str
     table: Mapping[str, Any]
@@ -94,11 +97,14 @@ class Bound:
     never serves stale results.
     """
 
-    role: str
     component: Component
     options: Options
     plugin: str
     fingerprint: str
+
+    @property
+    def role(self) -> str:
+        return self.component.role
 
     @property
     def name(self) -> str:
@@ -109,7 +115,7 @@ class Bound:
         """What identifies this choice in a cache key."""
         return {
             "role": self.role,
-            "name": self.component.name,
+            "name": self.name,
             "plugin": self.plugin,
             "version": self.component.version,
             "source": self.fingerprint,

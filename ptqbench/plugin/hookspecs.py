@@ -1,15 +1,16 @@
-"""The plugin contract: one hook per role, each returning light `Component` records, and one for `Preset` records.
+"""The plugin contract: the roles, and the hooks through which a plugin says what it brings.
 
-A plugin is a module (or an installed package with an entry point in the group "ptqbench") that implements any of these
-hooks:
+A plugin is a module (or an installed package with an entry point in the group "ptqbench") that implements one of these hooks
+at least:
 
     from ptqbench import Component, hookimpl
 
     @hookimpl
-    def ptqbench_weighters():
-        return [Component("late", "prefer late timesteps", "my_package.late:LateWeighter")]
+    def ptqbench_components():
+        return [Component("weighter", "late", "prefer late timesteps", "my_package.late:LateWeighter")]
 
-The interface that a component's class implements is named beside each hook; it lives in `ptqbench.roles`.
+Records are light: a component's class implements the interface of its role, which lives in `ptqbench.roles`, and is imported
+when it is used.
 """
 
 from __future__ import annotations
@@ -20,25 +21,26 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
+from ptqbench.plugin.component import Component, Preset
+
 if TYPE_CHECKING:
     import click
 
-    from ptqbench.plugin.component import Component, Preset
-
 PROJECT = "ptqbench"
+HOOKS = ("ptqbench_components", "ptqbench_presets", "ptqbench_commands")
+
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @dataclass(frozen=True)
 class Role:
-    """A role's name in recipes and listings, its hook, its interface, and the question that it answers.
+    """A role's name in recipes and listings, its interface, and the question that it answers.
 
     The interface is the class `interface` of `ptqbench.roles.<module>`; presets have no module, since they are no classes.
     """
 
     name: str
-    hook: str
     interface: str
     question: str
     module: str = ""
@@ -50,96 +52,29 @@ class Role:
 
 
 ROLES: tuple[Role, ...] = (
-    Role("sampler", "ptqbench_samplers", "CalibrationSampler", "which (trajectory, step) pairs calibrate?", "sampler"),
-    Role("weighter", "ptqbench_weighters", "SampleWeighter", "how much does each sample count in a mini-batch?", "weighter"),
-    Role("reconstruction", "ptqbench_reconstructions", "Reconstruction", "how is a unit fitted?", "reconstruction"),
-    Role("loss", "ptqbench_losses", "LossTerm", "what counts as error while a unit is fitted?", "loss"),
-    Role("weight-quantizer", "ptqbench_weight_quantizers", "Quantizer", "how do weights go to a grid?", "quantizer"),
-    Role(
-        "activation-quantizer", "ptqbench_activation_quantizers", "Quantizer", "how do activations go to a grid?", "quantizer"
-    ),
-    Role("range", "ptqbench_ranges", "RangeEstimator", "how are first ranges found?", "range"),
-    Role("pass", "ptqbench_passes", "PlanPass", "which layer gets which bits, and how is its input partitioned?", "plan"),
-    Role("partitioner", "ptqbench_partitioners", "Partitioner", "what are the units, in execution order?", "plan"),
-    Role("sampler-hook", "ptqbench_sampler_hooks", "SamplerHook", "what corrects the prediction while sampling?", "hook"),
-    Role("model", "ptqbench_models", "ModelSource", "where do denoiser, schedule and decoder come from?", "model"),
-    Role("features", "ptqbench_features", "FeatureExtractor", "which features describe an image?", "features"),
-    Role("metric", "ptqbench_metrics", "Metric", "how good are images and predictions?", "metric"),
-    Role("reporter", "ptqbench_reporters", "Reporter", "how is a comparison written down?", "reporter"),
+    Role("sampler", "CalibrationSampler", "which (trajectory, step) pairs calibrate?", "sampler"),
+    Role("weighter", "SampleWeighter", "how much does each sample count in a mini-batch?", "weighter"),
+    Role("reconstruction", "Reconstruction", "how is a unit fitted?", "reconstruction"),
+    Role("loss", "LossTerm", "what counts as error while a unit is fitted?", "loss"),
+    Role("weight-quantizer", "Quantizer", "how do weights go to a grid?", "quantizer"),
+    Role("activation-quantizer", "Quantizer", "how do activations go to a grid?", "quantizer"),
+    Role("range", "RangeEstimator", "how are first ranges found?", "range"),
+    Role("pass", "PlanPass", "which layer gets which bits, and how is its input partitioned?", "plan"),
+    Role("partitioner", "Partitioner", "what are the units, in execution order?", "plan"),
+    Role("sampler-hook", "SamplerHook", "what corrects the prediction while sampling?", "hook"),
+    Role("model", "ModelSource", "where do denoiser, schedule and decoder come from?", "model"),
+    Role("features", "FeatureExtractor", "which features describe an image?", "features"),
+    Role("metric", "Metric", "how good are images and predictions?", "metric"),
+    Role("reporter", "Reporter", "how is a comparison written down?", "reporter"),
 )
 
-PRESETS = Role("method", "ptqbench_presets", "Preset", "which choice of components is a published method?")
+PRESETS = Role(Preset.role, "Preset", "which choice of components is a published method?")
 """How presets are listed: beside the roles, though a preset is a table of a recipe and not a component."""
 
 
 @hookspec
-def ptqbench_samplers() -> Iterable[Component]:
-    """Calibration samplers (`ptqbench.roles.sampler.CalibrationSampler`)."""
-
-
-@hookspec
-def ptqbench_weighters() -> Iterable[Component]:
-    """Sample weighters (`ptqbench.roles.weighter.SampleWeighter`); trait "learned" if weights follow gradients."""
-
-
-@hookspec
-def ptqbench_reconstructions() -> Iterable[Component]:
-    """Reconstructions (`ptqbench.roles.reconstruction.Reconstruction`); trait "closed-form" if nothing is optimised."""
-
-
-@hookspec
-def ptqbench_losses() -> Iterable[Component]:
-    """Loss terms (`ptqbench.roles.loss.LossTerm`)."""
-
-
-@hookspec
-def ptqbench_weight_quantizers() -> Iterable[Component]:
-    """Weight quantizers (`ptqbench.roles.quantizer.Quantizer`); trait "learned" if they expose trainables."""
-
-
-@hookspec
-def ptqbench_activation_quantizers() -> Iterable[Component]:
-    """Activation quantizers (`ptqbench.roles.quantizer.Quantizer`); trait "learned" if they expose trainables."""
-
-
-@hookspec
-def ptqbench_ranges() -> Iterable[Component]:
-    """Range estimators (`ptqbench.roles.range.RangeEstimator`)."""
-
-
-@hookspec
-def ptqbench_passes() -> Iterable[Component]:
-    """Plan passes (`ptqbench.roles.plan.PlanPass`)."""
-
-
-@hookspec
-def ptqbench_partitioners() -> Iterable[Component]:
-    """Partitioners (`ptqbench.roles.plan.Partitioner`)."""
-
-
-@hookspec
-def ptqbench_sampler_hooks() -> Iterable[Component]:
-    """Sampler hooks (`ptqbench.roles.hook.SamplerHook`)."""
-
-
-@hookspec
-def ptqbench_models() -> Iterable[Component]:
-    """Model sources (`ptqbench.roles.model.ModelSource`)."""
-
-
-@hookspec
-def ptqbench_features() -> Iterable[Component]:
-    """Feature extractors (`ptqbench.roles.features.FeatureExtractor`)."""
-
-
-@hookspec
-def ptqbench_metrics() -> Iterable[Component]:
-    """Metrics (`ptqbench.roles.metric.Metric`)."""
-
-
-@hookspec
-def ptqbench_reporters() -> Iterable[Component]:
-    """Reporters (`ptqbench.roles.reporter.Reporter`)."""
+def ptqbench_components() -> Iterable[Component]:
+    """What the plugin has for roles, a record for each component."""
 
 
 @hookspec

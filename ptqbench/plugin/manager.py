@@ -144,15 +144,14 @@ class PluginManager:
 
     def _collect(self, plugin: object, info: PluginInfo) -> tuple[list[Record], list[PresetRecord]]:
         components = [
-            Record(role.name, component, info)
-            for role in ROLES
-            for result in hook_results(self._hooks, plugin, role.hook)
-            for component in check_components(role.hook, result)
+            Record(component, info)
+            for result in hook_results(self._hooks, plugin, "ptqbench_components")
+            for component in check_components(result)
         ]
         presets = [
-            PresetRecord(PRESETS.name, preset, info)
-            for result in hook_results(self._hooks, plugin, PRESETS.hook)
-            for preset in check_presets(PRESETS.hook, result)
+            PresetRecord(preset, info)
+            for result in hook_results(self._hooks, plugin, "ptqbench_presets")
+            for preset in check_presets(result)
         ]
         return components, presets
 
@@ -233,7 +232,7 @@ class PluginManager:
 
     def bind(self, record: Record, options: Options) -> Bound:
         """A component with validated options, ready for the engine."""
-        return Bound(record.role, record.component, options, record.plugin.name, self.fingerprint(record))
+        return Bound(record.component, options, record.plugin.name, self.fingerprint(record))
 
     def commands(self) -> dict[str, click.Command]:
         """Commands that plugins add to the command line, by name; a plugin whose hook fails loses its commands only."""

@@ -14,11 +14,15 @@ E = TypeVar("E", Component, Preset)
 
 @dataclass(frozen=True)
 class Registered(Generic[E]):
-    """One thing that a plugin offers: the role that it is listed under, the thing itself, and the plugin."""
+    """One thing that a plugin offers, and the plugin."""
 
-    role: str
     entry: E
     plugin: PluginInfo
+
+    @property
+    def role(self) -> str:
+        """The role that it is listed under."""
+        return self.entry.role
 
     @property
     def name(self) -> str:

@@ -30,8 +30,8 @@ class LateOptions(Options):
     limit: int | None = Field(None, ge=1, description="at most")
     needed: int
 @hookimpl
-def ptqbench_weighters():
-    return [Component("late", "prefer [bold]late timesteps", "nowhere:Late", LateOptions, deviations=("none at all",))]
+def ptqbench_components():
+    return [Component("weighter", "late", "prefer [bold]late steps", "nowhere:Late", LateOptions, deviations=("none at all",))]
 """
 
 

@@ -21,10 +21,10 @@ class WrongZero(MinMax):
 
 
 @hookimpl
-def ptqbench_ranges():
+def ptqbench_components():
     from ptqbench_ranges import MinMaxOptions
 
-    return [Component("wrong-zero", "a wrong zero point", WrongZero, MinMaxOptions)]
+    return [Component("range", "wrong-zero", "a wrong zero point", WrongZero, MinMaxOptions)]
 '''
 LARGER = ("--set", "sampling.images=32", "--set", "sampling.batch=32", "--set", "evaluation.probes=32")
 QUICK = (*LARGER, "--set", 'evaluation.metrics=["eps-error","psnr"]', "--set", "sweep.seeds=[0,1,2]")

@@ -92,7 +92,7 @@ class Negative(Idle):
 
 def bound(kind: type[SamplerHook], **options: object) -> Bound:
     made = ShiftOptions(**options) if kind is Shift else Options()
-    return Bound("sampler-hook", Component(kind.__name__.lower(), "for tests", kind), made, "tests", "0")
+    return Bound(Component("sampler-hook", kind.__name__.lower(), "for tests", kind), made, "tests", "0")
 
 
 def with_hooks(ctx: RunContext, *hooks: Bound, name: str = "nearest", bits: str = "W4A8") -> Cell:

@@ -16,8 +16,8 @@ from ptqbench import Component, hookimpl
 {extra}
 class Late: ...
 @hookimpl
-def ptqbench_weighters():
-    return [Component("late", "prefer late timesteps", {target})]
+def ptqbench_components():
+    return [Component("weighter", "late", "prefer late timesteps", {target})]
 """
 
 
@@ -90,16 +90,22 @@ def test_a_plugin_that_raises_on_import_costs_one_warning_and_nothing_else(alone
         ("import trial_nowhere_to_be_found", "No module named"),
         ("def broken(:", "SyntaxError"),
         ("import sys; sys.exit(3)", "sys.exit(3)"),
-        (late().replace("ptqbench_weighters", "ptqbench_weigthers"), 'did you mean "ptqbench_weighters"'),
-        (late().replace("@hookimpl", ""), "mark ptqbench_weighters with @hookimpl"),
-        (late().replace("()", "(wrong)"), "ptqbench_weighters"),
+        (late().replace("ptqbench_components", "ptqbench_compnoents"), 'did you mean "ptqbench_components"'),
+        (late().replace("@hookimpl", ""), "mark ptqbench_components with @hookimpl"),
+        (late().replace("()", "(wrong)"), "ptqbench_components"),
+        (
+            late().replace('"weighter"', '"weigther"'),
+            '"late" is of the role \'weigther\', which is none; did you mean "weighter"',
+        ),
+        (late().replace('"weighter"', "3"), "roles are sampler, weighter"),
+        (late().replace('"weighter", ', ""), "missing 1 required positional argument"),
         (late().replace("return [", "raise KeyError('x'); ["), "KeyError"),
         (late().replace("return [", "["), "returned NoneType instead of a list of Component"),
         (late().replace("return [", "return 3; ["), "returned int instead of a list of Component"),
         (late().replace("return [", "return ['late']; ["), "a list with str instead of Component"),
         (late().replace('"late"', '"a/b"'), "no component name"),
         (late('"trial.late"'), "neither"),
-        (late().replace("return [", 'return [Component("late", "", Late), '), "late twice"),
+        (late().replace("return [", 'return [Component("weighter", "late", "", Late), '), "the weighter late twice"),
         (late("Late, options=dict"), "no subclass of ptqbench.Options"),
         (late("Late, deviations=('no tuple')"), '`deviations` of "late" is no tuple of strings'),
         (late("Late, released=(3,)"), '`released` of "late" is no tuple of strings'),
@@ -116,7 +122,7 @@ def test_a_plugin_that_raises_on_import_costs_one_warning_and_nothing_else(alone
         (preset("{}").replace("return [", "return [Preset('short', '', {}), "), "short twice"),
         (preset("{}").replace("return [", "["), "returned NoneType instead of a list of Preset records"),
         (preset("{}").replace("return [", "return 'short'; ["), "returned str instead of a list of Preset records"),
-        (late().replace("ptqbench_weighters", "ptqbench_presets"), "a list with Component instead of Preset records"),
+        (late().replace("ptqbench_components", "ptqbench_presets"), "a list with Component instead of Preset records"),
         (preset("{}").replace("ptqbench_presets", "ptqbench_preset"), 'did you mean "ptqbench_presets"'),
     ],
 )
@@ -131,7 +137,7 @@ def test_a_broken_plugin_is_left_out_with_its_reason(alone, source, reason):
 
 
 def test_a_plugin_with_one_bad_hook_leaves_nothing_behind(alone):
-    bad = "\n@hookimpl\ndef ptqbench_samplers(wrong):\n    return []\n"
+    bad = "\n@hookimpl\ndef ptqbench_presets(wrong):\n    return []\n"
     alone("trial-bad", {"bad": "trial_bad"}, {"trial_bad.py": late() + bad})
     manager = loaded([])
     assert manager.components() == ()
@@ -202,7 +208,7 @@ def test_a_single_file_plugin(tmp_path):
         ("gone.py", None, "does not exist"),
         ("late.txt", late(), "not a .py file"),
         ("bad.py", "\n\nraise OSError('hm')", "bad.py:3"),
-        ("bad.py", late().replace("_weighters", "_weighter"), "did you mean"),
+        ("bad.py", late().replace("_components", "_component"), "did you mean"),
     ],
 )
 def test_a_single_file_plugin_that_cannot_be_loaded(tmp_path, name, source, reason):

@@ -78,7 +78,7 @@ WRONG = {
 @pytest.mark.parametrize(("role", "target", "message", "hint"), WRONG.values(), ids=WRONG)
 def test_a_class_that_cannot_be_used_is_named_with_what_is_missing(role, target, message, hint):
     with pytest.raises(PluginError, match=message) as caught:
-        check_class(role, Component("w", "wrong", target), "mine.py")
+        check_class(Component(role, "w", "wrong", target), "mine.py")
     assert '"w" of plugin "mine.py"' in caught.value.message
     assert hint in caught.value.hint
 
@@ -90,12 +90,12 @@ def test_a_module_that_breaks_is_told_with_its_line(source, reason, tmp_path, mo
     (tmp_path / "trial_breaking.py").write_text(source)
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(PluginError, match=rf"{reason} at .*trial_breaking.py:\d"):
-        check_class("weighter", Component("w", "wrong", "trial_breaking:W"), "mine")
+        check_class(Component("weighter", "w", "wrong", "trial_breaking:W"), "mine")
 
 
 def test_every_installed_component_can_be_used():
     for record in PluginManager(block="").components():
-        assert isinstance(check_class(record.role, record.component, record.plugin.name), type)
+        assert isinstance(check_class(record.component, record.plugin.name), type)
 
 
 def test_every_role_names_an_interface_that_is_there():
@@ -112,8 +112,8 @@ class W:
         return 1
 
 @hookimpl
-def ptqbench_weighters():
-    return [Component("bare", "of no interface", W)]
+def ptqbench_components():
+    return [Component("weighter", "bare", "of no interface", W)]
 """
 
 

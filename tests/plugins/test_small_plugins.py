@@ -20,11 +20,10 @@ ROLE_MODULES = (loss, plan, quantizer, range, reconstruction, sampler, weighter)
 
 def registered() -> Iterator[tuple[str, str, Component]]:
     """(plugin, interface, component) of all registrations."""
+    interfaces = {role.name: role.interface for role in ROLES}
     for plugin in PLUGINS:
-        module = importlib.import_module(f"ptqbench_{plugin}")
-        for role in ROLES:
-            for component in getattr(module, role.hook, list)():
-                yield plugin, role.interface, component
+        for component in importlib.import_module(f"ptqbench_{plugin}").ptqbench_components():
+            yield plugin, interfaces[component.role], component
 
 
 ALL = list(registered())

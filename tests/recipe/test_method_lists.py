@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from fakes import fake_manager, recipe
 
+from ptqbench import hookimpl
 from ptqbench.recipe.experiment import Method
 from ptqbench.recipe.load import load_experiment
 
@@ -51,7 +52,8 @@ def test_where_nothing_is_fitted_the_default_loss_is_no_mistake_and_not_read(wri
 def test_where_nothing_is_fitted_the_default_loss_need_not_be_installed(monkeypatch):
     import fakes
 
-    monkeypatch.setattr(fakes, "ptqbench_losses", lambda: [])
+    lossless = [component for component in fakes.ptqbench_components() if component.role != "loss"]
+    monkeypatch.setattr(fakes, "ptqbench_components", hookimpl(lambda: lossless))
     raw = recipe()
     raw["methods"] = {"plain": {}}
     assert load_experiment(raw, manager=fake_manager()).cells[1].method.losses == ()

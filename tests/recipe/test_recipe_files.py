@@ -36,8 +36,8 @@ PLUGIN = """
 from ptqbench import Component, hookimpl
 class Late: ...
 @hookimpl
-def ptqbench_weighters():
-    return [Component("late", "prefer late timesteps", Late)]
+def ptqbench_components():
+    return [Component("weighter", "late", "prefer late timesteps", Late)]
 """
 
 
@@ -95,7 +95,7 @@ BROKEN_PLUGINS = {
     "syntax error": ("def :\n", "SyntaxError"),
     "bug": ("1 / 0\n", "ZeroDivisionError"),
     "no hook": ("x = 1\n", "implements no hook"),
-    "misspelt hook": (PLUGIN.replace("weighters", "wieghters"), 'did you mean "ptqbench_weighters"?'),
+    "misspelt hook": (PLUGIN.replace("components", "compnoents"), 'did you mean "ptqbench_components"?'),
     "wrong return": (PLUGIN.replace("return [", "return 3 #"), "returned int instead of a list"),
 }
 

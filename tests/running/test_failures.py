@@ -45,12 +45,12 @@ class Stumbling(SampleWeighter):
         return torch.ones(2) + torch.ones(3)
 
 @hookimpl
-def ptqbench_metrics():
-    return [Component("leaving", "calls sys.exit", Leaving), Component("at-once", "earlier", LeavingAtOnce)]
-
-@hookimpl
-def ptqbench_weighters():
-    return [Component("stumbling", "an error inside torch", Stumbling)]
+def ptqbench_components():
+    return [
+        Component("metric", "leaving", "calls sys.exit", Leaving),
+        Component("metric", "at-once", "earlier", LeavingAtOnce),
+        Component("weighter", "stumbling", "an error inside torch", Stumbling),
+    ]
 """
 
 

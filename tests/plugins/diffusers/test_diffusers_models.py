@@ -41,7 +41,7 @@ def same_noise(monkeypatch, pipeline_module, shape):
 def test_importing_and_registering_is_light():
     code = (
         f"import sys; sys.path[:0] = {[p for p in sys.path if p]!r}; import ptqbench_diffusers as p; "
-        "p.ptqbench_models(); sys.exit(','.join({'torch', 'diffusers', 'numpy', 'PIL'} & set(sys.modules)) or 0)"
+        "p.ptqbench_components(); sys.exit(','.join({'torch', 'diffusers', 'numpy', 'PIL'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from ptqbench_digits import DigitsOptions, ptqbench_commands, ptqbench_features, ptqbench_models
+from ptqbench_digits import DigitsOptions, ptqbench_commands, ptqbench_components
 from ptqbench_digits.assess import frechet_distance
 from ptqbench_digits.commands import digits
 from ptqbench_digits.sampling import uniform_timesteps
@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 def test_registering_does_not_import_heavy_packages() -> None:
     code = (
-        "import sys, ptqbench_digits as p; p.ptqbench_models(); p.ptqbench_features(); p.ptqbench_commands(); "
+        "import sys, ptqbench_digits as p; p.ptqbench_components(); p.ptqbench_commands(); "
         "sys.exit(','.join({'torch', 'diffusers', 'sklearn', 'numpy', 'safetensors'} & set(sys.modules)) or 0)"
     )
     environment_path = [path for path in sys.path if path]
@@ -30,8 +30,7 @@ def test_registering_does_not_import_heavy_packages() -> None:
 
 
 def test_components_load_their_classes() -> None:
-    (model,) = ptqbench_models()
-    (features,) = ptqbench_features()
+    model, features = ptqbench_components()
     assert (model.name, features.name) == ("digits", "digits")
     assert len(model.create().fingerprint()) == 64
     assert features.create().fingerprint() != model.create().fingerprint()
@@ -49,9 +48,9 @@ def test_train_writes_files_that_load_and_repeats_itself(tmp_path: Path) -> None
     names = ["classifier.json", "classifier.safetensors", "denoiser.json", "denoiser.safetensors", "samples.png"]
     assert sorted(path.name for path in first.iterdir()) == names
     options = DigitsOptions(folder=str(first))
-    model = ptqbench_models()[0].create(options).load(CPU)
+    model = ptqbench_components()[0].create(options).load(CPU)
     assert model.predict(model.denoiser, torch.zeros(1, 1, 16, 16), torch.tensor([9]), {}).shape == (1, 1, 16, 16)
-    ptqbench_features()[0].create(options).prepare(CPU)
+    ptqbench_components()[1].create(options).prepare(CPU)
     CliRunner().invoke(group, [*arguments, "--out", str(second), "--only", "classifier"], catch_exceptions=False)
     assert sorted(path.name for path in second.iterdir()) == names[:2]
     assert (first / "classifier.json").read_bytes() == (second / "classifier.json").read_bytes()

@@ -104,5 +104,5 @@ def test_the_network_is_ready_for_the_official_file() -> None:
 
 
 def test_registering_imports_no_torch() -> None:
-    code = "import sys, ptqbench_inception as p; p.ptqbench_features(); sys.exit('torch' in sys.modules)"
+    code = "import sys, ptqbench_inception as p; p.ptqbench_components(); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -22,12 +22,12 @@ from ptqbench.evaluate.kernels import kernel_distance
 from ptqbench.plugin.component import Component
 from ptqbench.roles.features import FeatureInfo
 from ptqbench.roles.metric import Metric, MetricValue
-from ptqbench_metrics import ptqbench_metrics
+from ptqbench_metrics import ptqbench_components
 
 DIGITS = FeatureInfo("digits", {"pool": 6, "spatial": 6, "probabilities": 6})
 INCEPTION = FeatureInfo("inception", {"pool": 2048, "spatial": 2023, "probabilities": 1008}, inception=True)
 
-COMPONENTS: dict[str, Component] = {component.name: component for component in ptqbench_metrics()}
+COMPONENTS: dict[str, Component] = {component.name: component for component in ptqbench_components()}
 HIGHER = ("psnr", "ssim", "precision-recall", "inception-score")
 PAIRED = ("image-error", "psnr", "ssim", "eps-error", "latent-error")
 

@@ -20,10 +20,10 @@ from rich.cells import cell_len
 
 from ptqbench.results.record import RunRecord
 from ptqbench.roles.reporter import Reporter
-from ptqbench_reports import ptqbench_reporters
+from ptqbench_reports import ptqbench_components
 
 GOLDEN = Path(__file__).parent / "golden"
-COMPONENTS = {component.name: component for component in ptqbench_reporters()}
+COMPONENTS = {component.name: component for component in ptqbench_components()}
 RUNS = {"one_seed": one_seed, "two_seeds": two_seeds, "compared": compared}
 
 
