@@ -10,7 +10,7 @@ import torch
 
 from ptqbench.fitting.inner import StepFacts, UnitModules, UnitProblem
 from ptqbench.fitting.losses import UnitLoss, per_sample_loss
-from ptqbench.fitting.quantize import CellQuantizer
+from ptqbench.fitting.quantize import MethodQuantizer
 from ptqbench.fitting.unit_data import UnitData
 from ptqbench.plugin.component import NoOptions
 from ptqbench.quant.layer import StepContext
@@ -19,7 +19,7 @@ from ptqbench.recipe.experiment import Cell, Experiment
 from ptqbench.recipe.load import load_experiment
 from ptqbench.results.record import CellRecord
 from ptqbench.roles.loss import LossTerm, Outcome
-from ptqbench.running.cell import CellRun
+from ptqbench.running.cell import CellRun, cell_quantizer
 from ptqbench.stage.cache import Cache, Costs
 from ptqbench.stage.context import RunContext
 
@@ -78,9 +78,9 @@ def cell_of(ctx: RunContext, name: str, bits: str = "W4A8") -> Cell:
     return next(cell for cell in ctx.experiment.cells if (cell.name, cell.bits) == (name, bits))
 
 
-def quantized(ctx: RunContext, cell: Cell) -> tuple[QuantizedDenoiser, CellQuantizer]:
+def quantized(ctx: RunContext, cell: Cell) -> tuple[QuantizedDenoiser, MethodQuantizer]:
     """Run the quantization stages of a cell."""
-    quantizer = CellQuantizer(ctx, cell, Costs(), lambda *_: None)
+    quantizer = cell_quantizer(ctx, cell, Costs(), lambda *_: None)
     return quantizer.run()[0], quantizer
 
 

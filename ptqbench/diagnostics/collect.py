@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from ptqbench.diagnostics.observer import GradientObserver
 from ptqbench.failures import PLUGIN_ERRORS, blamed, reason_of, traceback_of
 from ptqbench.fitting.method import phases_fail, phases_with_work
-from ptqbench.fitting.quantize import CellQuantizer
 from ptqbench.fitting.units import observed_file, weighter_file
 from ptqbench.plugin.classes import check_classes
 from ptqbench.recipe.experiment import Cell, Experiment
 from ptqbench.results.costs import FAILED
+from ptqbench.running.cell import cell_quantizer
 from ptqbench.running.executor import Local, Report
 from ptqbench.running.tasks import Task, cell_tasks, perform, reference_tasks
 from ptqbench.stage.cache import CacheWriteError, Costs, Entry
@@ -108,7 +108,7 @@ def observe(ctx: RunContext, task: Task, tell: Tell, observer: GradientObserver)
     if task.kind != "cell":
         return perform(ctx, task, tell)
     costs = Costs()
-    quantizer = CellQuantizer(ctx, ctx.experiment.cells[task.index], costs, tell, observer=observer)
+    quantizer = cell_quantizer(ctx, ctx.experiment.cells[task.index], costs, tell, observer)
     try:
         quantizer.run()
     except CacheWriteError:

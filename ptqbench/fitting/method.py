@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from torch import nn
+
 from ptqbench.errors import CellFailedError
 from ptqbench.failures import PLUGIN_ERRORS
 from ptqbench.quant.grid import Layout, QuantSpec
 from ptqbench.quant.model import QuantizedDenoiser
-from ptqbench.quant.plan import Plan, UnitPlan, check_units
+from ptqbench.quant.plan import Plan, Probe, UnitPlan, check_units
 from ptqbench.recipe.experiment import Method, SiteChoice
 from ptqbench.roles.plan import Partitioner
 from ptqbench.roles.quantizer import Quantizer
 from ptqbench.roles.reconstruction import Phase, Reconstruction
-from ptqbench.stage.context import RunContext
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,11 @@ def _spec(choice: SiteChoice) -> QuantSpec | None:
     return None if choice.off else QuantSpec(choice.bits, choice.per, choice.symmetric, choice.steps)
 
 
-def make_plan(ctx: RunContext, method: Method) -> Plan:
+def make_plan(probe: Probe, method: Method) -> Plan:
     """Every layer with the method's grids, then the plan passes in order."""
-    plan = Plan.uniform(ctx.probe, _spec(method.weights), _spec(method.activations))
+    plan = Plan.uniform(probe, _spec(method.weights), _spec(method.activations))
     for bound in method.passes:
-        plan = bound.create().apply(plan, ctx.probe)
+        plan = bound.create().apply(plan, probe)
     forgotten = [p.name for p in plan.layers if p.weight is None and not method.weights.off and not p.why]
     if forgotten:
         raise CellFailedError(
@@ -52,10 +53,10 @@ def make_plan(ctx: RunContext, method: Method) -> Plan:
     return plan
 
 
-def make_units(ctx: RunContext, partitioner: Partitioner) -> list[UnitPlan]:
+def make_units(denoiser: nn.Module, probe: Probe, partitioner: Partitioner) -> list[UnitPlan]:
     """The method's units, checked to own every layer exactly once."""
-    units = partitioner.units(ctx.model.denoiser, ctx.probe)
-    check_units(units, ctx.probe)
+    units = partitioner.units(denoiser, probe)
+    check_units(units, probe)
     return units
 
 

@@ -1,4 +1,4 @@
-"""Quantizing one cell: weight grids, then the reconstruction's phases unit by unit, activation ranges in between."""
+"""Quantizing a denoiser: weight grids, then the reconstruction's phases unit by unit, activation ranges in between."""
 
 from __future__ import annotations
 
@@ -16,47 +16,46 @@ from ptqbench.fitting.inner import StepFacts
 from ptqbench.fitting.losses import UnitLoss
 from ptqbench.fitting.method import MethodFactory, check_kinds, make_plan, make_units, phases_with_work
 from ptqbench.fitting.observer import Observer
+from ptqbench.fitting.subject import Subject
 from ptqbench.fitting.unit_data import Samples
 from ptqbench.fitting.units import UnitFitter
 from ptqbench.plugin.component import Bound
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.quant.plan import Plan, UnitPlan
-from ptqbench.recipe.experiment import Cell, Method
+from ptqbench.recipe.experiment import Method
+from ptqbench.results.costs import EVALUATION_STAGES
+from ptqbench.results.record import Budget
 from ptqbench.roles.plan import Partitioner
 from ptqbench.roles.reconstruction import Phase, Reconstruction
 from ptqbench.roles.weighter import Requirements, SampleWeighter
-from ptqbench.sampling.calibrate import CalibrationSet, Split, split
-from ptqbench.sampling.reference import calibration_set, denoising_error
+from ptqbench.sampling.calibrate import split
 from ptqbench.sampling.rng import stream
 from ptqbench.stage.cache import Costs, Entry, cached_tensors, content_key
-from ptqbench.stage.context import RunContext
 from ptqbench.stage.stages import Tell
 
 
 @dataclass
-class CellQuantizer:
-    """Runs a cell's quantization stages; each is cached under the hash of what it read, so cells share equal prefixes.
+class MethodQuantizer:
+    """Runs a method's quantization stages on `subject`; each is kept under the hash of what it read, so that cells of a
+    comparison share equal prefixes. `seed` names the random streams.
 
-    An `observer` looks on while units are fitted. `fitted` has the stage result of each phase, by the phase's name.
+    An `observer` looks on while units are fitted. `fitted` has the stage result of each phase, by the phase's name; `drawn` the
+    calibration samples, None where no stage asked for any.
     """
 
-    ctx: RunContext
-    cell: Cell
+    subject: Subject
+    method: Method
+    seed: int
     costs: Costs
     tell: Tell
-    gradient_steps: int = 0
     observer: Observer | None = None
-    fitted: dict[str, Entry] = field(default_factory=dict)
-
-    @property
-    def method(self) -> Method:
-        if self.cell.method is None:
-            raise ValueError("the full-precision cell has nothing to quantize")
-        return self.cell.method
+    gradient_steps: int = field(default=0, init=False)
+    fitted: dict[str, Entry] = field(default_factory=dict, init=False)
+    drawn: Samples | None = field(default=None, init=False)
 
     @cached_property
     def plan(self) -> Plan:
-        return make_plan(self.ctx, self.method)
+        return make_plan(self.subject.probe, self.method)
 
     @cached_property
     def reconstruction(self) -> Reconstruction:
@@ -68,26 +67,42 @@ class CellQuantizer:
         weighter: SampleWeighter = self.method.weighter.create()
         return weighter.requires
 
-    @cached_property
-    def calibration(self) -> tuple[CalibrationSet, str]:
-        return calibration_set(self.ctx, self.costs, self.method, self.cell.seed)
+    @property
+    def samples(self) -> Samples:
+        """The calibration samples, split, and the predictions of either network on them; drawn when a stage first asks."""
+        if self.drawn is None:
+            subject, needs = self.subject, self.needs
+            calibration, key = subject.calibration()
+            rng = stream(self.seed, "validation split")
+            parts = split(calibration.step, len(subject.timesteps), needs.validation, needs.groups, rng)
+            predict = partial(subject.predict, calibration)
+            self.drawn = Samples(calibration, parts, predict, subject.batch, subject.device, key)
+        return self.drawn
 
-    @cached_property
-    def split(self) -> Split:
-        needs = self.needs
-        rng = stream(self.cell.seed, "validation split")
-        return split(self.calibration[0].step, self.ctx.schedule.steps, needs.validation, needs.groups, rng)
+    def budget(self) -> Budget:
+        """What calibration took: the samples, if any stage asked for them, and everything that the stages evaluated."""
+        spent = {stage: n for stage, n in self.costs.evaluations().items() if stage not in EVALUATION_STAGES}
+        by_stage = {stage: n.denoiser for stage, n in spent.items() if n.denoiser}
+        return Budget(
+            training=len(self.drawn.split.train) if self.drawn else 0,
+            validation=len(self.drawn.split.validation) if self.drawn else 0,
+            gradient_steps=self.gradient_steps,
+            denoiser_evaluations=sum(by_stage.values()),
+            unit_evaluations=sum(n.unit for n in spent.values()),
+            by_stage=by_stage,
+        )
 
     def run(self) -> tuple[QuantizedDenoiser, str]:
         """The finished quantized denoiser, and the key of its state."""
-        q = QuantizedDenoiser(self.ctx.model.denoiser, self.plan, MethodFactory(self.method), self.ctx.schedule.steps)
+        steps = len(self.subject.timesteps)
+        q = QuantizedDenoiser(self.subject.denoiser, self.plan, MethodFactory(self.method), steps)
         check_kinds(q)
         phases = phases_with_work(self.reconstruction, self.method)
         key = self._weight_grids(q)
         ranged = self.method.activations.off
         if self.reconstruction.phases and not phases:
             name = self.method.reconstruction.name
-            raise CellFailedError(f"at {self.cell.bits} there is nothing that {name!r} could learn", "choose other bits")
+            raise CellFailedError(f"at {self.method.bits} there is nothing that {name!r} could learn", "choose other bits")
         for phase in phases:
             if phase.activations and not ranged:
                 key, ranged = self._activation_ranges(q, key), True
@@ -100,10 +115,10 @@ class CellQuantizer:
     def _weight_grids(self, q: QuantizedDenoiser) -> str:
         """First ranges of all weights, rounded to nearest."""
         if self.method.weights.off:
-            return content_key(self.ctx.base_key, "weights in full precision")
+            return content_key(self.subject.key, "weights in full precision")
         weights = [(p.name, dataclasses.asdict(p.weight) if p.weight else None, p.partitions) for p in self.plan.layers]
         chosen = self.method.weights
-        key = content_key(self.ctx.base_key, "weight grids", weights, chosen.quantizer.key, chosen.range.key)
+        key = content_key(self.subject.key, "weight grids", weights, chosen.quantizer.key, chosen.range.key)
 
         def make(_: Entry) -> dict[str, Tensor]:
             self.tell("weight ranges", 0.0)
@@ -115,23 +130,22 @@ class CellQuantizer:
 
     def _activation_ranges(self, q: QuantizedDenoiser, upstream: str) -> str:
         """One pass over the training part of the calibration set, in random order, with the weights as they now are."""
-        _, calib_key = self.calibration
         chosen = self.method.activations
         layers = self.plan.layers
         grids: list[Any] = [(p.name, p.activation and dataclasses.asdict(p.activation), p.partitions) for p in layers]
         grids += [dataclasses.asdict(attention) for attention in self.plan.attentions]
-        batch = self.ctx.experiment.calibration.batch
+        samples, batch = self.samples, self.subject.batch
         key = content_key(
-            upstream, calib_key, "activation ranges", grids, chosen.quantizer.key, chosen.range.key, batch, self._split_key
+            upstream, samples.key, "activation ranges", grids, chosen.quantizer.key, chosen.range.key, batch, self._split_key
         )
 
         def make(_: Entry) -> dict[str, Tensor]:
-            train = self.split.train
-            order = train[torch.randperm(len(train), generator=stream(self.cell.seed, "activation ranges"))]
+            train = samples.split.train
+            order = train[torch.randperm(len(train), generator=stream(self.seed, "activation ranges"))]
             with torch.no_grad(), q.observing():
                 for i, piece in enumerate(order.split(batch)):
                     self.tell("activation ranges", i * batch / len(order))
-                    self.samples.predict(q, piece)
+                    samples.predict(q, piece)
             q.freeze_activations()
             return q.export()
 
@@ -141,28 +155,16 @@ class CellQuantizer:
     @property
     def _split_key(self) -> list[Any]:
         needs = self.needs
-        return [needs.validation, needs.groups if needs.validation else 1, self.cell.seed]
-
-    @cached_property
-    def samples(self) -> Samples:
-        """The calibration samples, and the noise predictions of either network on them."""
-        ctx, calib = self.ctx, self.calibration[0]
-
-        def predict(q: QuantizedDenoiser | None, index: Tensor) -> Tensor:
-            cond = {name: value[index].to(ctx.device) for name, value in calib.cond.items()}
-            predictor = ctx.predictor() if q is None else ctx.predictor(q.module, q.context)
-            return predictor(calib.x[index].to(ctx.device), calib.step[index], cond, calib.t[index])
-
-        return Samples(calib, self.split, predict, ctx.experiment.calibration.batch, ctx.device)
+        return [needs.validation, needs.groups if needs.validation else 1, self.seed]
 
     def _phase(self, q: QuantizedDenoiser, phase: Phase, upstream: str) -> str:
         """Fit all units in execution order; finished units are kept, so an interrupted phase goes on at the next one."""
         method = self.method
         partitioner: Partitioner = self._partitioner().create()
-        units = make_units(self.ctx, partitioner)
+        units = make_units(self.subject.denoiser, self.subject.probe, partitioner)
         key = content_key(
             upstream,
-            self.calibration[1],
+            self.samples.key,
             f"phase {phase.name}",
             [dataclasses.asdict(u) for u in units],
             self._partitioner().key,
@@ -171,7 +173,7 @@ class CellQuantizer:
             method.weighter.key,
             self._split_key,
             # How units are recorded: another batch gives other last bits.
-            self.ctx.experiment.calibration.batch,
+            self.subject.batch,
             # A phase that was fitted unobserved has nothing of what an observer keeps.
             *([dict(self.observer.key)] if self.observer else []),
         )
@@ -183,7 +185,7 @@ class CellQuantizer:
 
         stage = f"reconstruct {phase.name}"
         self._through_cache(q, stage, key, make)
-        self.fitted[phase.name] = self.ctx.cache.entry(_folder(stage), key)
+        self.fitted[phase.name] = self.subject.cache.entry(_folder(stage), key)
         reports = self.fitted[phase.name].load_json("units.json")
         self.gradient_steps += sum(report["iterations"] for report in reports.values())
         return key
@@ -191,10 +193,10 @@ class CellQuantizer:
     def _fitter(
         self, q: QuantizedDenoiser, phase: Phase, entry: Entry, partitioner: Partitioner, units: list[UnitPlan]
     ) -> UnitFitter:
-        ctx, seed = self.ctx, self.cell.seed
+        subject = self.subject
         return UnitFitter(
             q=q,
-            denoiser=ctx.model.denoiser,
+            denoiser=subject.denoiser,
             samples=self.samples,
             units=units,
             partitioner=partitioner,
@@ -202,9 +204,9 @@ class CellQuantizer:
             reconstruction=self.reconstruction,
             weighter=self.method.weighter,
             loss=UnitLoss.of(self.method.losses),
-            facts=StepFacts(ctx.schedule.timesteps, partial(denoising_error, ctx, Costs(), seed)),
+            facts=StepFacts(subject.timesteps, subject.denoising_error),
             entry=entry,
-            seed=seed,
+            seed=self.seed,
             tell=self.tell,
             observer=self.observer,
         )
@@ -216,8 +218,7 @@ class CellQuantizer:
 
     def _through_cache(self, q: QuantizedDenoiser, stage: str, key: str, make: Callable[[Entry], dict[str, Tensor]]) -> None:
         """Run or read a stage, and in both cases continue from the stored state: one road for fresh and resumed runs."""
-        state = cached_tensors(self.ctx.cache, self.costs, _folder(stage), key, make)
-        q.restore(self.ctx.to_device(state))
+        q.restore(cached_tensors(self.subject.cache, self.costs, _folder(stage), key, make))
 
 
 def _folder(stage: str) -> str:

@@ -61,6 +61,11 @@ class Method:
     hooks: tuple[Bound, ...] = ()
     preset: str = ""
 
+    @property
+    def bits(self) -> str:
+        """Such as "W4A8"."""
+        return f"W{self.weights.bits}A{self.activations.bits}"
+
     def components(self) -> Iterator[Bound]:
         """Everything that the method chose, sites included."""
         yield from (self.sampler, self.weighter, self.reconstruction, *self.losses)
@@ -103,9 +108,7 @@ class Cell:
 
     @property
     def bits(self) -> str:
-        if self.method is None:
-            return f"W{FULL_BITS}A{FULL_BITS}"
-        return f"W{self.method.weights.bits}A{self.method.activations.bits}"
+        return f"W{FULL_BITS}A{FULL_BITS}" if self.method is None else self.method.bits
 
     @property
     def row(self) -> str:

@@ -8,12 +8,13 @@ from typing import Any
 
 from ptqbench.failures import PLUGIN_ERRORS, reason_of, traceback_of
 from ptqbench.fitting.hooks import Corrected, HookFitter
-from ptqbench.fitting.quantize import CellQuantizer
+from ptqbench.fitting.observer import Observer
+from ptqbench.fitting.quantize import MethodQuantizer
+from ptqbench.fitting.subject import Subject
 from ptqbench.measuring.accounting import BitLedger, bit_ledger, float_bytes
 from ptqbench.measuring.measure import Measurement
 from ptqbench.measuring.state_hash import state_hash
 from ptqbench.recipe.experiment import Cell
-from ptqbench.results.costs import EVALUATION_STAGES
 from ptqbench.results.record import Budget, CellRecord
 from ptqbench.sampling.images import FULL, OTHER, generate, image_chunks, image_shards
 from ptqbench.stage.cache import CacheWriteError, Costs, Entry, content_key
@@ -37,6 +38,14 @@ def cell_key(ctx: RunContext, cell: Cell) -> str:
     measured = [features, [m.key for m in e.evaluation.metrics], e.evaluation.probes, ctx.reference_digest]
     method = cell.method.key if cell.method else cell.variant
     return content_key(ctx.base_key, sampling, dataclasses.asdict(e.calibration), measured, method, cell.seed)
+
+
+def cell_quantizer(ctx: RunContext, cell: Cell, costs: Costs, tell: Tell, observer: Observer | None = None) -> MethodQuantizer:
+    """The quantization of a cell that has a method."""
+    if cell.method is None:
+        raise ValueError("the full-precision cell has nothing to quantize")
+    subject = Subject.of_run(ctx, cell.method, cell.seed, costs)
+    return MethodQuantizer(subject, cell.method, cell.seed, costs, tell, observer)
 
 
 @dataclass(frozen=True)
@@ -107,14 +116,14 @@ class CellRun:
         ctx, method = self.ctx, self.cell.method
         if method is None:
             return Calibrated(ctx.predictor(), OTHER if self.cell.variant else FULL)
-        quantizer = CellQuantizer(ctx, self.cell, self.costs, self.tell)
+        quantizer = cell_quantizer(ctx, self.cell, self.costs, self.tell)
         q, state = quantizer.run()
         corrected = Corrected(ctx.predictor(q.module, q.context), state)
         fitter = HookFitter(ctx, self.costs, self.tell, self.cell.seed)
         for chosen in method.hooks:
             corrected = fitter.fit(corrected, chosen)
         ledger = bit_ledger(ctx.model.denoiser, ctx.probe, quantizer.plan, q, corrected.values)
-        return Calibrated(corrected.predictor, corrected.state, ledger, self._budget(quantizer), state_hash(q))
+        return Calibrated(corrected.predictor, corrected.state, ledger, quantizer.budget(), state_hash(q))
 
     def _generate(self, made: Calibrated) -> None:
         pieces = image_shards(self.ctx)
@@ -134,17 +143,3 @@ class CellRun:
             "ledger": ledger.rows,
             "ledger_hash": ledger.hash,
         }
-
-    def _budget(self, quantizer: CellQuantizer) -> Budget:
-        """What calibration took: the samples, if any stage asked for them, and everything that the stages evaluated."""
-        used = "calibration" in quantizer.__dict__
-        spent = {stage: n for stage, n in self.costs.evaluations().items() if stage not in EVALUATION_STAGES}
-        by_stage = {stage: n.denoiser for stage, n in spent.items() if n.denoiser}
-        return Budget(
-            training=len(quantizer.split.train) if used else 0,
-            validation=len(quantizer.split.validation) if used else 0,
-            gradient_steps=quantizer.gradient_steps,
-            denoiser_evaluations=sum(by_stage.values()),
-            unit_evaluations=sum(n.unit for n in spent.values()),
-            by_stage=by_stage,
-        )

@@ -99,7 +99,7 @@ def _cell_evaluations(ctx: RunContext, cell: Cell, done: set[str]) -> float:
 def _phase_evaluations(ctx: RunContext, method: Method, reconstruction: Reconstruction, phase: Phase) -> float:
     if method.partitioner is None:
         return 0.0
-    units = len(make_units(ctx, method.partitioner.create()))
+    units = len(make_units(ctx.model.denoiser, ctx.probe, method.partitioner.create()))
     course = reconstruction.course(phase)
     captures = ctx.experiment.calibration.samples * (1 + (units / 2 if phase.inputs == "quantized" else 0))
     # All units together cost about one network; each gets its own iterations.
@@ -125,4 +125,4 @@ def _disk(ctx: RunContext, seeds: int, image: int, measured: int) -> float:
 
 def cell_ledger(ctx: RunContext, cell: Cell) -> list[dict[str, object]]:
     """The bit ledger that a cell will have, before anything is computed."""
-    return [] if cell.method is None else make_plan(ctx, cell.method).ledger(ctx.probe)
+    return [] if cell.method is None else make_plan(ctx.probe, cell.method).ledger(ctx.probe)

@@ -11,7 +11,8 @@ from enginekit import cell_of, context, experiment, files, recipe
 from ptqbench.diagnostics.collect import Collected, collect, read_units
 from ptqbench.diagnostics.observer import GradientObserver
 from ptqbench.fitting.observer import Observer
-from ptqbench.fitting.quantize import CellQuantizer
+from ptqbench.fitting.quantize import MethodQuantizer
+from ptqbench.running.cell import cell_quantizer
 from ptqbench.stage.cache import Costs
 from ptqbench.stage.context import RunContext, Settings
 
@@ -21,9 +22,9 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def fitted(ctx: RunContext, name: str, observer: Observer | None = None) -> CellQuantizer:
+def fitted(ctx: RunContext, name: str, observer: Observer | None = None) -> MethodQuantizer:
     """The quantization stages of a cell."""
-    cell = CellQuantizer(ctx, cell_of(ctx, name), Costs(), lambda *_: None, observer=observer)
+    cell = cell_quantizer(ctx, cell_of(ctx, name), Costs(), lambda *_: None, observer)
     cell.run()
     return cell
 
@@ -37,7 +38,7 @@ def ctx(tmp_path_factory) -> RunContext:
 
 
 @pytest.fixture(scope="module")
-def watched(ctx) -> dict[str, tuple[CellQuantizer, CellQuantizer]]:
+def watched(ctx) -> dict[str, tuple[MethodQuantizer, MethodQuantizer]]:
     """Cells fitted without and then with an observer, in one cache."""
     names = ("qdiffusion", "gacq", "mixed")
     return {name: (fitted(ctx, name), fitted(ctx, name, GradientObserver(samples=6, singles=5))) for name in names}
@@ -72,7 +73,7 @@ def test_what_is_kept_of_each_unit(watched, name):
             assert float(unit.observed["seconds"][0]) > 0
 
 
-def test_the_exponent_is_that_of_the_phase(watched):
+def test_the_exponent_is_that_of_the_phase(watched, ctx):
     """Step sizes are learned with the exponent 2.4; the first measurement must not use the default of 2."""
     _, observed = watched["qdiffusion"]
     seen = []
@@ -82,7 +83,6 @@ def test_the_exponent_is_that_of_the_phase(watched):
             seen.append(self.problem.power)
             super()._measure(params)
 
-    ctx = observed.ctx
     fitted(ctx, "qdiffusion", Noting(samples=2, singles=2))
     assert set(seen) == {2.0, 2.4}
     rounding = len(read_units(observed.fitted["rounding"])) * 5

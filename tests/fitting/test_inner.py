@@ -9,7 +9,7 @@ from torch.func import jvp
 
 from ptqbench.fitting.inner import UnitProblem, trainables
 from ptqbench.fitting.losses import per_sample_loss
-from ptqbench.fitting.quantize import CellQuantizer
+from ptqbench.fitting.quantize import MethodQuantizer
 from ptqbench.fitting.unit_data import UnitData
 from ptqbench.sampling.capture import Recording, record
 from ptqbench.sampling.rng import stream
@@ -39,19 +39,19 @@ def problem(cache):
     return _problem(ctx, q, cell)
 
 
-def _problem(ctx, q, cell: CellQuantizer) -> UnitProblem:
+def _problem(ctx, q, cell: MethodQuantizer) -> UnitProblem:
     module = q.module.get_submodule(BLOCK)
     for name, layer in q.layers.items():
         if name.startswith(BLOCK):
             layer.begin_learning(ROUNDING | STEP)
-    calib = cell.calibration[0]
+    calib = cell.samples.calibration
 
     def run(piece):
         return cell.samples.predict(None, torch.arange(piece.start, piece.stop))
 
     original = {BLOCK: ctx.model.denoiser.get_submodule(BLOCK)}
     inputs, targets = record(run, original, {}, total=len(calib), batch=16, inputs=True, outputs=True)[BLOCK]
-    s = cell.split
+    s = cell.samples.split
     data = UnitData(inputs, targets, calib.step, s.train, s.validation, s.group)
     return unit_problem(module, trainables(module, ROUNDING | STEP), data, q.context)
 

@@ -31,7 +31,7 @@ def capture(cache):
     cell = cell_of(ctx, "qdiffusion")
     q, quantizer = quantized(ctx, cell)
     partitioner = cell.method.partitioner.create()
-    units = make_units(ctx, partitioner)
+    units = make_units(ctx.model.denoiser, ctx.probe, partitioner)
     return UnitCapture(
         quantizer.samples, q, ctx.model.denoiser, PHASE, UnitLoss([("x", Reads(NoOptions()))]), partitioner, units
     )

@@ -77,7 +77,7 @@ def test_validation_samples_train_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(weighter, "weights", note)
     monkeypatch.setattr(quantize, "Samples", watched)
     _, quantizer = quantized(ctx, cell)
-    held = set(quantizer.split.validation.tolist())
+    held = set(quantizer.samples.split.validation.tolist())
     assert len(held) == 10
     assert observed == set(range(40)) - held
     assert trained

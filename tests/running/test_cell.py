@@ -11,12 +11,11 @@ from enginekit import cell_of, context, experiment, files, quantized, run_cell, 
 
 from ptqbench.errors import CellFailedError
 from ptqbench.fitting.method import make_plan
-from ptqbench.fitting.quantize import CellQuantizer
 from ptqbench.measuring.accounting import bit_ledger
 from ptqbench.measuring.measure import Measurement
 from ptqbench.quant.plan import SITES
 from ptqbench.roles.features import FeatureExtractor
-from ptqbench.running.cell import cell_key
+from ptqbench.running.cell import cell_key, cell_quantizer
 
 METHODS = ("nearest", "qdiffusion", "ptq4dm", "gacq")
 
@@ -133,9 +132,9 @@ def test_a_layer_that_nobody_quantized_fails_the_cell_unless_the_plan_says_why(c
     ends = cell_of(ctx, "qdiffusion").method.passes[0].component.load()
     monkeypatch.setattr(ends, "apply", without(()))
     with pytest.raises(CellFailedError, match="without saying why"):
-        make_plan(ctx, cell_of(ctx, "qdiffusion").method)
+        make_plan(ctx.probe, cell_of(ctx, "qdiffusion").method)
     monkeypatch.setattr(ends, "apply", without(("the paper keeps it",)))
-    assert make_plan(ctx, cell_of(ctx, "qdiffusion").method).layers[2].weight is None
+    assert make_plan(ctx.probe, cell_of(ctx, "qdiffusion").method).layers[2].weight is None
 
 
 def _padded(bits: int) -> int:
@@ -273,4 +272,4 @@ def test_images_that_are_not_finite_fail_the_cell(tmp_path, monkeypatch):
 
 def test_the_full_precision_cell_has_nothing_to_quantize(ctx):
     with pytest.raises(ValueError, match="nothing to quantize"):
-        CellQuantizer(ctx, ctx.experiment.cells[0], None, None).run()
+        cell_quantizer(ctx, ctx.experiment.cells[0], None, None)

@@ -128,7 +128,7 @@ def test_another_seed_gives_other_trajectories_and_another_selection(ctx):
 def test_the_budget_counts_training_and_validation(ctx):
     for name, held in (("qdiffusion", 0), ("gacq", 10)):
         _, quantizer = quantized(ctx, cell_of(ctx, name))
-        assert (len(quantizer.split.train), len(quantizer.split.validation)) == (40 - held, held)
+        assert (len(quantizer.samples.split.train), len(quantizer.samples.split.validation)) == (40 - held, held)
 
 
 def test_a_sampler_that_misses_the_budget_fails_the_cell(cache):

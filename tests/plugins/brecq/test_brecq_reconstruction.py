@@ -13,7 +13,7 @@ from enginekit import cell_of, context, experiment, quantized, recipe
 from torch import Tensor
 
 from ptqbench.fitting.fit import UnitFit
-from ptqbench.fitting.quantize import CellQuantizer
+from ptqbench.fitting.quantize import MethodQuantizer
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.roles.reconstruction import Course, Phase, Rate, Reconstruction
 from ptqbench.roles.weighter import Batch
@@ -116,8 +116,8 @@ def test_both_phases_equal_the_written_out_loop(
     state = run(tmp_path / "ours", reconstruction=reconstruction).export()
     ours = list(seen)
     seen.clear()
-    monkeypatch.setattr(CellQuantizer, "reconstruction", cached_property(lambda self: Written(BrecqOptions())))
-    CellQuantizer.reconstruction.__set_name__(CellQuantizer, "reconstruction")
+    monkeypatch.setattr(MethodQuantizer, "reconstruction", cached_property(lambda self: Written(BrecqOptions())))
+    MethodQuantizer.reconstruction.__set_name__(MethodQuantizer, "reconstruction")
     expected = run(tmp_path / "written", reconstruction=reconstruction).export()
     assert [entry[:2] for entry in ours] == [entry[:2] for entry in seen]
     assert reconstruction != "brecq" or len(ours) == UNITS * (ITERATIONS + STEP_ITERATIONS)

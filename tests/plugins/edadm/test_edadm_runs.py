@@ -121,7 +121,7 @@ def test_samples_follow_the_features_of_the_real_network(tmp_path: Path) -> None
     between = distance[torch.ones_like(distance, dtype=torch.bool).triu(1)]
     dense = density(distance, float(between.quantile(0.5)))
     counts = capped(allocate(normalised(dense) + 1.2 * normalised(diversity(angle)), 24), 8)
-    calib = quantizer.calibration[0]
+    calib = quantizer.samples.calibration
     assert torch.equal(calib.step.bincount(minlength=5), counts)
     assert len(set(zip(calib.trajectory.tolist(), calib.step.tolist(), strict=True))) == 24
     assert torch.equal(calib.t, ctx.schedule.timesteps[calib.step])

@@ -14,7 +14,7 @@ from enginekit import cell_of, context, experiment, quantized, recipe
 from torch import Tensor
 
 from ptqbench.fitting.fit import UnitFit
-from ptqbench.fitting.quantize import CellQuantizer
+from ptqbench.fitting.quantize import MethodQuantizer
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.roles.reconstruction import Course, Phase, Rate, Reconstruction
 from ptqbench.roles.weighter import Batch
@@ -29,7 +29,7 @@ BLOCK, LAST = "up", "last"
 
 def run(
     folder: Path, *overrides: str, bits: str = "W4A8", network: str = "plain", **options: float | str
-) -> tuple[QuantizedDenoiser, CellQuantizer]:
+) -> tuple[QuantizedDenoiser, MethodQuantizer]:
     """A quantized toy network, its units fitted by qdrop."""
     raw = recipe()
     chosen = {"use": "qdrop", "iterations": ITERATIONS, "batch": BATCH, "rounding_rate": 0.05, "step_rate": 0.001, **options}
@@ -73,8 +73,8 @@ class Plain(Reconstruction):
 def test_nothing_dropped_is_plain_joint_reconstruction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept, _ = run(tmp_path / "kept", input_keep=1.0, activation_keep=1.0)
     dropped, _ = run(tmp_path / "dropped")
-    monkeypatch.setattr(CellQuantizer, "reconstruction", cached_property(lambda self: Plain(QDropOptions())))
-    CellQuantizer.reconstruction.__set_name__(CellQuantizer, "reconstruction")
+    monkeypatch.setattr(MethodQuantizer, "reconstruction", cached_property(lambda self: Plain(QDropOptions())))
+    MethodQuantizer.reconstruction.__set_name__(MethodQuantizer, "reconstruction")
     plain, _ = run(tmp_path / "plain")
     assert equal(kept.export(), plain.export())
     assert not equal(dropped.export(), plain.export())

@@ -82,7 +82,7 @@ def test_nothing_is_left_to_learn_about_step_sizes(name: str) -> None:
 
 
 def test_the_plan_of_the_paper(ctx: RunContext) -> None:
-    plan = make_plan(ctx, cell_of(ctx, "tfmq").method)
+    plan = make_plan(ctx.probe, cell_of(ctx, "tfmq").method)
     inside = temporal_layers(ctx)
     for layer in plan.layers:
         if layer.name in ("conv_in", "conv_out"):
@@ -96,7 +96,7 @@ def test_the_plan_of_the_paper(ctx: RunContext) -> None:
 def test_the_plan_of_the_released_code(tmp_path: Path) -> None:
     raw = with_method(PRESETS["tfmq-dm-released"], FAST)
     released = RunContext(experiment(raw=raw), Cache(tmp_path), torch.device("cpu"))
-    plan = make_plan(released, cell_of(released, "tfmq").method)
+    plan = make_plan(released.probe, cell_of(released, "tfmq").method)
     full = [layer.name for layer in plan.layers if layer.weight is None]
     kept = ("conv_in", "conv_out", "time_embedding.linear_1", "conv_shortcut", "downsamplers.0.conv")
     assert full == [layer.name for layer in plan.layers if layer.name.endswith(kept)]

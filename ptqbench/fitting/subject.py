@@ -1,0 +1,63 @@
+"""What a method quantizes: a denoiser with all that calibration may ask for, from a recipe's model or from anywhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ptqbench.quant.model import QuantizedDenoiser
+from ptqbench.quant.plan import Probe
+from ptqbench.recipe.experiment import Method
+from ptqbench.sampling.calibrate import CalibrationSet
+from ptqbench.sampling.reference import calibration_set, denoising_error
+from ptqbench.stage.cache import Cache, Costs
+from ptqbench.stage.context import RunContext
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A full-precision denoiser, and what the stages of its quantization read and where they keep their results.
+
+    `timesteps` (S,) are those of the sampling steps, noisiest first. `calibration` gives the calibration set and the key that
+    names it; `predict(calibration, q, index)` evaluates a quantized denoiser, or (None) full precision, on the samples at these
+    places, of which `batch` are run at a time; `denoising_error` is full precision's, (S,). `key` names the denoiser and what
+    computes, and is part of every stage's key in `cache`.
+    """
+
+    denoiser: nn.Module
+    probe: Probe
+    timesteps: Tensor
+    calibration: Callable[[], tuple[CalibrationSet, str]]
+    predict: Callable[[CalibrationSet, QuantizedDenoiser | None, Tensor], Tensor]
+    denoising_error: Callable[[], Tensor]
+    batch: int
+    device: torch.device
+    cache: Cache
+    key: list[Any]
+
+    @classmethod
+    def of_run(cls, ctx: RunContext, method: Method, seed: int, costs: Costs) -> Subject:
+        """The model of a run, calibrated on what the method's sampler chooses from its trajectories."""
+        return cls(
+            denoiser=ctx.model.denoiser,
+            probe=ctx.probe,
+            timesteps=ctx.schedule.timesteps,
+            calibration=partial(calibration_set, ctx, costs, method, seed),
+            predict=partial(_predict, ctx),
+            denoising_error=partial(denoising_error, ctx, Costs(), seed),
+            batch=ctx.experiment.calibration.batch,
+            device=ctx.device,
+            cache=ctx.cache,
+            key=ctx.base_key,
+        )
+
+
+def _predict(ctx: RunContext, calibration: CalibrationSet, q: QuantizedDenoiser | None, index: Tensor) -> Tensor:
+    cond = {name: value[index].to(ctx.device) for name, value in calibration.cond.items()}
+    predictor = ctx.predictor() if q is None else ctx.predictor(q.module, q.context)
+    return predictor(calibration.x[index].to(ctx.device), calibration.step[index], cond, calibration.t[index])
