@@ -11,9 +11,11 @@ from typing import Any, NoReturn
 
 import click
 
+from ptqbench.boundary.call import Call, Owner, calling
 from ptqbench.errors import EXIT_INTERRUPTED, EXIT_OK, UserError, file_error
-from ptqbench.failures import TRACEBACK, blame, told
+from ptqbench.failures import TRACEBACK, told
 from ptqbench.plugin.names import nearest
+from ptqbench.plugin.sources import PluginInfo
 from ptqbench.version import __version__
 
 EXIT_BUG = 70
@@ -48,7 +50,7 @@ class LazyGroup(click.Group):
 
         if self._from_plugins is None:
             found = PluginManager().commands()
-            self._from_plugins = {name: command for name, command in found.items() if name not in COMMANDS}
+            self._from_plugins = {name: _guarded(*item) for name, item in found.items() if name not in COMMANDS}
         return self._from_plugins
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -99,6 +101,18 @@ class LazyGroup(click.Group):
         sys.exit(result if isinstance(result, int) else EXIT_OK)
 
 
+def _guarded(info: PluginInfo, command: click.Command) -> click.Command:
+    """A plugin's command, whose errors are the plugin's."""
+    invoke = command.invoke
+
+    def guarded(ctx: click.Context) -> Any:
+        with calling(Call(Owner("command", str(command.name), info.name, info.module.partition(".")[0]), "")):
+            return invoke(ctx)
+
+    command.invoke = guarded  # type: ignore[method-assign]
+    return command
+
+
 def _exit_code(error: BaseException, tracebacks: bool) -> int:
     """Say what went wrong on stderr, and which exit code that is."""
     if isinstance(error, SystemExit):
@@ -123,8 +137,8 @@ def _exit_code(error: BaseException, tracebacks: bool) -> int:
     if known is not None:
         return _user_error(known, error if tracebacks else None)
     traceback.print_exception(error)
-    through = blame(error)
-    whose = f', or of the plugin "{through.plugin}", which called it at {through.where}' if through else ""
+    notes = getattr(error, "__notes__", [])
+    whose = f", unless of a plugin ({notes[0]})" if notes else ""
     click.echo(f"this is a bug in ptqbench {__version__}{whose}: please report it with the lines above", err=True)
     return EXIT_BUG
 

@@ -13,10 +13,13 @@ from click.testing import CliRunner, Result
 from e2ekit import call
 from fakes import entry_point_distribution
 
+from ptqbench.boundary.build import build
+from ptqbench.boundary.call import Call, Owner, calling, wrapped
 from ptqbench.cli import EXIT_BUG, cli
 from ptqbench.errors import EXIT_CELL_FAILED, EXIT_PLUGIN, EXIT_USAGE, PluginError, UserError
-from ptqbench.failures import blame, blamed
+from ptqbench.failures import blamed
 from ptqbench.measuring import features
+from ptqbench.plugin.manager import PluginManager
 from ptqbench.plugin.sources import import_file, read_plugin_file
 from ptqbench.recipe.load import load_experiment
 from ptqbench.running import tasks
@@ -188,17 +191,17 @@ def ptqbench(*args: str, **env: str) -> Result:
 
 
 SHARED = [
-    ("model", "fingerprint", "Source.fingerprint"),
-    ("model", "load", "Source.load"),
-    ("model", "predict", "Source.load.predict"),
-    ("model", "conditions", "Source.load.conditions"),
-    ("model", "decode", "Source.load.decode"),
-    ("model", "reference", "Source.reference_images"),
-    ("evaluation.features", "fingerprint", "Features.fingerprint"),
-    ("evaluation.features", "outputs", "Features.outputs"),
-    ("evaluation.features", "prepare", "Features.prepare"),
-    ("evaluation.features", "extract", "Features.extract"),
-    ("evaluation.metrics", "names", "Mean.names"),
+    ("model", "fingerprint", 'fingerprint() of the model source "bad-model"'),
+    ("model", "load", 'load() of the model source "bad-model"'),
+    ("model", "predict", 'predict() of the model source "bad-model"'),
+    ("model", "conditions", 'conditions() of the model source "bad-model"'),
+    ("model", "decode", 'decode() of the model source "bad-model"'),
+    ("model", "reference", 'reference_images() of the model source "bad-model"'),
+    ("evaluation.features", "fingerprint", 'fingerprint() of the feature extractor "bad-features"'),
+    ("evaluation.features", "outputs", 'outputs() of the feature extractor "bad-features"'),
+    ("evaluation.features", "prepare", 'prepare() of the feature extractor "bad-features"'),
+    ("evaluation.features", "extract", 'extract() of the feature extractor "bad-features"'),
+    ("evaluation.metrics", "names", 'names() of the metric "bad-metric"'),
 ]
 
 
@@ -215,7 +218,7 @@ def test_an_error_in_what_cells_share_names_the_plugin_what_was_called_and_its_l
         run_experiment(experiment, Settings(recipe.parent / "cache", "cpu", 1, 1), lambda *_: None, lambda _: None)
     said = caught.value.message
     assert said.startswith(f'plugin "bad.py" failed in {named}')
-    assert said.endswith(f": Stubborn: not there at {recipe.parent / 'bad.py'}:{LINE}")
+    assert f": Stubborn: not there at {recipe.parent / 'bad.py'}:{LINE}" in said
     assert caught.value.exit_code == EXIT_PLUGIN
 
 
@@ -229,10 +232,8 @@ def test_the_stage_is_named_and_an_error_inside_a_library_has_the_plugins_own_li
     done = ptqbench(*words("run", recipe, failing("model", "torch")))
     assert done.exit_code == EXIT_PLUGIN, done.output
     line = next(i for i, text in enumerate(PLUGIN.splitlines(), 1) if "torch.ones(3, 5)" in text)
-    assert (
-        'error: plugin "bad.py" failed in Source.load.predict (calibration trajectories, seed 0): RuntimeError' in done.stderr
-    )
-    assert f"at {recipe.parent / 'bad.py'}:{line}\n" in done.stderr
+    assert 'error: plugin "bad.py" failed in predict() of the model source "bad-model": RuntimeError' in done.stderr
+    assert f"at {recipe.parent / 'bad.py'}:{line} (calibration trajectories, seed 0)\n" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -243,8 +244,7 @@ def test_workers_say_it_like_one_process_also_of_errors_that_cannot_be_sent(reci
     traceback, _, message = done.stderr.rpartition("error: ")
     # Both workers fail, and either may be the first.
     stage = r"\((calibration trajectories, seed 0|full-precision images)\)"
-    assert re.match(rf'plugin "bad\.py" failed in Source\.load\.predict {stage}: Stubborn', message)
-    assert f"at {recipe.parent / 'bad.py'}:{LINE}\n" in message
+    assert re.match(rf'plugin "bad\.py" failed in predict\(\) of .*: Stubborn: .*bad\.py:{LINE} {stage}\n', message)
     assert 'raise Stubborn("not", "there")' in traceback
 
 
@@ -259,14 +259,15 @@ def test_a_cell_that_cannot_be_observed_leaves_its_traceback(recipe):
     done = ptqbench(*words("diagnose", recipe, FITTED.replace("random", "bad-sampler")))
     assert done.exit_code == EXIT_CELL_FAILED, done.output
     path = recipe.parent / "out" / "errors" / "fitted-W8A8-seed0.txt"
-    assert f"fitted/W8A8/seed0 failed: Stubborn: not there (bad.py:{LINE}); traceback: {path}\n" in done.stderr
+    failed = 'fitted/W8A8/seed0 failed: plugin "bad.py" failed in select() of the sampler "bad-sampler": Stubborn: not there'
+    assert f"{failed} at {recipe.parent / 'bad.py'}:{LINE}; traceback: {path}\n" in done.stderr
     assert "in select" in path.read_text()
 
 
 def test_a_reporter_fails_after_the_results_are_kept(recipe):
     done = ptqbench(*words("run", recipe, 'report.formats=["bad-page"]'))
     assert done.exit_code == EXIT_PLUGIN
-    assert 'plugin "bad.py" failed in Page.render (the report): LookupError: ' in done.stderr
+    assert 'plugin "bad.py" failed in render() of the reporter "bad-page": LookupError: no page' in done.stderr
     assert json.loads((recipe.parent / "out" / "results.json").read_text())["name"] == "bad"
 
 
@@ -278,8 +279,8 @@ def test_a_reporter_that_fails_hides_nothing_else(recipe):
     sampled = 'methods.sampled={sampler="bad-sampler"}'
     done = ptqbench(*words("run", recipe, 'report.formats=["bad-page", "markdown"]', sampled))
     assert done.exit_code == EXIT_PLUGIN, done.output
-    assert done.stderr.rpartition("error: ")[2].startswith('plugin "bad.py" failed in Page.render (the report): LookupError')
-    assert f"sampled/W8A8/seed0 failed: Stubborn: not there (bad.py:{LINE}); traceback: " in done.stderr
+    assert done.stderr.rpartition("error: ")[2].startswith('plugin "bad.py" failed in render() of the reporter "bad-page"')
+    assert re.search(rf"sampled/W8A8/seed0 failed: .*: Stubborn: not there at .*bad\.py:{LINE}; traceback: ", done.stderr)
     left = {str(path.relative_to(recipe.parent / "out")) for path in (recipe.parent / "out").rglob("*.*")}
     assert left == {"results.json", "errors/sampled-W8A8-seed0.txt", "table.md", "samples.png"}
     assert "sampled" in done.stdout, "the table on the terminal"
@@ -289,22 +290,12 @@ def test_a_bug_of_ours_that_no_plugin_had_a_part_in_names_none(recipe, monkeypat
     def broken(*_: object) -> None:
         raise KeyError("ours")
 
-    # A function of the core by its module's name, as a frame shows it.
-    ours = eval(
-        compile("lambda *_: broken()", "ours.py", "eval"), {"__name__": "ptqbench.measuring.features", "broken": broken}
-    )
-    monkeypatch.setattr(features, "feature_info", ours)
+    monkeypatch.setattr(features, "feature_info", broken)
     done = ptqbench(*words("run", recipe))
     assert done.exit_code == EXIT_BUG
     assert "Traceback" in done.stderr
     assert "this is a bug in ptqbench" in done.stderr
-    assert "or of the plugin" not in done.stderr
-
-
-def raised(call) -> BaseException:
-    with pytest.raises(Exception) as caught:
-        call()
-    return caught.value
+    assert "unless of a plugin" not in done.stderr
 
 
 CALLING = """
@@ -336,34 +327,39 @@ def refuse():
 
 
 @pytest.fixture
-def calling(tmp_path: Path):
-    path = tmp_path / "calling.py"
+def plugin(tmp_path: Path):
+    """Functions of a plugin as the core calls them."""
+    path = tmp_path / "trial.py"
     path.write_text(CALLING)
-    return import_file(read_plugin_file(path))
+    module = import_file(read_plugin_file(path))
+    call = Call(Owner("weighter", "trial", "trial.py", module.__name__), "weights")
+    return lambda name: wrapped(call, getattr(module, name))
 
 
-def test_what_the_core_raised_when_a_plugin_called_it_is_not_the_plugins(calling):
-    found = blame(raised(lambda: calling.helper(None, [1])))
-    assert (found.plugin, found.call, found.raised) == ("calling.py", "helper", False)
-    assert found.where.endswith("calling.py:5")
-    with pytest.raises(AttributeError), blamed():
-        calling.helper(None, [1])
-    assert blame(raised(lambda: 1 / 0)) is None
+def test_what_the_core_raised_when_a_plugin_called_it_is_not_told_as_the_plugins(plugin):
+    with pytest.raises(AttributeError) as caught, blamed():
+        plugin("helper")(None, [1])
+    (note,) = caught.value.__notes__
+    assert note.startswith('ptqbench was called by plugin "trial.py" in weights() of the weighter "trial", at ')
+    assert note.endswith("trial.py:5")
 
 
-def test_memory_that_ran_out_is_no_plugins_fault(calling):
-    with pytest.raises(UserError, match=r"memory ran out in out_of_memory \(images\)") as caught, blamed("images"):
-        calling.out_of_memory()
+def test_the_innermost_plugin_that_was_called_is_to_blame(plugin):
+    outer = Call(Owner("reconstruction", "other", "other.py", "other"), "fit")
+    with pytest.raises(PluginError, match=r'plugin "trial.py" failed in weights\(\)'), calling(outer):
+        plugin("unnamed")()
+
+
+def test_memory_that_ran_out_is_no_plugins_fault(plugin):
+    with pytest.raises(UserError, match=r"memory ran out \(images\)") as caught, blamed("images"):
+        plugin("out_of_memory")()
     assert caught.value.exit_code == EXIT_USAGE
     assert "sampling.batch" in caught.value.hint
 
 
-def test_memory_of_a_cpu_is_known_by_its_words(calling):
-    with (
-        pytest.raises(UserError, match=r"^memory ran out in too_much: RuntimeError: .*DefaultCPUAllocator") as caught,
-        blamed(),
-    ):
-        calling.too_much()
+def test_memory_of_a_cpu_is_known_by_its_words(plugin):
+    with pytest.raises(UserError, match=r"^memory ran out: RuntimeError: .*DefaultCPUAllocator") as caught, blamed():
+        plugin("too_much")()
     assert caught.value.exit_code == EXIT_USAGE
 
 
@@ -389,28 +385,28 @@ def test_memory_that_ran_out_in_the_core_is_no_bug_of_ours(recipe, monkeypatch, 
     assert "sampling.batch, calibration.batch" in done.stderr
 
 
-def test_a_file_that_a_plugin_cannot_use_is_told_like_any_with_the_plugins_line(calling, tmp_path):
+def test_a_file_that_a_plugin_cannot_use_is_told_like_any_with_the_plugins_line(plugin, tmp_path):
     path = tmp_path / "weights.pt"
     with pytest.raises(UserError) as caught, blamed("images"):
-        calling.missing(path)
+        plugin("missing")(path)
     assert type(caught.value) is UserError
     assert caught.value.message == f"{path}: no such file or directory"
     first, second = caught.value.hint.splitlines()
     assert first == "check the name, and that its folder exists"
     line = CALLING.splitlines().index("    open(path)") + 1
-    assert second == f'the plugin "calling.py" needs it in missing (images), at {tmp_path / "calling.py"}:{line}'
+    assert second == f'the plugin "trial.py" needs it in weights() of the weighter "trial" at {tmp_path / "trial.py"}:{line}'
 
 
-def test_a_system_error_that_names_no_file_is_the_plugins(calling):
-    with pytest.raises(PluginError, match=r"failed in unnamed: OSError: no such model"), blamed():
-        calling.unnamed()
+def test_a_system_error_that_names_no_file_is_the_plugins(plugin):
+    with pytest.raises(PluginError, match=r"failed in weights.*: OSError: no such model"), blamed():
+        plugin("unnamed")()
 
 
-def test_a_full_disk_and_errors_of_users_stay_what_they_are(calling):
+def test_a_full_disk_and_errors_of_users_stay_what_they_are(plugin):
     with pytest.raises(OSError, match="No space left"), blamed():
-        calling.full()
+        plugin("full")()
     with pytest.raises(UserError, match=r"^no$") as caught, blamed():
-        calling.refuse()
+        plugin("refuse")()
     assert type(caught.value) is UserError
 
 
@@ -420,7 +416,7 @@ from ptqbench import Component, hookimpl
 
 @hookimpl
 def ptqbench_components():
-    return [Component("metric", "m", "m", "elsewhere_metrics.all:M")]
+    return [Component("reporter", "m", "m", "elsewhere_reports.all:M")]
 
 @click.command("trial")
 def trial():
@@ -446,11 +442,12 @@ def ptqbench_commands():
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two plugins in one package, and a component in a package of its own."""
     other = "from ptqbench import hookimpl\n@hookimpl\ndef ptqbench_components():\n    return []\n"
-    names = ("acme_failures/__init__.py", "acme_failures/one.py", "acme_failures/two.py", "elsewhere_metrics/__init__.py")
-    metric = "class M:\n    def compute(self):\n        raise ValueError('oh')\n"
-    sources = dict(zip(names, ("", INSTALLED, other, ""), strict=True)) | {"elsewhere_metrics/all.py": metric}
+    names = ("acme_failures/__init__.py", "acme_failures/one.py", "acme_failures/two.py", "elsewhere_reports/__init__.py")
+    head = "from ptqbench.roles.reporter import Reporter"
+    reporter = f"{head}\nclass M(Reporter):\n    def render(self, run):\n        raise ValueError('oh')\n"
+    sources = dict(zip(names, ("", INSTALLED, other, ""), strict=True)) | {"elsewhere_reports/all.py": reporter}
     entries = {"one": "acme_failures.one", "two": "acme_failures.two"}
-    for loaded in [name for name in sys.modules if name.startswith(("acme_failures", "elsewhere_metrics"))]:
+    for loaded in [name for name in sys.modules if name.startswith(("acme_failures", "elsewhere_reports"))]:
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.syspath_prepend(str(entry_point_distribution(tmp_path, "acme-failures", entries, sources)))
 
@@ -459,11 +456,10 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_installed_plugins_are_named_by_their_entry_point(tmp_path):
     done = ptqbench("trial")
     assert done.exit_code == EXIT_PLUGIN
-    assert f'plugin "one" failed in trial: ValueError: oh at {tmp_path}/acme_failures/one.py:11\n' in done.stderr
-    from elsewhere_metrics.all import M
-
-    found = blame(raised(M().compute))
-    assert (found.plugin, found.call) == ("one", "M.compute")
+    words = 'plugin "one" failed in the command "trial": ValueError: oh at'
+    assert f"{words} {tmp_path}/acme_failures/one.py:11\n" in done.stderr
+    with pytest.raises(PluginError, match=r'plugin "one" failed in render.*: ValueError: oh at .*all.py:4'):
+        build(PluginManager().default("reporter", "m")).render(None)
 
 
 @pytest.mark.usefixtures("installed")
@@ -471,14 +467,14 @@ def test_a_file_that_a_plugins_command_cannot_use_exits_like_any_other(tmp_path)
     done = ptqbench("read", str(tmp_path / "none"))
     assert done.exit_code == EXIT_USAGE, done.output
     assert done.stderr.startswith(f"error: {tmp_path / 'none'}: no such file or directory\n")
-    assert f'the plugin "one" needs it in read, at {tmp_path}/acme_failures/one.py:' in done.stderr
+    assert f'the plugin "one" needs it in the command "read" at {tmp_path}/acme_failures/one.py:' in done.stderr
 
 
 @pytest.mark.usefixtures("installed")
 def test_an_error_of_the_core_that_a_plugin_called_names_both(tmp_path):
     done = ptqbench("misuse")
     assert done.exit_code == EXIT_BUG
-    whose = f'or of the plugin "one", which called it at {tmp_path}/acme_failures/one.py:16: please report'
+    whose = f'called by plugin "one" in the command "misuse", at {tmp_path}/acme_failures/one.py:16): please report'
     assert whose in done.stderr
 
 

@@ -33,6 +33,7 @@ FLOORS = (
     "results recipe",
     "roles",
     "quant",
+    "boundary",
     "stage",
     "sampling",
     "measuring",

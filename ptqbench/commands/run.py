@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ptqbench.boundary.build import build
 from ptqbench.commands.files import require_folder
 from ptqbench.commands.options import (
     cache_option,
@@ -117,7 +118,7 @@ def write(folder: Path, record: RunRecord, experiment: Experiment, rows: list[tu
     broken: list[BaseException] = []
     for bound in experiment.reporters:
         with _later(broken):
-            reporter = bound.create()
+            reporter = build(bound)
             (folder / f"table{reporter.suffix}").write_text(reporter.render(record), encoding="utf-8")
     if rows:
         save_gallery(folder / "samples.png", rows)
@@ -135,5 +136,5 @@ def _later(broken: list[BaseException]) -> Iterator[None]:
 
 
 def _terminal(manager: PluginManager, record: RunRecord) -> str:
-    reporter = manager.find("reporter", "terminal").component.create()
+    reporter = build(manager.default("reporter", "terminal"))
     return reporter.render(record, width=table_width())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ptqbench.boundary.build import build
 from ptqbench.commands.options import find_cell
 from ptqbench.commands.output import manager_with, plugin_option, print_json, print_tables, table_width
 from ptqbench.results.cell_tables import cell_tables
@@ -30,7 +31,7 @@ def command(run: Path, reporter: str, as_json: bool, wanted: str | None, plugins
     elif as_json:
         click.echo(record.to_json(), nl=False)
     else:
-        chosen: Reporter = manager_with(plugins).find("reporter", reporter).component.create()
+        chosen: Reporter = build(manager_with(plugins).default("reporter", reporter))
         click.echo(chosen.render(record, width=table_width()), nl=False)
 
 

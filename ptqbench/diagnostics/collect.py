@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptqbench.boundary.build import build
 from ptqbench.diagnostics.observer import GradientObserver
 from ptqbench.failures import PLUGIN_ERRORS, blamed, reason_of, traceback_of
 from ptqbench.fitting.method import phases_fail, phases_with_work
@@ -97,7 +98,7 @@ def _fits(cell: Cell) -> bool:
     method = cell.method
     if method is None:
         return False
-    return phases_fail(method) or bool(phases_with_work(method.reconstruction.create(), method))
+    return phases_fail(method) or bool(phases_with_work(build(method.reconstruction), method))
 
 
 def observe(ctx: RunContext, task: Task, tell: Tell, observer: GradientObserver) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ptqbench.boundary.build import build
 from ptqbench.errors import CellFailedError
 from ptqbench.plugin.component import Bound
 from ptqbench.roles.hook import PredictionPairs, SamplerHook
@@ -46,7 +47,7 @@ class HookFitter:
 
         Raises `CellFailedError` if the hook finds anything but finite numbers.
         """
-        hook: SamplerHook = chosen.create()
+        hook: SamplerHook = build(chosen)
         count = fitting_trajectories(self.ctx, hook)
         # They decide which shards hold these trajectories, and so how predictions are batched.
         parts = [self.ctx.experiment.calibration.trajectories, self.ctx.experiment.calibration.batch]
@@ -62,7 +63,7 @@ class HookFitter:
 
         stored = cached_tensors(self.ctx.cache, self.costs, f"hook-{chosen.name}", key, make)
         # Another instance than the one that was fitted: fresh and resumed runs know the same.
-        restored: SamplerHook = chosen.create()
+        restored: SamplerHook = build(chosen)
         restored.restore(self.ctx.to_device(stored))
         hooks = (*corrected.predictor.hooks, restored)
         values = corrected.values + sum(tensor.numel() for tensor in stored.values())

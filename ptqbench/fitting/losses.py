@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ptqbench.boundary.build import build
 from ptqbench.errors import CellFailedError
 from ptqbench.plugin.component import Bound
 from ptqbench.roles.loss import LossTerm, Outcome
@@ -37,7 +38,7 @@ class UnitLoss:
     @classmethod
     def of(cls, chosen: Sequence[Bound]) -> UnitLoss:
         """One instance of each chosen term."""
-        return cls([(bound.name, bound.create()) for bound in chosen])
+        return cls([(bound.name, build(bound)) for bound in chosen])
 
     @property
     def reads_layers(self) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from ptqbench.boundary.build import build
 from ptqbench.errors import CellFailedError
 from ptqbench.failures import PLUGIN_ERRORS
 from ptqbench.quant.grid import Layout, QuantSpec
@@ -32,7 +33,7 @@ class MethodFactory:
 
 
 def _quantizer(choice: SiteChoice, spec: QuantSpec, layout: Layout) -> Quantizer:
-    return choice.quantizer.create(spec=spec, layout=layout, estimator=lambda: choice.range.create(levels=spec.levels))
+    return build(choice.quantizer, spec=spec, layout=layout, estimator=lambda: build(choice.range, levels=spec.levels))
 
 
 def _spec(choice: SiteChoice) -> QuantSpec | None:
@@ -43,7 +44,7 @@ def make_plan(probe: Probe, method: Method) -> Plan:
     """Every layer with the method's grids, then the plan passes in order."""
     plan = Plan.uniform(probe, _spec(method.weights), _spec(method.activations))
     for bound in method.passes:
-        plan = bound.create().apply(plan, probe)
+        plan = build(bound).apply(plan, probe)
     forgotten = [p.name for p in plan.layers if p.weight is None and not method.weights.off and not p.why]
     if forgotten:
         raise CellFailedError(
@@ -83,7 +84,7 @@ def phases_with_work(reconstruction: Reconstruction, method: Method) -> list[Pha
 def phases_fail(method: Method) -> bool:
     """Whether it cannot even be said what the method's phases are: its cells fail in their own tasks, which tell why."""
     try:
-        phases_with_work(method.reconstruction.create(), method)
+        phases_with_work(build(method.reconstruction), method)
     except PLUGIN_ERRORS:
         return True
     return False

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ptqbench.boundary.build import build
 from ptqbench.errors import CellFailedError
 from ptqbench.fitting.inner import StepFacts
 from ptqbench.fitting.losses import UnitLoss
@@ -59,12 +60,12 @@ class MethodQuantizer:
 
     @cached_property
     def reconstruction(self) -> Reconstruction:
-        return self.method.reconstruction.create()
+        return build(self.method.reconstruction)
 
     @cached_property
     def needs(self) -> Requirements:
         """What the method's weighter asks for."""
-        weighter: SampleWeighter = self.method.weighter.create()
+        weighter: SampleWeighter = build(self.method.weighter)
         return weighter.requires
 
     @property
@@ -160,7 +161,7 @@ class MethodQuantizer:
     def _phase(self, q: QuantizedDenoiser, phase: Phase, upstream: str) -> str:
         """Fit all units in execution order; finished units are kept, so an interrupted phase goes on at the next one."""
         method = self.method
-        partitioner: Partitioner = self._partitioner().create()
+        partitioner: Partitioner = build(self._partitioner())
         units = make_units(self.subject.denoiser, self.subject.probe, partitioner)
         key = content_key(
             upstream,

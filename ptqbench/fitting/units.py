@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ptqbench.boundary.build import build
 from ptqbench.errors import CellFailedError
 from ptqbench.fitting.fit import UnitFit
 from ptqbench.fitting.inner import StepFacts, UnitModules, UnitProblem, trainables
@@ -91,7 +92,7 @@ class UnitFitter:
                 site.end_learning()
             return {"iterations": 0}
         # One for each unit: whatever a weighter keeps, a resumed run must not differ from an uninterrupted one.
-        weighter: SampleWeighter = self.weighter.create()
+        weighter: SampleWeighter = build(self.weighter)
         problem = UnitProblem(
             UnitModules(module, self.partitioner.assemble(unit, self.denoiser), self._layers(unit)),
             kinds,

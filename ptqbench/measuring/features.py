@@ -7,6 +7,7 @@ from functools import partial
 
 from torch import Tensor
 
+from ptqbench.boundary.build import build
 from ptqbench.errors import CellFailedError, UserError
 from ptqbench.evaluate.chunks import Chunks
 from ptqbench.evaluate.features import FeatureSet
@@ -184,5 +185,5 @@ def _checked(ctx: RunContext, found: Mapping[str, Tensor], name: str, count: int
 
 
 def _metric(bound: Bound) -> Metric:
-    metric: Metric = bound.create()
+    metric: Metric = build(bound)
     return metric

@@ -8,6 +8,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from ptqbench.boundary.build import build
 from ptqbench.errors import CellFailedError
 from ptqbench.evaluate.evidence import Evidence
 from ptqbench.evaluate.features import FeatureSet
@@ -48,7 +49,7 @@ class Measurement:
         evidence = self.evidence()
         found: dict[str, Number] = {}
         for chosen in self.ctx.experiment.evaluation.metrics:
-            metric: Metric = chosen.create()
+            metric: Metric = build(chosen)
             if metric.relative and evidence.is_full_precision:
                 continue
             for name, v in metric.compute(evidence).items():

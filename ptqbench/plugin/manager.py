@@ -234,13 +234,18 @@ class PluginManager:
         """A component with validated options, ready for the engine."""
         return Bound(record.component, options, record.plugin.name, self.fingerprint(record))
 
-    def commands(self) -> dict[str, click.Command]:
+    def default(self, role: str, name: str) -> Bound:
+        """A component with the options that it has when nobody sets any. Raises as `find` does."""
+        record = self.find(role, name)
+        return self.bind(record, record.component.options())
+
+    def commands(self) -> dict[str, tuple[PluginInfo, click.Command]]:
         """Commands that plugins add to the command line, by name; a plugin whose hook fails loses its commands only."""
-        found: dict[str, click.Command] = {}
+        found: dict[str, tuple[PluginInfo, click.Command]] = {}
         for info in self.plugins:
             try:
                 for command in quietly(lambda info=info: self._commands_of(info)):  # type: ignore[misc]
-                    found.setdefault(str(command.name), command)
+                    found.setdefault(str(command.name), (info, command))
             except Exception as error:
                 self._warn(f"no commands from {failure_of(info, error)}; set {BLOCK}={info.name} to disable the plugin")
         return found

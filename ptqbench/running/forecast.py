@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ptqbench.boundary.build import build
 from ptqbench.evaluate.pictures import count_pictures
 from ptqbench.fitting.hooks import fitting_trajectories
 from ptqbench.fitting.method import make_plan, make_units, phases_with_work
@@ -86,8 +87,8 @@ def _cell_evaluations(ctx: RunContext, cell: Cell, done: set[str]) -> float:
     per_image = FAKE_QUANTIZATION if not cell.method.activations.off else 1.0
     total = per_image * (e.sampling.images + e.evaluation.probes) * steps
     # Hooks are fitted on predictions of both networks.
-    total += sum((1 + per_image) * fitting_trajectories(ctx, bound.create()) * steps for bound in cell.method.hooks)
-    reconstruction: Reconstruction = cell.method.reconstruction.create()
+    total += sum((1 + per_image) * fitting_trajectories(ctx, build(bound)) * steps for bound in cell.method.hooks)
+    reconstruction: Reconstruction = build(cell.method.reconstruction)
     for phase in phases_with_work(reconstruction, cell.method):
         key = f"{cell.method.name}/{cell.variant}/{cell.seed}/{phase.name}"
         if phase.activations or f"{key}/{cell.method.weights.bits}" not in done:
@@ -99,11 +100,11 @@ def _cell_evaluations(ctx: RunContext, cell: Cell, done: set[str]) -> float:
 def _phase_evaluations(ctx: RunContext, method: Method, reconstruction: Reconstruction, phase: Phase) -> float:
     if method.partitioner is None:
         return 0.0
-    units = len(make_units(ctx.model.denoiser, ctx.probe, method.partitioner.create()))
+    units = len(make_units(ctx.model.denoiser, ctx.probe, build(method.partitioner)))
     course = reconstruction.course(phase)
     captures = ctx.experiment.calibration.samples * (1 + (units / 2 if phase.inputs == "quantized" else 0))
     # All units together cost about one network; each gets its own iterations.
-    return captures + course.iterations * course.batch * BACKWARD * method.weighter.create().cost
+    return captures + course.iterations * course.batch * BACKWARD * build(method.weighter).cost
 
 
 def _memory(ctx: RunContext) -> float:

@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ptqbench.boundary.build import build
 from ptqbench.errors import CellFailedError
 from ptqbench.recipe.experiment import Method
 from ptqbench.roles.sampler import CalibrationSampler, TrajectoryGrid
@@ -68,7 +69,7 @@ def calibration_set(ctx: RunContext, costs: Costs, method: Method, seed: int) ->
     key = content_key(ctx.base_key, "calibration", method.sampler.key, sizes, seed)
 
     def make(_: Entry) -> dict[str, Tensor]:
-        sampler: CalibrationSampler = method.sampler.create()
+        sampler: CalibrationSampler = build(method.sampler)
         tap = partial(step_features, ctx, seed)
         grid = TrajectoryGrid(ctx.schedule.timesteps, wanted.trajectories, ctx.probe.calls, tap)
         selection = sampler.select(grid, wanted.samples, stream(seed, f"sampler/{method.sampler.name}"))

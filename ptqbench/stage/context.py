@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ptqbench.boundary.build import build
 from ptqbench.digest import code_digest, fingerprint
 from ptqbench.errors import UserError
 from ptqbench.evaluate.pictures import reference_files
@@ -74,7 +75,7 @@ class RunContext:
 
     @cached_property
     def source(self) -> ModelSource:
-        return self.experiment.model.create()
+        return build(self.experiment.model)
 
     @cached_property
     def model(self) -> DiffusionModel:
@@ -131,7 +132,7 @@ class RunContext:
     def extractor(self) -> FeatureExtractor:
         """The feature extractor, without its weights."""
         chosen = self.experiment.evaluation.features
-        return NoFeatures() if chosen is None else chosen.create()
+        return NoFeatures() if chosen is None else build(chosen)
 
     @cached_property
     def loaded_extractor(self) -> FeatureExtractor:
@@ -142,7 +143,7 @@ class RunContext:
     @cached_property
     def features_fingerprint(self) -> str:
         """Hash of the feature extractor's weights; "" if no metric reads features, so that weights need not be there."""
-        read = any(bound.create().reads for bound in self.experiment.evaluation.metrics)
+        read = any(build(bound).reads for bound in self.experiment.evaluation.metrics)
         return self.extractor.fingerprint() if read else ""
 
     @cached_property

@@ -1,0 +1,1 @@
+"""The one place where the core calls plugins: whose code runs, what it may do meanwhile, and what it may return."""
