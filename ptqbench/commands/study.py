@@ -1,4 +1,4 @@
-"""`ptqbench study aa|ab`: what the statistics can and cannot see, on simulated comparisons whose truth is known."""
+"""`ptqbench study aa|ab|frontier`: what the statistics can see, on simulated comparisons; what longer fits buy, from a run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,7 +25,7 @@ seeds_option = click.option(
 
 @click.group("study")
 def command() -> None:
-    """Show what the statistics can and cannot see, on simulated comparisons whose truth is known."""
+    """Show what the statistics can and cannot see, and what longer fits buy."""
 
 
 @command.command("aa")
@@ -70,6 +71,25 @@ def ab(trials: int, images: tuple[int, ...], seeds: int, seed: int, as_json: boo
     with _ready(trials * len(images)) as tick:
         found = study(setting, images, trials, seed, tick)
     _print(found, setting, sensitivity_table(found, setting), as_json, {"trials": trials, "seed": seed})
+
+
+@command.command("frontier")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--metric", default="latent-error", show_default=True, help="An error, lower is better.")
+@click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), help="Draw it as well (.png, .svg or .pdf).")
+@json_option
+def frontier(run: Path, metric: str, picture: Path | None, as_json: bool) -> None:
+    """Error and spread over calibration seeds against fitting seconds, for the rows of RUN (recipes/fit_frontier.toml)."""
+    from ptqbench.results.record import RunRecord
+    from ptqbench.studies import frontier as study
+
+    points = study.frontier(RunRecord.load(run), metric)
+    if picture is not None:
+        study.frontier_picture(points, metric, picture)
+    if as_json:
+        print_json({"metric": metric, "points": [dataclasses.asdict(point) for point in points]})
+    else:
+        print_tables([study.frontier_table(points, metric)])
 
 
 @contextmanager
