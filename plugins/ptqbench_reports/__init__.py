@@ -18,6 +18,13 @@ class TerminalOptions(Options):
     color: Literal["auto", "always", "never"] = Field(
         "auto", description='colours: "auto" means in a terminal, unless the environment variable NO_COLOR is set'
     )
+    all: bool = Field(False, description="values and differences apart as well, with all that is known of them")
+
+
+class MarkupOptions(Options):
+    """Options of the reporters that write files."""
+
+    all: bool = Field(True, description="also the tables behind the main one")
 
 
 @hookimpl
@@ -31,7 +38,19 @@ def ptqbench_components() -> list[Component]:
             "ptqbench_reports.terminal:TerminalReporter",
             TerminalOptions,
         ),
-        Component("reporter", "markdown", "tables for a README or a pull request", "ptqbench_reports.markup:MarkdownReporter"),
+        Component(
+            "reporter",
+            "markdown",
+            "tables for a README or a pull request",
+            "ptqbench_reports.markup:MarkdownReporter",
+            MarkupOptions,
+        ),
         Component("reporter", "csv", "unrounded figures for other programs", "ptqbench_reports.values:CsvReporter"),
-        Component("reporter", "latex", "tables for a paper, without extra packages", "ptqbench_reports.markup:LatexReporter"),
+        Component(
+            "reporter",
+            "latex",
+            "tables for a paper, without extra packages",
+            "ptqbench_reports.markup:LatexReporter",
+            MarkupOptions,
+        ),
     ]

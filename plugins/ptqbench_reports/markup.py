@@ -11,6 +11,7 @@ from ptqbench.results.record import RunRecord
 from ptqbench.results.report import tables_of
 from ptqbench.results.tables import Cell, Column, Table
 from ptqbench.roles.reporter import Reporter
+from ptqbench_reports import MarkupOptions
 
 LATEX = {
     "\\": r"\textbackslash{}",
@@ -19,10 +20,8 @@ LATEX = {
     "\N{PLUS-MINUS SIGN}": r"$\pm$",
     "\N{MINUS SIGN}": "$-$",
     "\N{EN DASH}": "--",
-    "\N{DAGGER}": r"$\dagger$",
     "\N{DOWNWARDS ARROW}": r"$\downarrow$",
     "\N{UPWARDS ARROW}": r"$\uparrow$",
-    "\N{ALMOST EQUAL TO}": r"$\approx$",
     **{char: "\\" + char for char in "&%$#_{}"},
 }
 
@@ -31,10 +30,11 @@ class MarkupReporter(Reporter):
     """What both share: the tables one after the other."""
 
     layout = ""
+    options: MarkupOptions
 
     def render(self, run: RunRecord, *, width: int | None = None) -> str:
-        """The comparison, the differences to the baseline, the published figures; `width` does not matter."""
-        return "\n".join(map(self.table, tables_of(run)))
+        """The main table and, unless `all` is false, those behind it; `width` does not matter."""
+        return "\n".join(map(self.table, tables_of(run, everything=self.options.all)))
 
     @abstractmethod
     def table(self, table: Table) -> str:
@@ -66,14 +66,18 @@ class MarkupReporter(Reporter):
 
 
 class MarkdownReporter(MarkupReporter):
-    """Pipe tables; the best value is bold."""
+    """Pipe tables; what is better than the baseline is bold."""
 
     suffix = ".md"
     layout = "pipe"
 
     def table(self, table: Table) -> str:
         notes = "".join(f"- {self.escape(note)}\n" for note in table.notes)
-        return f"## {self.escape(table.title)}\n\n{self.body(table)}\n\n{notes}"
+        return f"## {self.escape(table.title)}\n\n{self._lead(table)}{self.body(table)}\n\n{notes}"
+
+    def _lead(self, table: Table) -> str:
+        lines = [f"**{self.escape(x.label)}** {self.escape(x.text)}" if x.label else self.escape(x.text) for x in table.lead]
+        return "".join(f"{line}\n\n" for line in lines)
 
     def escape(self, text: str) -> str:
         # The baseline's star and a method's name with underscores must not start emphasis.
@@ -81,11 +85,11 @@ class MarkdownReporter(MarkupReporter):
 
     def entry(self, cell: Cell) -> str:
         text = self.escape(f"{cell.text}: {cell.note}" if cell.note else cell.text)
-        return f"**{text}** \N{DAGGER}" if cell.best else text
+        return f"**{text}**" if cell.tone == "good" else text
 
 
 class LatexReporter(MarkupReporter):
-    """table environments that need no package; the best value is bold."""
+    """table environments that need no package; what is better than the baseline is bold, the sentences are comments."""
 
     suffix = ".tex"
     layout = "latex_raw"
@@ -93,11 +97,14 @@ class LatexReporter(MarkupReporter):
     def table(self, table: Table) -> str:
         notes = " ".join(self.escape(note.rstrip(".")) + "." for note in [*table.footnotes, *table.notes])
         caption = f"{self.escape(table.title)}. {notes}".strip()
-        return "\n".join([r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", self.body(table), r"\end{table}", ""])
+        lead = [f"% {line.label} {line.text}".replace("%  ", "% ") for line in table.lead]
+        return "\n".join(
+            [*lead, r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", self.body(table), r"\end{table}", ""]
+        )
 
     def escape(self, text: str) -> str:
         return "".join(LATEX.get(char, char) for char in text)
 
     def entry(self, cell: Cell) -> str:
         text = self.escape(cell.text)
-        return rf"\textbf{{{text}}} $\dagger$" if cell.best else text
+        return rf"\textbf{{{text}}}" if cell.tone == "good" else text

@@ -14,7 +14,7 @@ from ptqbench_reports import TerminalOptions
 
 
 class TerminalReporter(Reporter):
-    """The comparison, the differences to the baseline, the published figures, folded to the terminal's width."""
+    """The main table and, if asked for, those behind it, folded to the terminal's width."""
 
     suffix = ".txt"
     options: TerminalOptions
@@ -22,7 +22,7 @@ class TerminalReporter(Reporter):
     def render(self, run: RunRecord, *, width: int | None = None) -> str:
         """Text of at most `width` columns (the terminal's own when None), with colours where they are shown."""
         wide = width or shutil.get_terminal_size((100, 24)).columns
-        return console.render(tables_of(run), wide, color=self._colored())
+        return console.render(tables_of(run, everything=self.options.all), wide, color=self._colored())
 
     def _colored(self) -> bool:
         if self.options.color != "auto":

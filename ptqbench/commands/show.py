@@ -11,6 +11,7 @@ from ptqbench.boundary.build import build
 from ptqbench.commands.options import find_cell
 from ptqbench.commands.output import manager_with, plugin_option, print_json, print_tables, table_width
 from ptqbench.results.cell_tables import cell_tables
+from ptqbench.results.compare import attach_comparisons
 from ptqbench.results.record import CellRecord, RunRecord
 from ptqbench.roles.reporter import Reporter
 
@@ -21,18 +22,25 @@ from ptqbench.roles.reporter import Reporter
     "--format", "reporter", default="terminal", show_default=True, help="A reporter: terminal, markdown, csv, latex ..."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the record itself (with --cell, that cell) as JSON.")
+@click.option("--all", "everything", is_flag=True, help="Also spreads, budgets, what could have been seen, published figures.")
 @click.option("--cell", "wanted", metavar="ID", help='Print everything about one cell, for example "gacq/W4A8/seed0".')
 @plugin_option
-def command(run: Path, reporter: str, as_json: bool, wanted: str | None, plugins: tuple[Path, ...]) -> None:
-    """Print the tables of RUN, a folder that `ptqbench run` wrote (or its results.json)."""
+def command(run: Path, reporter: str, as_json: bool, everything: bool, wanted: str | None, plugins: tuple[Path, ...]) -> None:
+    """Print the main table of RUN, a folder that `ptqbench run` wrote (or its results.json)."""
     record = RunRecord.load(run)
     if wanted is not None:
         _show_cell(find_cell(record.cells, wanted, "run"), as_json)
     elif as_json:
         click.echo(record.to_json(), nl=False)
     else:
-        chosen: Reporter = build(manager_with(plugins).default("reporter", reporter))
-        click.echo(chosen.render(record, width=table_width()), nl=False)
+        bound = manager_with(plugins).default("reporter", reporter)
+        if everything and "all" in type(bound.options).model_fields:
+            # A reporter without this option, such as csv, writes everything anyway.
+            bound = dataclasses.replace(bound, options=bound.options.model_copy(update={"all": True}))
+        chosen: Reporter = build(bound)
+        # Records that are kept in a repository have no comparisons, which follow from their cells.
+        shown = record if record.comparisons else attach_comparisons(record)
+        click.echo(chosen.render(shown, width=table_width()), nl=False)
 
 
 def _show_cell(cell: CellRecord, as_json: bool) -> None:

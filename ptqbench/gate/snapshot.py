@@ -12,7 +12,7 @@ import numpy as np
 from ptqbench.plugin.names import row_name
 from ptqbench.results.protocols import identity
 from ptqbench.results.record import CellRecord, Number, RunRecord
-from ptqbench.results.rows import Row, rows_of
+from ptqbench.results.rows import Row, failures, rows_of
 
 DIGITS = 6
 """Significant digits of stored figures: rounding stays far below the error of a paired difference."""
@@ -114,7 +114,6 @@ def _scalar(value: object) -> Scalar:
 def _entry(row: Row) -> Entry:
     cells = sorted(row.cells, key=lambda cell: cell.seed)
     names = dict.fromkeys(name for cell in cells for name in cell.metrics)
-    reasons = (f"seed {cell.seed}: {cell.reason.strip() or 'no reason recorded'}" for cell in row.failed)
     return Entry(
         bits=row.bits,
         ledger=_common(cell.ledger_hash for cell in cells),
@@ -123,7 +122,7 @@ def _entry(row: Row) -> Entry:
         seconds=_mean(cells, lambda cell: sum(cost.seconds for cost in cell.cost.values())),
         peak_mib=_mean(cells, lambda cell: max((cost.peak_mib for cost in cell.cost.values()), default=0.0)),
         metrics={name: _measure([cell.metrics[name] for cell in cells if name in cell.metrics]) for name in names},
-        failed="; ".join(reasons),
+        failed="; ".join(f"{seeds}: {reason}" for reason, seeds in failures(row.failed).items()),
         state=_state(cells),
     )
 

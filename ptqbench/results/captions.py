@@ -6,18 +6,75 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ptqbench.results import formatting
 from ptqbench.results.record import IMAGES, CellRecord, RunRecord
-from ptqbench.results.rows import Row, metric_names
+from ptqbench.results.remarks import remarks
+from ptqbench.results.rows import Row, failures, metric_names
 
 SIMULATED = (
     "Quantization is simulated: values are rounded to their grids, arithmetic stays floating point; "
     "weight sizes are counted, not measured."
 )
 
-LEADS = (
-    "\N{DAGGER} leads at these bits on these calibrations: its interval over images excludes the value of every other row, and "
-    "no seed of another row reaches any of its own. Whether the method is better, the differences say."
-)
-"""What the mark of `rows` means, and what it does not."""
+MOST_NOTES = 6
+"""Notes under the main table; what is beyond stands in the tables behind `ALL`."""
+
+ALL = "`ptqbench show RUN --all`"
+
+
+def overview_notes(run: RunRecord, rows: Sequence[Row], alone: bool) -> list[str]:
+    """At most six notes under the main table: what went wrong first, then how to read it, and where the rest is."""
+    rest = f"Spreads over seeds, what could have been seen, budgets, published figures: {ALL}." if alone else ""
+    reading = [note for note in (_reading(run, rows), _unequal(rows), rest) if note]
+    wrong = [*_failures(rows), *_refusals(rows), *remarks(run)]
+    room = MOST_NOTES - len(reading)
+    if len(wrong) > room:
+        wrong = [*wrong[: room - 1], f"{len(wrong) - room + 1} more notes of this kind: {ALL}."]
+    return [*wrong, *reading]
+
+
+def _failures(rows: Sequence[Row]) -> list[str]:
+    """The rows that failed, wholly or in some seeds, one note for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for row in rows:
+        for why, seeds in failures(row.failed).items():
+            of = f" of {len(row.cells) + len(row.failed)}, the others count" if row.cells else ""
+            by_reason.setdefault(why, []).append(f"{row.label} ({seeds}{of})" if not row.full_precision else row.label)
+    return [f"failed: {', '.join(where)}: {why}" for why, where in by_reason.items()]
+
+
+def _refusals(rows: Sequence[Row]) -> list[str]:
+    """Numbers that must not stand beside the others, one note for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for row in rows:
+        for why in row.refused.values():
+            by_reason.setdefault(why, []).append(row.label)
+    return [f"not comparable: {', '.join(where)}: {why}" for why, where in by_reason.items()]
+
+
+def _reading(run: RunRecord, rows: Sequence[Row]) -> str:
+    metrics = [x for row in rows for x in row.metrics.values()]
+    if not metrics:
+        return ""
+    over = " or ".join(dict.fromkeys(x.unit for x in metrics))
+    if any(x.spread is not None for x in metrics):
+        over += ", and calibration seeds together"
+    text = f"\N{PLUS-MINUS SIGN} is half of a 95 % interval over {over}"
+    if any(not formatting.centred(x.value, x.low, x.high) for x in metrics):
+        text += ", [a, b] the interval where it is not symmetric"
+    if not run.comparisons:
+        return f"{text}."
+    differences = f"differences are method minus {run.baseline} from the same noise"
+    return f"{text}; {differences}. better, worse: significant at 5 % after Holm's correction within the metric."
+
+
+def _unequal(rows: Sequence[Row]) -> str:
+    """What calibration got, with a word where it was not equal."""
+    parts = []
+    for what, totals in (("samples", _totals(rows, _samples)), ("denoiser evaluations", _totals(rows, _spent))):
+        if len(totals) > 1:
+            parts.append(f"{what} are NOT equal, {min(totals)} to {max(totals)} per row")
+        elif totals:
+            parts.append(f"{what} are equal, {next(iter(totals))} per row")
+    return f"Calibration {', '.join(parts)}." if parts else ""
 
 
 def comparison_notes(run: RunRecord, rows: Sequence[Row]) -> list[str]:
@@ -25,8 +82,6 @@ def comparison_notes(run: RunRecord, rows: Sequence[Row]) -> list[str]:
     notes = [SIMULATED, _sampling(run), _intervals(rows), _seeds(rows), _budget(rows), _evaluations(rows)]
     if any(row.method == run.baseline for row in rows):
         notes.append("* baseline method.")
-    if any(row.best for row in rows):
-        notes.append(LEADS)
     return [note for note in notes if note]
 
 
@@ -83,7 +138,7 @@ def _budget(rows: Sequence[Row]) -> str:
 
 def _evaluations(rows: Sequence[Row]) -> str:
     """The same for the denoiser's evaluations."""
-    totals = _totals(rows, lambda cell: cell.budget.denoiser_evaluations)
+    totals = _totals(rows, _spent)
     if len(totals) < 2:
         return f"Denoiser evaluations for calibration: equal, {next(iter(totals))} per row." if totals else ""
     return f"Denoiser evaluations for calibration (samples times passes) are NOT equal: {_listed(totals)}."
@@ -105,6 +160,10 @@ def _listed(totals: Mapping[int, Sequence[str]]) -> str:
 
 def _samples(cell: CellRecord) -> int:
     return cell.budget.training + cell.budget.validation
+
+
+def _spent(cell: CellRecord) -> int:
+    return cell.budget.denoiser_evaluations
 
 
 def _data(cell: CellRecord) -> bool:

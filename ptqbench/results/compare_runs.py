@@ -12,10 +12,10 @@ from ptqbench.evaluate.paired import pool_pairs
 from ptqbench.plugin.names import FULL_PRECISION
 from ptqbench.results import formatting
 from ptqbench.results.compare import REFUSED, arm_of, comparable, compare_rows, with_verdicts
-from ptqbench.results.difference_table import difference_cell, difference_notes
+from ptqbench.results.difference_table import DETECTABLE, detectable, difference_cell, difference_notes
 from ptqbench.results.record import Comparison, RunRecord
 from ptqbench.results.rows import Row, rows_of
-from ptqbench.results.tables import Cell, Column, Table
+from ptqbench.results.tables import NOTHING, Cell, Column, Table
 
 NOISE = ("model", "weights", "grid", "steps", "eta", "images", "image seed")
 """What two runs must share for image i of both to come from the same noise through the same sampler."""
@@ -49,16 +49,20 @@ def runs_table(found: Sequence[Comparison], first: str, second: str) -> Table:
     """One line for each pair of numbers: the value in both runs, difference and verdict."""
     columns = [Column("cell", "cell", text=True), Column("metric", "metric", text=True)]
     columns += [Column("a", "A"), Column("b", "B"), Column("difference", "B minus A")]
+    columns.append(Column("detectable", "seen from"))
     rows = [
         [
             Cell(" ".join(part for part in (c.method, c.bits, c.variant) if part)),
             Cell(Column(c.metric, c.metric, c.better).heading),
             *(Cell() if x is None else Cell(formatting.significant(x)) for x in (c.baseline_value, c.value)),
             replace(difference_cell(c), note=c.reason),
+            Cell(detectable(c) or NOTHING) if c.method != FULL_PRECISION else Cell(),
         ]
         for c in found
     ]
-    notes = [f"A: {first}", f"B: {second}", *difference_notes([c for c in found if c.method != FULL_PRECISION])]
+    judged = [c for c in found if c.method != FULL_PRECISION]
+    notes = [f"A: {first}", f"B: {second}", *difference_notes(judged)]
+    notes += [f"seen from: {DETECTABLE[0].lower()}{DETECTABLE[1:]}"] if any(map(detectable, judged)) else []
     return Table("Two runs side by side", columns, rows, notes)
 
 

@@ -15,14 +15,13 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ptqbench.results.panels import panels
-from ptqbench.results.tables import KEYS, Cell, Column, Table
+from ptqbench.results.tables import KEYS, Cell, Column, Line, Table
 
 LEAST_WIDTH = 60
 """Below this many columns lines are cut by the terminal rather than numbers by us."""
 
 GAP = 2
 INDENT = 1
-BEST = "\N{DAGGER}"
 
 
 def render(tables: Sequence[Table], width: int, *, color: bool = False) -> str:
@@ -33,7 +32,8 @@ def render(tables: Sequence[Table], width: int, *, color: bool = False) -> str:
     console = Console(file=out, width=width, force_terminal=color, color_system=system, highlight=False, legacy_windows=False)
     for table in tables:
         console.print(Text(table.title, style="bold"))
-        shown = fitted(table, width)
+        _print_lead(console, table.lead)
+        shown = fitted(_grouped(table), width)
         for number, columns in enumerate(_panels(shown, width)):
             if number:
                 # Without it a reader takes the rest for another table.
@@ -48,10 +48,40 @@ def render(tables: Sequence[Table], width: int, *, color: bool = False) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).rstrip("\n") + "\n"
 
 
-def fitted(table: Table, width: int) -> Table:
-    """The table in the widest form that needs no folding, else in the narrowest.
+def _print_lead(console: Console, lead: Sequence[Line]) -> None:
+    """Sentences before a table, hanging behind their labels."""
+    indent = max((cell_len(line.label) + GAP for line in lead if line.label), default=0)
+    for line in lead:
+        if not line.label:
+            console.print(Text(line.text))
+            continue
+        for number, text in enumerate(Text(line.text).wrap(console, console.width - indent)):
+            label = line.label if number == 0 else ""
+            console.print(Text.assemble((label.ljust(indent), "bold"), text))
+    if lead:
+        console.print()
 
-    Forms: as it is; without the spaces inside numbers; and also without the columns that only repeat other parts of it.
+
+def _grouped(table: Table) -> Table:
+    """A grouped table without its second column: each value of it stands once, above the rows that share it."""
+    if not table.grouped:
+        return table
+    rows, last = list[list[Cell]](), ""
+    for row in table.rows:
+        (setting,) = (cell.text for cell in row[1:KEYS])
+        alone = sum(other[1].text == setting for other in table.rows) == 1
+        if setting != last and not alone:
+            rows.append([Cell(setting), *(Cell("") for _ in row[KEYS:])])
+        rows.append([row[0], *row[KEYS:]])
+        last = setting
+    return replace(table, columns=[table.columns[0], *table.columns[KEYS:]], rows=rows)
+
+
+def fitted(table: Table, width: int) -> Table:
+    """The table in the form that is folded least.
+
+    Forms: as it is; without the spaces inside numbers; and also without the columns that only repeat other parts of it. The
+    first of those that need the fewest panels is taken.
     """
     squeezed = replace(table, rows=[[replace(cell, text=_squeezed(cell.text)) for cell in row] for row in table.rows])
     kept = [index for index, column in enumerate(table.columns) if not column.optional]
@@ -60,11 +90,14 @@ def fitted(table: Table, width: int) -> Table:
         columns=[table.columns[index] for index in kept],
         rows=[[row[index] for index in kept] for row in squeezed.rows],
     )
-    return next((form for form in (table, squeezed) if len(_panels(form, width)) == 1), bare)
+    forms = (table, squeezed, bare) if len(kept) < len(table.columns) else (table, squeezed)
+    return min(forms, key=lambda form: len(_panels(form, width)))
 
 
 def _panels(table: Table, width: int) -> list[list[int]]:
-    return panels([_width(table, index) for index in range(len(table.columns))], KEYS, width - INDENT, GAP)
+    widths = [_width(table, index) for index in range(len(table.columns))]
+    joined = [index for index, column in enumerate(table.columns) if column.joined]
+    return panels(widths, sum(column.text for column in table.columns[:KEYS]), width - INDENT, GAP, joined)
 
 
 def _panel(table: Table, columns: Sequence[int]) -> Padding:
@@ -76,7 +109,8 @@ def _panel(table: Table, columns: Sequence[int]) -> Padding:
         width = _width(table, index)
         shown.add_column(heading, justify="left" if column.text else "right", no_wrap=True, min_width=width)
     for row in table.rows:
-        shown.add_row(*(Text(_entry(row[i]), style=_style(row[i])) for i in columns))
+        heads = not any(cell.text for cell in row[1:])
+        shown.add_row(*(Text(row[i].text, style="bold" if heads else _style(row[i])) for i in columns))
     return Padding.indent(shown, INDENT)
 
 
@@ -90,16 +124,10 @@ def _squeezed(text: str) -> str:
     return text.replace(" \N{PLUS-MINUS SIGN} ", "\N{PLUS-MINUS SIGN}").replace(" / ", "/")
 
 
-def _entry(cell: Cell) -> str:
-    return f"{cell.text} {BEST}" if cell.best else cell.text
-
-
 def _style(cell: Cell) -> str:
-    if cell.best:
-        return "bold green"
-    return "red" if cell.text == "failed" else ""
+    return {"good": "bold green", "bad": "red"}.get(cell.tone, "")
 
 
 def _width(table: Table, index: int) -> int:
-    entries = [_entry(row[index]) for row in table.rows]
+    entries = [row[index].text for row in table.rows]
     return max(map(cell_len, [*_heading(table.columns[index]), *entries]))

@@ -67,6 +67,23 @@ def seconds(value: float) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
 
 
+def ranges(numbers: Sequence[int]) -> str:
+    """Sorted whole numbers with runs of three and more drawn together: "0 to 4, 7"."""
+    runs: list[list[int]] = []
+    for x in numbers:
+        if runs and x == runs[-1][-1] + 1:
+            runs[-1].append(x)
+        else:
+            runs.append([x])
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
+
+
+def typical(values: Sequence[float]) -> float:
+    """The geometric mean of sizes: between the bit settings of a table, and not moved by one row that went wrong."""
+    sizes = [abs(x) for x in values if x and math.isfinite(x)]
+    return math.exp(statistics.fmean(map(math.log, sizes))) if sizes else 0.0
+
+
 def power_of_thousand(values: Sequence[float]) -> int:
     """The exponent e (0, -3, -6 ...) so that values shown in units of 10^e have their median near 1 to 1000.
 

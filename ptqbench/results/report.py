@@ -1,12 +1,18 @@
-"""All tables of a run in reading order."""
+"""What reports print of a run, in reading order."""
 
 from __future__ import annotations
 
-from ptqbench.results.difference_table import differences
+from ptqbench.results.difference_table import sensitivity
+from ptqbench.results.overview import overview
 from ptqbench.results.record import RunRecord
 from ptqbench.results.tables import Table, comparison, published
 
 
-def tables_of(run: RunRecord) -> list[Table]:
-    """The measured comparison, the differences to its baseline, and the published figures."""
-    return [comparison(run), *differences(run), *published(run)]
+def tables_of(run: RunRecord, *, everything: bool = True) -> list[Table]:
+    """The main table; with `everything` also what stands behind it."""
+    return [overview(run, alone=not everything), *(details(run) if everything else [])]
+
+
+def details(run: RunRecord) -> list[Table]:
+    """Values over images with their spread over seeds and what they cost, what could have been seen, published figures."""
+    return [comparison(run), *sensitivity(run), *published(run)]

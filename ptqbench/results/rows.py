@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ptqbench.plugin.names import FULL_PRECISION
-from ptqbench.results import protocols
+from ptqbench.results import formatting, protocols
 from ptqbench.results.costs import EVALUATION_STAGES
 from ptqbench.results.record import CellRecord, Number, RunRecord
 
@@ -36,7 +36,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Row:
-    """Method x bits x variant. `cells` succeeded, `failed` did not; `best` names the metrics that this row leads.
+    """Method x bits x variant. `cells` succeeded, `failed` did not.
 
     `refused` has the metrics whose number must not stand beside the others', with the reason; `metrics` lacks them.
     """
@@ -47,7 +47,6 @@ class Row:
     cells: tuple[CellRecord, ...]
     failed: tuple[CellRecord, ...]
     metrics: dict[str, Summary]
-    best: set[str] = field(default_factory=set)
     refused: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -78,8 +77,6 @@ def rows_of(run: RunRecord) -> list[Row]:
     rows = [_row(cells) for cells in grouped.values()]
     rows.sort(key=lambda row: -1 if row.full_precision else bits.index(row.bits))
     _refuse(rows, run.baseline)
-    for setting in bits:
-        _mark_best([row for row in rows if row.bits == setting and not row.full_precision])
     return rows
 
 
@@ -93,6 +90,16 @@ def metric_names(rows: Sequence[Row]) -> list[str]:
 def calibration_seconds(cell: CellRecord) -> float:
     """Wall seconds of every stage that is not evaluation, as measured when the stage was computed."""
     return sum(cost.seconds for stage, cost in cell.cost.items() if stage not in EVALUATION_STAGES)
+
+
+def failures(cells: Sequence[CellRecord]) -> dict[str, str]:
+    """Why cells of one row failed, in a line each, with the seeds that it happened to: {"out of memory": "seeds 0 to 4"}."""
+    found: dict[str, list[int]] = {}
+    for cell in cells:
+        # A reason and its remedy stand on lines of their own.
+        lines = (" ".join(line.split()) for line in cell.reason.splitlines())
+        found.setdefault("; ".join(filter(None, lines)) or "no reason recorded", []).append(cell.seed)
+    return {why: f"seed{'s' if len(seeds) > 1 else ''} {formatting.ranges(sorted(seeds))}" for why, seeds in found.items()}
 
 
 def _row(cells: list[CellRecord]) -> Row:
@@ -123,22 +130,3 @@ def _refuse(rows: Sequence[Row], baseline: str) -> None:
         for index, reason in protocols.refused(name, cells, first).items():
             rows[index].refused[name] = reason
             del rows[index].metrics[name]
-
-
-def _mark_best(rows: list[Row]) -> None:
-    """Mark a lead that is beyond doubt.
-
-    The leader's interval must exclude the value of every other row, and no seed of another row may reach any of its
-    own.
-    """
-    for name in metric_names(rows):
-        rivals = [row for row in rows if name in row.metrics]
-        if len(rivals) < 2:
-            continue
-        sign = 1 if rivals[0].metrics[name].better == "lower" else -1
-        rivals.sort(key=lambda row: sign * row.metrics[name].value)
-        leader, others = rivals[0].metrics[name], [row.metrics[name] for row in rivals[1:]]
-        edge = sign * (leader.high if sign > 0 else leader.low)
-        worst_seed = max(sign * x for x in leader.seeds)
-        if all(sign * x.value > edge and worst_seed < min(sign * s for s in x.seeds) for x in others):
-            rivals[0].best.add(name)

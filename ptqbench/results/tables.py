@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from ptqbench.results import formatting
 from ptqbench.results.captions import comparison_notes
 from ptqbench.results.record import RunRecord
-from ptqbench.results.rows import Row, calibration_seconds, metric_names, rows_of
+from ptqbench.results.rows import Row, calibration_seconds, failures, metric_names, rows_of
 
 NOTHING = "\N{EN DASH}"
 BASELINE = "*"
@@ -21,7 +21,8 @@ class Column:
     """A column. `key` is its machine name; `title` is what to print, `remark` what may stand under it.
 
     `better` is "lower" or "higher" for a metric, else empty. The first `KEYS` columns of a table name its rows. An
-    `optional` column only repeats what other columns and the footnotes say: where space is short it is left out.
+    `optional` column only repeats what other columns and the footnotes say: where space is short it is left out. A `joined`
+    one stays beside the column before it.
     """
 
     key: str
@@ -31,6 +32,7 @@ class Column:
     exponent: int = 0
     text: bool = False
     optional: bool = False
+    joined: bool = False
 
     @property
     def heading(self) -> str:
@@ -47,7 +49,7 @@ class Cell:
     """One entry: `text` to print; for a measured number also its unrounded figures, in the unit of the record.
 
     `note` is the long story (why a cell failed) for where there is room; `plain` is the text for programs where it
-    differs.
+    differs. `tone` marks what a reader looks for: a method that is better, one that is worse or failed.
     """
 
     text: str = NOTHING
@@ -56,19 +58,32 @@ class Cell:
     high: float | None = None
     n: int | None = None
     spread: float | None = None
-    best: bool = False
     note: str = ""
     plain: str = ""
+    tone: Literal["", "good", "bad"] = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A sentence under its label: a bit setting, or "" for what holds for all of them."""
+
+    label: str
+    text: str
 
 
 @dataclass(frozen=True)
 class Table:
-    """Title, columns, rows of as many cells, and notes to print under the table."""
+    """Title, columns, rows of as many cells; `lead` stands between the title and the table, `notes` under it.
+
+    Rows of a `grouped` table with equal second cells stand together: where columns are dear that cell is a line above them.
+    """
 
     title: str
     columns: list[Column]
     rows: list[list[Cell]]
     notes: list[str] = field(default_factory=list)
+    lead: list[Line] = field(default_factory=list)
+    grouped: bool = False
 
     @property
     def footnotes(self) -> list[str]:
@@ -82,13 +97,13 @@ class Table:
 
 
 def comparison(run: RunRecord) -> Table:
-    """The measured comparison of a run."""
+    """The values of a run with everything that belongs to them: spread over seeds, sizes, budgets."""
     rows = rows_of(run)
     names = metric_names(rows)
     metrics = [metric_column(name, rows) for name in names]
     columns = [Column("method", "method", text=True), Column("bits", "bits", text=True), *metrics, *_COST]
     body = [[*key_cells(row, run.baseline), *(_metric_cell(row, c) for c in metrics), *_cost_cells(row)] for row in rows]
-    return Table(run.title or run.name, columns, body, comparison_notes(run, rows))
+    return Table(f"{run.title or run.name}: values, spreads, budgets", columns, body, comparison_notes(run, rows))
 
 
 def published(run: RunRecord) -> list[Table]:
@@ -115,7 +130,7 @@ def metric_column(name: str, rows: Sequence[Row]) -> Column:
     """A metric's column; its unit suits the values of these rows."""
     found = [row.metrics[name] for row in rows if name in row.metrics]
     counts = {x.n for x in found}
-    exponent = formatting.power_of_thousand([x.value for x in found])
+    exponent = formatting.power_of_thousand([formatting.typical([x.value for x in found])])
     unit = f"in 1e{exponent}" if exponent else ""
     count = f"n={counts.pop()}" if len(counts) == 1 else ""
     better = found[0].better if found else ""
@@ -125,35 +140,40 @@ def metric_column(name: str, rows: Sequence[Row]) -> Column:
 def _metric_cell(row: Row, column: Column) -> Cell:
     summary = row.metrics.get(column.key)
     if summary is None:
-        return Cell("failed") if not row.cells else Cell(note=row.refused.get(column.key, ""))
+        return Cell("failed", tone="bad") if not row.cells else Cell(note=row.refused.get(column.key, ""))
     unit = 10.0**-column.exponent
     spread = None if summary.spread is None else summary.spread * unit
     text = formatting.measured(summary.value * unit, summary.low * unit, summary.high * unit, spread)
     if "n=" not in column.remark:
         text += f" (n={summary.n})"
-    best = column.key in row.best
-    return Cell(text, summary.value, summary.low, summary.high, summary.n, summary.spread, best)
+    return Cell(text, summary.value, summary.low, summary.high, summary.n, summary.spread)
 
 
 def _cost_cells(row: Row) -> list[Cell]:
     done, asked = len(row.cells), len(row.cells) + len(row.failed)
     seeds = Cell(f"{done}" if done == asked else f"{done} of {asked}")
-    reasons = "; ".join(f"seed {cell.seed}: {_flat(cell.reason)}" for cell in row.failed)
-    status = Cell("failed", note=reasons) if row.failed else Cell("ok")
-    size = row.mean(lambda cell: cell.weight_bytes / 1024)
-    kib = Cell() if not size else Cell(f"{size:.0f}" if size >= 10 else f"{size:.1f}", size)
+    reasons = "; ".join(f"{seeds}: {reason}" for reason, seeds in failures(row.failed).items())
+    status = Cell("failed", note=reasons, tone="bad") if row.failed else Cell("ok")
+    kib = size_cell(row)
     if row.full_precision or not row.cells:
         return [Cell() if row.full_precision else seeds, kib, Cell(), Cell(), status]
     budgets = dict.fromkeys((cell.budget.training, cell.budget.validation) for cell in row.cells)
     samples = Cell(" | ".join(f"{training}+{validation}" for training, validation in budgets))
+    return [seeds, kib, samples, seconds_cell(row), status]
+
+
+def size_cell(row: Row) -> Cell:
+    """KiB of weights."""
+    size = row.mean(lambda cell: cell.weight_bytes / 1024)
+    return Cell() if not size else Cell(f"{size:.0f}" if size >= 10 else f"{size:.1f}", size)
+
+
+def seconds_cell(row: Row) -> Cell:
+    """Seconds of calibration."""
+    if row.full_precision or not row.cells:
+        return Cell()
     spent = row.mean(calibration_seconds) or 0.0
-    return [seeds, kib, samples, Cell(formatting.seconds(spent), spent), status]
-
-
-def _flat(text: str) -> str:
-    """A reason and its remedy, which stand on lines of their own, in one line."""
-    lines = (" ".join(line.split()) for line in text.splitlines())
-    return "; ".join(filter(None, lines)) or "no reason recorded"
+    return Cell(formatting.seconds(spent), spent)
 
 
 def _published(source: Mapping[str, Any]) -> Table:

@@ -10,60 +10,55 @@ from paired_samples import sampled_run
 
 from ptqbench.results import console, formatting
 from ptqbench.results.compare import UNSEEN, attach_comparisons
-from ptqbench.results.difference_table import UNCORRECTED, difference_notes, differences
+from ptqbench.results.difference_table import UNCORRECTED, difference_cell, difference_notes, sensitivity
 from ptqbench.results.record import Number
 from ptqbench.results.tables import NOTHING, comparison
 
 METHODS = {"qdiffusion": 5.0, "gacq": 4.5, "ptq4dm": 5.01, "minmax": 8.0}
 
 
-def test_entries_and_notes() -> None:
+def test_what_would_have_been_seen_and_the_notes() -> None:
     record = sampled_run(METHODS)
     record.noise_floor = {"fd-digits@data": Number(3.61, 3.2, 4.0, 512)}
-    (table,) = differences(attach_comparisons(record))
-    texts = {row[0].text: row[2].text for row in table.rows}
-    assert texts["gacq"].startswith("\N{MINUS SIGN}0.") and texts["gacq"].endswith("better")
-    assert "none (0." in texts["ptq4dm"] and texts["ptq4dm"].endswith("\N{ALMOST EQUAL TO}")
-    assert texts["minmax"].startswith("+") and texts["minmax"].endswith("worse")
+    record = attach_comparisons(record)
+    (table,) = sensitivity(record)
+    found = {row[0].text: row[2].value for row in table.rows}
+    assert found["gacq"] == next(c.detectable for c in record.comparisons if c.method == "gacq" and c.better == "lower")
+    assert found["noise floor"] == pytest.approx(0.4)
     notes = " ".join(table.notes)
     for words in ("(3 comparisons)", "chance of 80 %", "noise floor", "pooled"):
         assert words in notes
     assert "One calibration seed" not in notes
 
 
+def test_a_difference_has_its_verdict_in_a_word() -> None:
+    found = {c.method: difference_cell(c) for c in attach_comparisons(sampled_run(METHODS)).comparisons if c.better == "lower"}
+    assert found["gacq"].text.startswith("\N{MINUS SIGN}0.") and found["gacq"].text.endswith(" better")
+    assert found["ptq4dm"].text.endswith(" unclear")
+    assert found["minmax"].text.startswith("+") and found["minmax"].text.endswith(" worse")
+    assert [found[name].tone for name in ("gacq", "ptq4dm", "minmax")] == ["good", "", "bad"]
+
+
 def test_one_seed_is_named_in_the_notes() -> None:
-    (table,) = differences(attach_comparisons(sampled_run(METHODS, seeds=1)))
-    assert "One calibration seed: verdicts are about these very calibrations" in " ".join(table.notes)
-    assert "pooled" not in " ".join(table.notes)
+    notes = " ".join(difference_notes(attach_comparisons(sampled_run(METHODS, seeds=1)).comparisons))
+    assert "One calibration seed: verdicts are about these very calibrations" in notes
+    assert "pooled" not in notes
 
 
-def test_refused_pairs_have_a_footnote() -> None:
+def test_refused_pairs_say_why() -> None:
     record = sampled_run(METHODS)
     for cell in record.cells[-2:]:
         cell.bits_summary["average activation bits"] = 16.0
-    (table,) = differences(attach_comparisons(record))
-    assert table.rows[-1][2].text == "not comparable"
-    assert "minmax W4A8 not comparable: fd-digits@data unequal bits" in table.footnotes[0]
+    (refused, _) = [c for c in attach_comparisons(record).comparisons if c.method == "minmax"]
+    assert difference_cell(refused).text == "not comparable"
+    assert "fd-digits@data unequal bits" in difference_cell(refused).note
 
 
 def test_a_run_without_comparisons_has_no_such_table() -> None:
-    assert differences(two_seeds()) == []
+    assert sensitivity(two_seeds()) == []
 
 
-@pytest.mark.parametrize("width", [80, 100, 140])
-def test_fits_the_terminal(width: int) -> None:
-    text = console.render(differences(attach_comparisons(sampled_run(METHODS, bits=("W4A32", "W4A8")))), width)
-    assert max(map(len, text.splitlines())) <= width
-
-
-def test_further_panels_of_a_table_say_whose_they_are() -> None:
-    tables = differences(attach_comparisons(sampled_run(METHODS)))
-    text = console.render(tables, 64)
-    assert "Differences to qdiffusion (method minus qdiffusion), continued" in text
-    assert "continued" not in console.render(tables, 140)
-
-
-def test_an_interval_that_excludes_zero_beside_none_is_explained() -> None:
+def test_an_interval_that_excludes_zero_beside_unclear_is_explained() -> None:
     record = attach_comparisons(sampled_run(METHODS))
     assert UNCORRECTED not in difference_notes(record.comparisons)
     record.comparisons[0] = replace(record.comparisons[0], verdict=UNSEEN, difference=1.0, low=0.5, high=1.5)
@@ -78,7 +73,7 @@ def test_another_protocol_is_a_dash_with_the_reason() -> None:
             cell.metrics["fd-digits@data"].protocol = "ffff"
     table = comparison(record)
     row = next(row for row in table.rows if row[0].plain == "minmax")
-    assert (row[2].text, row[2].value, row[2].best) == (NOTHING, None, False)
+    assert (row[2].text, row[2].value) == (NOTHING, None)
     assert "fd-digits@data measured under another protocol (ffff against aaaa1111)" in row[2].note
     assert row[3].value is not None
     assert "no protocol id" in table.rows[0][2].note

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from comparison_samples import one_seed
+from paired_samples import sampled_run
 
 from ptqbench.cli import cli
 from ptqbench.errors import EXIT_OK, EXIT_PLUGIN, EXIT_USAGE
@@ -26,12 +27,29 @@ def show(folder: Path, *arguments: str) -> Result:
 
 
 def test_tables_in_every_format(folder: Path) -> None:
-    marks = {"terminal": "qdiffusion *", "markdown": "| qdiffusion", "csv": "method,bits", "latex": r"\begin{table}"}
+    marks = {"terminal": "qdiffusion", "markdown": "| qdiffusion", "csv": "method,bits", "latex": r"\begin{table}"}
     for name, words in marks.items():
         result = show(folder, "--format", name)
         assert result.exit_code == EXIT_OK
         assert words in result.stdout
     assert max(map(len, show(folder).stdout.splitlines())) <= 100
+
+
+def test_the_main_table_first_and_the_rest_when_asked_for(folder: Path) -> None:
+    short, whole = show(folder).stdout, show(folder, "--all").stdout
+    assert whole.startswith(short[: short.index("Spreads over seeds")].rstrip())
+    assert "show RUN --all" not in whole
+    for words in ("Calibration budget", "as published"):
+        assert words in whole and words not in short
+    assert show(folder, "--all", "--format", "csv").exit_code == EXIT_OK
+
+
+def test_a_kept_record_is_compared_when_it_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    record = sampled_run({"qdiffusion": 5.0, "gacq": 4.0})
+    assert record.comparisons == []
+    (tmp_path / "results.json").write_text(record.to_json(), encoding="utf-8")
+    assert "Better than qdiffusion: gacq (fd-digits@data" in show(tmp_path).stdout
 
 
 def test_json_is_the_record(folder: Path) -> None:

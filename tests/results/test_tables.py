@@ -8,7 +8,7 @@ import pytest
 from comparison_samples import cell, failed, one_seed, run, two_seeds
 
 from ptqbench.results import formatting
-from ptqbench.results.record import Budget, CellRecord, Number, RunRecord
+from ptqbench.results.record import Budget, Number, RunRecord
 from ptqbench.results.rows import Row, metric_names, rows_of
 from ptqbench.results.tables import NOTHING, Cell, Table, comparison, published
 
@@ -67,35 +67,6 @@ def test_seeds_are_averaged_and_their_spread_is_apart() -> None:
     assert entry(table, partial, "fd-digits@data").text == "7.02 ± 0.42"
     assert entry(table, partial, "seeds").text == "1 of 2"
     assert entry(table, partial, "status").note == "seed 1: out of memory"
-
-
-def best(*cells: CellRecord) -> set[tuple[str, str]]:
-    """(method, metric) of what is marked as best."""
-    return {(row.method, name) for row in rows_of(run(*cells)) for name in row.best}
-
-
-def test_best_only_where_the_interval_excludes_the_rest() -> None:
-    a = cell("a", "W4A8", 0, (0.0020, 24.0, 4.3, 0.80, 0.0030))
-    b = cell("b", "W4A8", 0, (0.0030, 24.2, 4.0, 0.81, 0.0031))
-    assert best(a, b) == {("a", "eps-error")}
-    assert best(a) == set()
-    assert best(a, dataclasses.replace(b, bits="W4A32")) == set()
-    higher = cell("b", "W4A8", 0, (0.0030, 24.4, 4.0, 0.81, 0.0031))
-    assert ("b", "psnr@fp") in best(a, higher)
-
-
-def test_no_best_when_calibration_seeds_overlap() -> None:
-    a = [cell("a", "W4A8", s, (eps, 24.0, 4.0, 0.8, 0.003)) for s, eps in enumerate((0.0010, 0.0026))]
-    b = [cell("b", "W4A8", s, (eps, 24.0, 4.0, 0.8, 0.003)) for s, eps in enumerate((0.0025, 0.0027))]
-    assert best(*a, *b) == set()
-    assert best(a[0], *b) == {("a", "eps-error")}
-
-
-def test_full_precision_is_never_a_rival() -> None:
-    rows = rows_of(one_seed())
-    assert rows[0].full_precision
-    assert not rows[0].best
-    assert {name for row in rows if row.bits == "W4A32" for name in row.best} == {"eps-error", "psnr@fp"}
 
 
 def test_counts_stand_in_the_heading_or_with_the_number() -> None:
