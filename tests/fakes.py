@@ -50,9 +50,22 @@ class DigitsOptions(Options):
     folder: str = Field("", description="where weights are")
 
 
+PRESET = {
+    "sampler": {"use": "stride", "points": 4},
+    "reconstruction": {"use": "brecq", "iterations": 9},
+    "losses": ["output", {"use": "haar", "levels": 3}],
+    "weights": {"quantizer": "adaround"},
+    "activations": {"quantizer": "lsq", "steps": "each"},
+    "passes": ("ends",),
+    "hooks": ["ptqd"],
+}
+"""The table of the preset "bands"."""
+
+
 @hookimpl
-def ptqbench_components() -> list[Component]:
+def ptqbench_components() -> list[Component | Preset]:
     learned = frozenset({"learned"})
+    notes = {"deviations": ("three",), "unstated": ("how many; four",), "released": ("has five",)}
     return [
         Component("sampler", "random", "any", TARGET),
         Component("sampler", "stride", "even", TARGET, StrideOptions),
@@ -80,25 +93,8 @@ def ptqbench_components() -> list[Component]:
         Component("metric", "kid", "kernel distance", TARGET),
         Component("reporter", "markdown", "text", TARGET),
         Component("reporter", "csv", "figures", TARGET),
+        Preset("bands", "fit in bands", PRESET, paper="arXiv:2", **notes),
     ]
-
-
-PRESET = {
-    "sampler": {"use": "stride", "points": 4},
-    "reconstruction": {"use": "brecq", "iterations": 9},
-    "losses": ["output", {"use": "haar", "levels": 3}],
-    "weights": {"quantizer": "adaround"},
-    "activations": {"quantizer": "lsq", "steps": "each"},
-    "passes": ("ends",),
-    "hooks": ["ptqd"],
-}
-"""The table of the preset "bands"."""
-
-
-@hookimpl
-def ptqbench_presets() -> list[Preset]:
-    notes = {"deviations": ("three",), "unstated": ("how many; four",), "released": ("has five",)}
-    return [Preset("bands", "fit in bands", PRESET, paper="arXiv:2", **notes)]
 
 
 def fake_manager() -> PluginManager:

@@ -9,8 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ptqbench import Component, Options, Preset, hookimpl
-from ptqbench_beyond import presets
+from ptqbench import Component, Options, hookimpl
 
 PAPER = (
     "Beyond Uniformity: Sample and Frequency Meta Weighting for Post-Training Quantization of Diffusion Models, ICLR 2026, "
@@ -105,28 +104,5 @@ def ptqbench_components() -> list[Component]:
             ),
             released=(NO_CODE,),
             traits=frozenset({"learned"}),
-        ),
-    ]
-
-
-@hookimpl
-def ptqbench_presets() -> list[Preset]:
-    """The presets `beyond-uniformity` and `beyond-uniformity-brecq`."""
-    return [
-        Preset(
-            "beyond-uniformity",
-            "sample and frequency meta weighting on TFMQ-DM's temporal blocks and ranges",
-            presets.BEYOND,
-            paper=PAPER,
-            unstated=presets.CONSTANTS,
-            released=presets.RELEASED_BASE,
-        ),
-        Preset(
-            "beyond-uniformity-brecq",
-            "sample and frequency meta weighting on plain block reconstruction with Q-Diffusion's calibration",
-            presets.BEYOND_BRECQ,
-            paper=PAPER,
-            deviations=presets.BRECQ_DEVIATIONS,
-            released=presets.RELEASED_PLAIN,
         ),
     ]

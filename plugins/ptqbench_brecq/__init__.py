@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from ptqbench import Component, Options, Preset, hookimpl
+from ptqbench import Component, Options, hookimpl
 from ptqbench.quant.units import BLOCK_CLASSES
-from ptqbench_brecq import presets
 
 BRECQ = "Li et al., BRECQ: Pushing the Limit of Post-Training Quantization by Block Reconstruction, ICLR 2021"
 ADAROUND = "Nagel et al., Up or Down? Adaptive Rounding for Post-Training Quantization, ICML 2020"
@@ -115,37 +114,5 @@ def ptqbench_components() -> list[Component]:
                 "gradients are scaled to root mean square 1, so that the rounding regulariser keeps its meaning",
             ),
             released=("weighs an element's error by |g| + 1 instead of g, and does not scale g (compat = true: |g| + 1)",),
-        ),
-    ]
-
-
-@hookimpl
-def ptqbench_presets() -> list[Preset]:
-    """The presets `brecq`, `brecq-fisher` and `adaround`."""
-    return [
-        Preset(
-            "brecq",
-            "block reconstruction with learned rounding, then learned step sizes, on random calibration samples",
-            presets.BRECQ,
-            paper=BRECQ,
-            deviations=presets.DEVIATIONS,
-            released=presets.RELEASED,
-        ),
-        Preset(
-            "brecq-fisher",
-            "block reconstruction with errors weighted by the Fisher information, as in the paper",
-            presets.BRECQ_FISHER,
-            paper=BRECQ,
-            deviations=presets.FISHER_DEVIATIONS,
-            released=presets.FISHER_RELEASED,
-        ),
-        Preset(
-            "adaround",
-            "learned rounding layer by layer, on fixed activation grids",
-            presets.ADAROUND,
-            paper=ADAROUND,
-            deviations=presets.ADAROUND_DEVIATIONS,
-            unstated=presets.ADAROUND_UNSTATED,
-            released=presets.ADAROUND_RELEASED,
         ),
     ]

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from ptqbench import Component, Options, Preset, hookimpl
-from ptqbench_edadm import presets
+from ptqbench import Component, Options, hookimpl
 
 PAPER = (
     "Liu et al., EDA-DM: Enhanced Distribution Alignment for Post-Training Quantization of Diffusion Models, arXiv:2401.04585"
@@ -78,19 +77,4 @@ def ptqbench_components() -> list[Component]:
                 "leaves out the layer that is registered last; here the one executed last",
             ),
         ),
-    ]
-
-
-@hookimpl
-def ptqbench_presets() -> list[Preset]:
-    """The preset `eda-dm`."""
-    return [
-        Preset(
-            "eda-dm",
-            "density and diversity choose the steps; joint fine-grained reconstruction; constants for CIFAR-10 at W4",
-            presets.EDADM,
-            paper=PAPER,
-            unstated=presets.UNSTATED,
-            released=presets.RELEASED,
-        )
     ]

@@ -9,8 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ptqbench import Component, Options, Preset, hookimpl
-from ptqbench_gacq import presets
+from ptqbench import Component, Options, hookimpl
 
 PAPER = "arXiv:2602.01289"
 
@@ -65,28 +64,5 @@ def ptqbench_components() -> list[Component]:
             ),
             released=("had not appeared when this was written",),
             traits=frozenset({"learned"}),
-        ),
-    ]
-
-
-@hookimpl
-def ptqbench_presets() -> list[Preset]:
-    """The presets `gacq` and `gacq-tfmq`."""
-    return [
-        Preset(
-            "gacq",
-            "learned sample weights on Q-Diffusion's calibration and block reconstruction",
-            presets.GACQ,
-            paper=PAPER,
-            deviations=presets.DEVIATIONS,
-            released=presets.RELEASED_PLAIN,
-        ),
-        Preset(
-            "gacq-tfmq",
-            "learned sample weights on TFMQ-DM's temporal blocks and ranges, as in the paper",
-            presets.GACQ_TFMQ,
-            paper=PAPER,
-            unstated=presets.CONSTANTS,
-            released=presets.RELEASED_BASE,
         ),
     ]

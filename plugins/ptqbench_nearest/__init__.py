@@ -9,8 +9,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ptqbench import Component, Options, Preset, hookimpl
-from ptqbench_nearest import presets
+from ptqbench import Component, Options, hookimpl
 
 WHITE_PAPER = "Krishnamoorthi, Quantizing deep convolutional networks for efficient inference, arXiv:1806.08342"
 
@@ -127,24 +126,5 @@ def ptqbench_components() -> list[Component]:
             "other bits for the weights or inputs of some layers",
             "ptqbench_nearest.named:LayerBits",
             LayerBitsOptions,
-        ),
-    ]
-
-
-@hookimpl
-def ptqbench_presets() -> list[Preset]:
-    """The presets `nearest-minmax` and `nearest-mse`."""
-    return [
-        Preset(
-            "nearest-minmax",
-            "rounding to nearest on grids from smallest to largest value",
-            presets.NEAREST_MINMAX,
-            paper=WHITE_PAPER,
-        ),
-        Preset(
-            "nearest-mse",
-            "rounding to nearest on grids with the smallest error",
-            presets.NEAREST_MSE,
-            paper="Li et al., BRECQ, ICLR 2021",
         ),
     ]

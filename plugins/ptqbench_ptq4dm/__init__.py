@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from ptqbench import Component, Options, Preset, hookimpl
-from ptqbench_ptq4dm import presets
+from ptqbench import Component, Options, hookimpl
 
 PAPER = "Shang et al., Post-training Quantization on Diffusion Models, CVPR 2023, arXiv:2211.15736"
 
@@ -40,28 +39,5 @@ def ptqbench_components() -> list[Component]:
                 "mean and spread of the timestep, beyond the preference for small ones; 0.4 and 0.4, as in the released script",
             ),
             released=("pairs a timestep with the state that belongs to another (compat = true)",),
-        ),
-    ]
-
-
-@hookimpl
-def ptqbench_presets() -> list[Preset]:
-    """The presets `ptq4dm` and `ptq4dm-reconstructed`."""
-    return [
-        Preset(
-            "ptq4dm",
-            "normally distributed steps, searched ranges, rounding to nearest: meant for 8 bits",
-            presets.PTQ4DM,
-            paper=PAPER,
-            released=presets.RELEASED,
-        ),
-        Preset(
-            "ptq4dm-reconstructed",
-            "the same with block reconstruction, for fewer than 8 bits",
-            presets.RECONSTRUCTED,
-            paper=PAPER,
-            deviations=presets.RECONSTRUCTED_DEVIATIONS,
-            unstated=presets.RECONSTRUCTED_UNSTATED,
-            released=presets.RECONSTRUCTED_RELEASED,
         ),
     ]

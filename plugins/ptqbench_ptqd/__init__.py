@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from ptqbench import Component, Options, Preset, hookimpl
-from ptqbench_ptqd import presets
+from ptqbench import Component, Options, hookimpl
 
 PAPER = "He et al., PTQD: Accurate Post-Training Quantization for Diffusion Models, NeurIPS 2023, arXiv:2305.10657"
 
@@ -48,28 +47,5 @@ def ptqbench_components() -> list[Component]:
                 "measures the error on trajectories of its own; here on those of calibration, where the remaining noise is "
                 "likely smaller than on new images",
             ),
-        ),
-    ]
-
-
-@hookimpl
-def ptqbench_presets() -> list[Preset]:
-    """The presets `ptqd` and `ptqd-released`."""
-    return [
-        Preset(
-            "ptqd",
-            "block reconstruction on random samples, then the noise predictions corrected while sampling",
-            presets.PTQD,
-            paper=PAPER,
-            unstated=presets.UNSTATED,
-            released=presets.PTQD_RELEASED,
-        ),
-        Preset(
-            "ptqd-released",
-            "PTQD as its code runs: grids per tensor; shortcuts, downsampling and attention in full precision",
-            presets.RELEASED,
-            paper=PAPER,
-            unstated=presets.UNSTATED,
-            released=presets.COMMON_RELEASED,
         ),
     ]

@@ -9,8 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ptqbench import Component, Options, Preset, hookimpl
-from ptqbench_qdiffusion import presets
+from ptqbench import Component, Options, hookimpl
 
 PAPER = "Li et al., Q-Diffusion: Quantizing Diffusion Models, ICCV 2023, arXiv:2302.04304"
 
@@ -61,18 +60,4 @@ def ptqbench_components() -> list[Component]:
                 "names the shortcuts of decoder blocks; here any layer that reads a concatenation, on UNets the same ones",
             ),
         ),
-    ]
-
-
-@hookimpl
-def ptqbench_presets() -> list[Preset]:
-    """The preset `q-diffusion`."""
-    return [
-        Preset(
-            "q-diffusion",
-            "block reconstruction on evenly spaced steps, with separate grids for the parts of skip concatenations",
-            presets.Q_DIFFUSION,
-            paper=PAPER,
-            released=presets.RELEASED,
-        )
     ]

@@ -9,8 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ptqbench import Component, Options, Preset, hookimpl
-from ptqbench_qdrop import presets
+from ptqbench import Component, Options, hookimpl
 
 PAPER = (
     "Wei et al., QDrop: Randomly Dropping Quantization for Extremely Low-bit Post-Training Quantization, ICLR 2022, "
@@ -58,19 +57,4 @@ def ptqbench_components() -> list[Component]:
             ),
             defaults={"partitioner": "blocks"},
         ),
-    ]
-
-
-@hookimpl
-def ptqbench_presets() -> list[Preset]:
-    """The preset `qdrop`."""
-    return [
-        Preset(
-            "qdrop",
-            "QDrop's constants for rounding, step sizes and drop probabilities, on random calibration samples",
-            presets.QDROP,
-            paper=PAPER,
-            deviations=presets.DEVIATIONS,
-            released=presets.RELEASED,
-        )
     ]

@@ -9,8 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ptqbench import Component, Options, Preset, hookimpl
-from ptqbench_tdq import presets
+from ptqbench import Component, Options, hookimpl
 
 PAPER = "So et al., Temporal Dynamic Quantization for Diffusion Models, NeurIPS 2023, arXiv:2306.02316"
 
@@ -49,19 +48,4 @@ def ptqbench_components() -> list[Component]:
             ),
             traits=frozenset({"learned"}),
         ),
-    ]
-
-
-@hookimpl
-def ptqbench_presets() -> list[Preset]:
-    """The preset `tdq`."""
-    return [
-        Preset(
-            "tdq",
-            "block reconstruction, then activation step sizes as a function of the sampling step",
-            presets.TDQ,
-            paper=PAPER,
-            unstated=presets.UNSTATED,
-            released=presets.RELEASED,
-        )
     ]

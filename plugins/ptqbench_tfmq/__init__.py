@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from ptqbench import Component, Options, Preset, hookimpl
+from ptqbench import Component, Options, hookimpl
 from ptqbench.quant.units import BLOCK_CLASSES
-from ptqbench_tfmq import presets
 
 PAPER = "Huang et al., TFMQ-DM: Temporal Feature Maintenance Quantization for Diffusion Models, CVPR 2024, arXiv:2311.16503"
 
@@ -81,29 +80,5 @@ def ptqbench_components() -> list[Component]:
                 "extrema and their moving average agree",
             ),
             released=("has grids for each step at every layer and attention (compat = true)",),
-        ),
-    ]
-
-
-@hookimpl
-def ptqbench_presets() -> list[Preset]:
-    """The presets `tfmq-dm` and `tfmq-dm-released`."""
-    return [
-        Preset(
-            "tfmq-dm",
-            "temporal block first, then blocks; grids per step in the temporal block",
-            presets.TFMQ,
-            paper=PAPER,
-            unstated=presets.UNSTATED,
-            released=presets.TFMQ_RELEASED,
-        ),
-        Preset(
-            "tfmq-dm-released",
-            "TFMQ-DM as its code runs: grids per step everywhere; shortcuts, downsamplers and attention in full precision",
-            presets.RELEASED,
-            paper=PAPER,
-            deviations=presets.RELEASED_DEVIATIONS,
-            unstated=presets.UNSTATED,
-            released=presets.REST_RELEASED,
         ),
     ]

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import pluggy
 
@@ -14,18 +14,17 @@ from ptqbench.errors import PluginError
 from ptqbench.plugin.component import NOTES, Component, Options, Preset
 from ptqbench.plugin.hookspecs import HOOKS, ROLES
 from ptqbench.plugin.names import nearest, role_words
+from ptqbench.plugin.preset_file import preset_file
 
 _ROLES = [role.name for role in ROLES]
 NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*")
 
-E = TypeVar("E", Component, Preset)
-
 
 def check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
-    """Raise `PluginError` if the plugin implements an unknown hook, a wrapper, or none at all."""
+    """Raise `PluginError` if the plugin implements an unknown hook, a wrapper, or none at all and has no presets either."""
     found = {name: manager.parse_hookimpl_opts(plugin, name) for name in dir(plugin)}
     marked = {name: options for name, options in found.items() if options is not None}
-    if not marked:
+    if not marked and not preset_file(plugin):
         forgotten = sorted(name for name in found if name in HOOKS)
         hint = f": mark {', '.join(forgotten)} with @hookimpl" if forgotten else ""
         raise PluginError(f"it implements no hook of ptqbench{hint}")
@@ -49,66 +48,57 @@ def hook_results(manager: pluggy.PluginManager, plugin: object, hook: str) -> li
     return [impl.function() for impl in caller.get_hookimpls() if impl.plugin is plugin]
 
 
-def check_components(returned: object) -> list[Component]:
-    """What `ptqbench_components` returned as a list of components. Raises `PluginError` if it is anything else."""
-    hook = "ptqbench_components"
-    items = _checked_list(hook, returned, Component)
-    for item in items:
-        _check_component(hook, item)
+def check_records(source: str, returned: object) -> list[Component | Preset]:
+    """What a hook returned, or a file holds (`source`), as a list of well-formed records, each name once in its role.
+
+    Tables of presets are copied as TOML would hold them. Raises `PluginError` if it is anything else.
+    """
+    if isinstance(returned, str | bytes | Component | Preset) or not isinstance(returned, Iterable):
+        raise PluginError(f"{source} returned {type(returned).__name__} instead of a list of Component records")
+    items = [_checked(source, item) for item in returned]
+    counts = Counter((item.role, item.name) for item in items)
+    if twice := sorted(f"the {role_words(role)} {name}" for (role, name), count in counts.items() if count > 1):
+        raise PluginError(f"{source} registers {', '.join(twice)} twice")
     return items
 
 
-def check_presets(returned: object) -> list[Preset]:
-    """What `ptqbench_presets` returned, with tables copied as TOML would hold them. Raises as above."""
-    hook = "ptqbench_presets"
-    return [_checked_preset(hook, item) for item in _checked_list(hook, returned, Preset)]
+def _checked(source: str, item: object) -> Component | Preset:
+    if not isinstance(item, Component | Preset):
+        raise PluginError(f"{source} returned a list with {type(item).__name__} instead of Component records")
+    what = type(item).__name__.lower()
+    if not isinstance(item.name, str) or not NAME.fullmatch(item.name):
+        raise PluginError(f"{source}: {item.name!r} is no {what} name: lower-case letters, digits and . _ + - only")
+    for field in ("summary", "paper"):
+        if not isinstance(getattr(item, field), str):
+            raise PluginError(f'{source}: the {field} of "{item.name}" is no string')
+    for note in NOTES:
+        texts = getattr(item, note)
+        if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
+            raise PluginError(f'{source}: `{note}` of "{item.name}" is no tuple of strings')
+    return _checked_preset(source, item) if isinstance(item, Preset) else _checked_component(source, item)
 
 
-def _checked_list(hook: str, returned: object, kind: type[E]) -> list[E]:
-    """What components and presets have in common: a list of records, well named, each name once."""
-    if isinstance(returned, str | bytes | kind) or not isinstance(returned, Iterable):
-        raise PluginError(f'"{hook}" returned {type(returned).__name__} instead of a list of {kind.__name__} records')
-    items: list[E] = []
-    for item in returned:
-        if not isinstance(item, kind):
-            raise PluginError(f'"{hook}" returned a list with {type(item).__name__} instead of {kind.__name__} records')
-        if not isinstance(item.name, str) or not NAME.fullmatch(item.name):
-            what = kind.__name__.lower()
-            raise PluginError(f'"{hook}": {item.name!r} is no {what} name: lower-case letters, digits and . _ + - only')
-        if not isinstance(item.summary, str):
-            raise PluginError(f'"{hook}": the summary of "{item.name}" is no string')
-        for note in NOTES:
-            texts = getattr(item, note)
-            if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
-                raise PluginError(f'"{hook}": `{note}` of "{item.name}" is no tuple of strings')
-        items.append(item)
-    twice = sorted(
-        f"the {role_words(role)} {name}" for (role, name), n in Counter((i.role, i.name) for i in items).items() if n > 1
-    )
-    if twice:
-        raise PluginError(f'"{hook}" registers {", ".join(twice)} twice')
-    return items
-
-
-def _check_component(hook: str, item: Component) -> None:
+def _checked_component(source: str, item: Component) -> Component:
     if item.role not in _ROLES:
         close = nearest(str(item.role), _ROLES)
         remedy = f'did you mean "{close}"?' if close else f"roles are {', '.join(_ROLES)}"
-        raise PluginError(f'"{hook}": "{item.name}" is of the role {item.role!r}, which is none; {remedy}')
+        raise PluginError(f'{source}: "{item.name}" is of the role {item.role!r}, which is none; {remedy}')
     if not isinstance(item.options, type) or not issubclass(item.options, Options):
-        raise PluginError(f'"{hook}": the options of "{item.name}" are no subclass of ptqbench.Options')
-    target = item.target
-    if not isinstance(target, type) and not re.fullmatch(r"[\w.]+:\w+", str(target)):
-        raise PluginError(f'"{hook}": the target of "{item.name}" is neither "package.module:Class" nor a class')
+        raise PluginError(f'{source}: the options of "{item.name}" are no subclass of ptqbench.Options')
+    if not isinstance(item.target, type) and not re.fullmatch(r"[\w.]+:\w+", str(item.target)):
+        raise PluginError(f'{source}: the target of "{item.name}" is neither "package.module:Class" nor a class')
+    return item
 
 
-def _checked_preset(hook: str, item: Preset) -> Preset:
-    owner = f'"{hook}": the table of "{item.name}"'
+def _checked_preset(source: str, item: Preset) -> Preset:
+    owner = f'{source}: the table of "{item.name}"'
     if not isinstance(item.table, Mapping):
         raise PluginError(f"{owner} is {type(item.table).__name__} instead of a table")
+    if not isinstance(item.extends, str):
+        raise PluginError(f'{source}: what "{item.name}" extends is no string')
     for key in ("extends", "method"):
         if key in item.table:
-            raise PluginError(f"{owner} has the key {key}: a preset stands alone, so its table must say everything itself")
+            raise PluginError(f"{owner} has the key {key}: what a preset starts from stands beside its table, as `extends`")
     return replace(item, table=_as_toml(item.table, owner))
 
 

@@ -74,8 +74,8 @@ class Component:
 class Preset:
     """A published method under one name: `table` is what [methods.NAME] would say, and a recipe may override any key of it.
 
-    It names components of any plugin. `deviations`, `unstated` and `released` are those of the whole, as `Component` has them;
-    components list their own.
+    It names components of any plugin. `extends` names another preset, over whose table this one goes. `deviations`, `unstated`
+    and `released` are those of the whole, as `Component` has them; components list their own.
     """
 
     role: ClassVar[str] = "method"
@@ -87,6 +87,7 @@ class Preset:
     deviations: tuple[str, ...] = ()
     released: tuple[str, ...] = ()
     unstated: tuple[str, ...] = ()
+    extends: str = ""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import click
 
 PROJECT = "ptqbench"
-HOOKS = ("ptqbench_components", "ptqbench_presets", "ptqbench_commands")
+HOOKS = ("ptqbench_components", "ptqbench_commands")
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
@@ -73,13 +73,11 @@ PRESETS = Role(Preset.role, "Preset", "which choice of components is a published
 
 
 @hookspec
-def ptqbench_components() -> Iterable[Component]:
-    """What the plugin has for roles, a record for each component."""
+def ptqbench_components() -> Iterable[Component | Preset]:
+    """What the plugin has for roles, a record for each component; presets may stand among them.
 
-
-@hookspec
-def ptqbench_presets() -> Iterable[Preset]:
-    """Presets: whole methods (`ptqbench.plugin.component.Preset`) as tables that a recipe's [methods.NAME] could hold."""
+    Those of a package are rather a file, `presets.toml` beside its `__init__.py`.
+    """
 
 
 @hookspec

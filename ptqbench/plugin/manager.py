@@ -19,10 +19,11 @@ import pluggy
 
 from ptqbench.errors import PluginError, UserError
 from ptqbench.plugin import hookspecs
-from ptqbench.plugin.checks import check_components, check_hooks, check_presets, hook_results
-from ptqbench.plugin.component import Bound, Options
+from ptqbench.plugin.checks import check_hooks, check_records, hook_results
+from ptqbench.plugin.component import Bound, Component, Options, Preset
 from ptqbench.plugin.hookspecs import PRESETS, PROJECT, ROLES
 from ptqbench.plugin.names import role_words, suggest, with_article
+from ptqbench.plugin.preset_file import preset_file, read_presets
 from ptqbench.plugin.records import PresetRecord, R, Record, called
 from ptqbench.plugin.sources import (
     Failure,
@@ -132,28 +133,21 @@ class PluginManager:
         try:
             self._hooks.register(plugin, info.name)
             self._hooks.check_pending()
-            records, presets = quietly(lambda: self._collect(plugin, info))
+            found = quietly(lambda: self._collect(plugin))
         except BaseException:
             # pluggy keeps the hooks that it accepted before the one that it refused.
             if self._hooks.has_plugin(info.name):
                 self._hooks.unregister(name=info.name)
             raise
-        self._records += records
-        self._presets += presets
+        self._records += [Record(item, info) for item in found if isinstance(item, Component)]
+        self._presets += [PresetRecord(item, info) for item in found if isinstance(item, Preset)]
         self.plugins.append(info)
 
-    def _collect(self, plugin: object, info: PluginInfo) -> tuple[list[Record], list[PresetRecord]]:
-        components = [
-            Record(component, info)
-            for result in hook_results(self._hooks, plugin, "ptqbench_components")
-            for component in check_components(result)
-        ]
-        presets = [
-            PresetRecord(preset, info)
-            for result in hook_results(self._hooks, plugin, "ptqbench_presets")
-            for preset in check_presets(result)
-        ]
-        return components, presets
+    def _collect(self, plugin: object) -> list[Component | Preset]:
+        hook = "ptqbench_components"
+        found = [item for result in hook_results(self._hooks, plugin, hook) for item in check_records(f'"{hook}"', result)]
+        path = preset_file(plugin)
+        return found + (check_records(str(path), read_presets(path)) if path else [])
 
     def components(self, role: str | None = None) -> tuple[Record, ...]:
         """All components, or those of one role, in the order of roles, names and plugins."""

@@ -10,11 +10,12 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from ptqbench.errors import UserError
-from ptqbench.plugin.component import Bound
+from ptqbench.plugin.component import Bound, Preset
 from ptqbench.plugin.manager import PluginManager
 from ptqbench.plugin.names import role_words
-from ptqbench.plugin.records import PresetRecord, Record
+from ptqbench.plugin.records import Record
 from ptqbench.recipe.keypath import KeyPath
+from ptqbench.recipe.presets import whole_preset
 from ptqbench.recipe.problems import Problems
 from ptqbench.recipe.words import problems_of
 
@@ -38,7 +39,7 @@ class Binder:
     manager: PluginManager
     problems: Problems
     _records: dict[tuple[str, str], Record | UserError] = field(default_factory=dict)
-    _presets: dict[str, PresetRecord | UserError] = field(default_factory=dict)
+    _presets: dict[str, Preset | UserError] = field(default_factory=dict)
 
     def record(self, role: str, name: str) -> Record | UserError:
         """The component, or the reason why there is none."""
@@ -50,11 +51,11 @@ class Binder:
                 self._records[key] = error
         return self._records[key]
 
-    def preset(self, name: str) -> PresetRecord | UserError:
-        """The preset, or the reason why there is none."""
+    def preset(self, name: str) -> Preset | UserError:
+        """The preset with what it inherits, or the reason why there is none."""
         if name not in self._presets:
             try:
-                self._presets[name] = self.manager.find_preset(name)
+                self._presets[name] = whole_preset(self.manager, name)
             except UserError as error:
                 self._presets[name] = error
         return self._presets[name]

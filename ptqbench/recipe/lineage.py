@@ -63,7 +63,7 @@ def _from_preset(line: Sequence[str], name: object, methods: Mapping[str, Any], 
         return Lineage(tuple(line))
     found = binder.preset(name)
     if not isinstance(found, UserError):
-        return Lineage(tuple(line), found.preset)
+        return Lineage(tuple(line), found)
     where = ("methods", line[-1], "method")
     if name in methods and name != line[-1]:
         remedy = f'"{name}" is a method of this recipe: write extends = "{name}" to start from it'

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from fakes import PRESET, entry_point_distribution, fake_manager
+from fakes import entry_point_distribution, fake_manager, recipe
 
 from ptqbench.cli import cli
 from ptqbench.plugin.component import NOTES
+from ptqbench.recipe.load import load_experiment
 
 ROOT = Path(__file__).parents[2]
 
@@ -125,7 +126,7 @@ def test_describe_a_preset(tmp_path):
         assert part in out
     parts = re.split(r"(?m)^(?=\[methods)", out.partition("Components")[0])
     assert tomllib.loads(parts[1].partition("The same")[0]) == {"methods": {"bands": {"method": "bands"}}}
-    assert tomllib.loads(parts[2])["methods"]["bands"] == {**PRESET, "passes": ["ends"]}
+    assert_written_out(tomllib.loads(parts[2])["methods"]["bands"])
     used = out.partition("Components")[2]
     for part in ("sampler: stride (plugin fakes): even", "weighter: uniform", "partitioner: blocks", "hooks: ptqd"):
         assert part in used
@@ -134,9 +135,20 @@ def test_describe_a_preset(tmp_path):
     assert "cannot be used" not in used
 
 
+def assert_written_out(table):
+    """The table of "bands" is the same method as the preset, and hides no option."""
+    raw = recipe()
+    raw["methods"] = {"plain": {"method": "bands"}, "written": table}
+    short, written = load_experiment(raw, manager=fake_manager()).cells[1:]
+    assert short.method.key == written.method.key
+    assert table["reconstruction"] == {"use": "brecq", "iterations": 9, "betas": [20.0, 2.0], "warmup": "auto"}
+    assert table["weighter"] == "uniform"
+
+
 def test_describe_a_preset_as_json():
     (data,) = json.loads(ptqbench("describe", "fakes/bands", "--role", "method", "--json").stdout)
-    assert data["table"] == {**PRESET, "passes": ["ends"]}
+    assert_written_out(data["table"])
+    assert data["extends"] is None
     assert (data["paper"], data["deviations"], data["problems"]) == ("arXiv:2", ["three"], [])
     assert (data["unstated"], data["released"]) == (["how many; four"], ["has five"])
     chosen = {(c["key"], c["name"]): c for c in data["components"]}
@@ -162,10 +174,29 @@ def test_describe_keeps_paper_and_released_code_apart(tmp_path):
     assert [data[note] for note in NOTES] == [["one"], ["the rate; 2 here"], ["has another rate"]]
 
 
+HEIR = """
+from ptqbench import Preset, hookimpl
+@hookimpl
+def ptqbench_components():
+    return [Preset("heir", "", {"weighter": "gacq"}, extends=BASE)]
+"""
+
+
+def test_describe_a_preset_with_what_it_inherits(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(HEIR.replace("BASE", '"bands"'))
+    assert "with what it has of bands" in ptqbench("describe", "heir", "--plugin", str(path)).stdout
+    (data,) = json.loads(ptqbench("describe", "heir", "--plugin", str(path), "--json").stdout)
+    assert (data["table"]["weighter"]["use"], data["table"]["sampler"]["points"]) == ("gacq", 4)
+    path.write_text(HEIR.replace("BASE", '"bnads"'))
+    (data,) = json.loads(ptqbench("describe", "heir", "--plugin", str(path), "--json").stdout)
+    assert data["problems"][0]["place"] == "extends"
+
+
 def test_describe_a_preset_that_cannot_be_used(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(
-        "from ptqbench import Preset, hookimpl\n@hookimpl\ndef ptqbench_presets():\n"
+        "from ptqbench import Preset, hookimpl\n@hookimpl\ndef ptqbench_components():\n"
         "    return [Preset('bands', '', {'weighter': 'gaqc', 'wieghts': {}, 'sampler': 'random'})]\n"
     )
     out = ptqbench("describe", "mine.py/bands", "--plugin", str(path)).stdout

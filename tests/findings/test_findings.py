@@ -410,9 +410,7 @@ def changed_preset(**tables: Any) -> PluginManager:
     """The fakes with another table of the preset "bands"."""
     manager = fake_manager()
     (old,) = manager._presets
-    manager._presets = [
-        PresetRecord(old.role, dataclasses.replace(old.preset, table={**old.preset.table, **tables}), old.plugin)
-    ]
+    manager._presets = [PresetRecord(dataclasses.replace(old.preset, table={**old.preset.table, **tables}), old.plugin)]
     return manager
 
 

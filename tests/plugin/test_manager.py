@@ -12,7 +12,7 @@ from ptqbench.plugin.manager import PluginManager
 from ptqbench.plugin.records import Record
 
 LATE = """
-from ptqbench import Component, hookimpl
+from ptqbench import Component, Preset, hookimpl
 {extra}
 class Late: ...
 @hookimpl
@@ -28,7 +28,7 @@ def late(target: str = "Late", extra: str = "") -> str:
 SHORT = """
 from ptqbench import Preset, hookimpl
 @hookimpl
-def ptqbench_presets():
+def ptqbench_components():
     return [Preset("short", "in short", {table})]
 """
 
@@ -119,11 +119,13 @@ def test_a_plugin_that_raises_on_import_costs_one_warning_and_nothing_else(alone
         (preset("{'passes': [{'use': Preset}]}"), "holds <class"),
         (preset("{}").replace('"short"', '"Short Name"'), "no preset name"),
         (preset("{}").replace('"in short"', "5"), 'the summary of "short" is no string'),
-        (preset("{}").replace("return [", "return [Preset('short', '', {}), "), "short twice"),
-        (preset("{}").replace("return [", "["), "returned NoneType instead of a list of Preset records"),
-        (preset("{}").replace("return [", "return 'short'; ["), "returned str instead of a list of Preset records"),
-        (late().replace("ptqbench_components", "ptqbench_presets"), "a list with Component instead of Preset records"),
-        (preset("{}").replace("ptqbench_presets", "ptqbench_preset"), 'did you mean "ptqbench_presets"'),
+        (preset("{}").replace("return [", "return [Preset('short', '', {}), "), "the method preset short twice"),
+        (
+            preset("{}").replace("return [", "return Preset('short', '', {}); ["),
+            "returned Preset instead of a list of Component",
+        ),
+        (preset("{}, extends=3"), 'what "short" extends is no string'),
+        (preset("{}, paper=3"), 'the paper of "short" is no string'),
     ],
 )
 def test_a_broken_plugin_is_left_out_with_its_reason(alone, source, reason):
@@ -137,7 +139,7 @@ def test_a_broken_plugin_is_left_out_with_its_reason(alone, source, reason):
 
 
 def test_a_plugin_with_one_bad_hook_leaves_nothing_behind(alone):
-    bad = "\n@hookimpl\ndef ptqbench_presets(wrong):\n    return []\n"
+    bad = "\n@hookimpl\ndef ptqbench_commands(wrong):\n    return []\n"
     alone("trial-bad", {"bad": "trial_bad"}, {"trial_bad.py": late() + bad})
     manager = loaded([])
     assert manager.components() == ()
@@ -304,7 +306,7 @@ def test_a_component_is_no_preset_and_a_preset_no_component():
 
 
 def test_presets_are_listed_last_in_the_order_of_names(alone):
-    alone("trial-a", {"a": "trial_a"}, {"trial_a.py": preset("{}") + late()})
+    alone("trial-a", {"a": "trial_a"}, {"trial_a.py": late().replace("return [", "return [Preset('short', '', {}), ")})
     alone("trial-b", {"b": "trial_b"}, {"trial_b.py": preset("{}").replace('"short"', '"brief"')})
     manager = loaded([])
     assert [(r.role, r.name) for r in manager.offers()] == [("weighter", "late"), ("method", "brief"), ("method", "short")]
@@ -322,3 +324,51 @@ def test_commands_of_plugins(alone):
     assert list(manager.commands()) == ["extra"]
     assert len(warnings) == 2
     assert "ZeroDivisionError" in warnings[0]
+
+
+FILE = """
+paper = "arXiv:1"
+
+[short]
+summary = "in short"
+released = ["has {four}"]
+table = {{ weighter = "late", passes = ["x"] }}
+
+[long]
+extends = "short"
+summary = "at length"
+paper = "arXiv:2"
+table.weights.bits = 4
+"""
+
+
+def test_presets_of_a_package_are_a_file_and_need_no_hook(alone):
+    alone("trial-a", {"a": "trial_a"}, {"trial_a/__init__.py": "", "trial_a/presets.toml": FILE.format(four=4)})
+    warnings: list[str] = []
+    long, short = (record.preset for record in loaded(warnings).presets())
+    assert warnings == []
+    assert (short.paper, short.released, short.table) == ("arXiv:1", ("has 4",), {"weighter": "late", "passes": ["x"]})
+    assert (long.paper, long.extends, long.table) == ("arXiv:2", "short", {"weights": {"bits": 4}})
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[short", "presets.toml cannot be read: "),
+        ('short = "in short"', '"short" is no table: write [short]'),
+        ('[short]\nsumary = "x"', 'unknown key "sumary" of "short"; did you mean "summary"?'),
+        ('[short]\nsummary = "x"', '"short" has no table'),
+        ("[short]\ntable = {}", '"short" has no summary'),
+        ('[short]\nsummary = "x"\ntable = {}\nreleased = "y"', '`released` of "short" is no tuple of strings'),
+        ('[short]\nsummary = "x"\ntable = { method = "y" }', "has the key method"),
+        ('[short]\nsummary = "x"\ntable = { weights = { bits = 2020-01-01 } }', "a recipe can say strings"),
+        ('[Short]\nsummary = "x"\ntable = {}', "'Short' is no preset name"),
+    ],
+)
+def test_a_file_of_presets_that_is_wrong_is_told_with_its_name(alone, text, reason):
+    alone("trial-bad", {"bad": "trial_bad"}, {"trial_bad/__init__.py": late(), "trial_bad/presets.toml": text})
+    warnings: list[str] = []
+    assert loaded(warnings).offers() == ()
+    (warning,) = warnings
+    assert reason in warning
+    assert "presets.toml" in warning

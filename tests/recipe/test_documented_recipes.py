@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fakes import recipe
@@ -51,18 +52,15 @@ def test_lines_of_losses_and_hooks(manager):
     assert [hook.name for hook in method.hooks] == ["ptqd"]
 
 
-def test_the_preset_of_the_page_on_plugins(manager):
+def test_the_preset_of_the_page_on_plugins(manager, tmp_path):
     manager.load_file(DOCS / "examples" / "late_weighter.py")
-    (source,) = [block for block in blocks("plugins.md", "python") if "ptqbench_presets" in block]
-    names: dict = {}
-    exec(source, names)
-
-    class Page:
-        ptqbench_presets = staticmethod(names["ptqbench_presets"])
-
-    manager.register(Page(), PluginInfo("page", "pagedist", "1", "page"))
-    (method,) = load({"mine": {"method": "late-brecq"}}, manager).values()
-    assert (method.weighter.name, method.weighter.options.model_dump()) == ("late-steps", {"factor": 2.0})
+    (text,) = [block for block in blocks("plugins.md", "toml") if "[late-brecq.table]" in block]
+    (tmp_path / "presets.toml").write_text(text)
+    manager.register(SimpleNamespace(__path__=[str(tmp_path)]), PluginInfo("page", "pagedist", "1", "page"))
+    found = load({"mine": {"method": "late-brecq"}, "base": {"method": "brecq"}}, manager)
+    mine, base = found["mine"].key, found["base"].key
+    assert found["mine"].weighter.options.model_dump() == {"factor": 2.0}
+    assert {key for key in mine if mine[key] != base[key]} == {"weighter", "activations"}
 
 
 def test_the_table_of_exit_codes_is_complete():

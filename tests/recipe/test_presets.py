@@ -40,7 +40,7 @@ def offering(*presets: Preset) -> PluginManager:
     class More:
         @staticmethod
         @hookimpl
-        def ptqbench_presets():
+        def ptqbench_components():
             return list(presets)
 
     manager = fake_manager()
@@ -206,3 +206,29 @@ def test_where_a_preset_comes_from_does_not_count():
     raw = with_methods(a={"method": "fakes/bands"}, b={"method": "more/bands"})
     found = load(raw, manager=offering(Preset("bands", "the same under another roof", PRESET)))
     assert found["a"].key == found["b"].key
+
+
+def test_a_preset_extends_another_with_the_rules_of_methods():
+    heir = Preset("heir", "", {"sampler": {"points": 6}, "weights": {"range": "mse"}, "passes": []}, extends="bands")
+    manager = offering(heir, Preset("late", "", {}, extends="more/heir"))
+    found = load(with_methods(mine={"method": "late"}), manager=manager)["mine"]
+    assert (found.preset, found.sampler.options.model_dump()) == ("late", {"points": 6})
+    assert found.reconstruction.options.model_dump()["iterations"] == 9
+    assert (found.weights.quantizer.name, found.weights.range.name) == ("adaround", "mse")
+    assert (found.activations.steps, found.passes) == (10, ())
+
+
+@pytest.mark.parametrize(
+    ("presets", "said"),
+    [
+        ([Preset("a", "", {}, extends="bnads")], 'of plugin "more" extends "bnads": there is no method preset called "bnads"'),
+        ([Preset("a", "", {}, extends="b"), Preset("b", "", {}, extends="a")], 'extends "a", which goes round in a circle'),
+        ([Preset("a", "", {}, extends="a")], 'extends "a", which goes round in a circle'),
+        ([Preset("a", "", {}, extends="gacq")], '"gacq" is a weighter, not a method preset'),
+    ],
+)
+def test_a_base_that_is_not_there_is_the_plugin_s_problem(presets, said):
+    with pytest.raises(UserError, match=said) as caught:
+        load(with_methods(mine={"method": "a"}), manager=offering(*presets))
+    assert [problem.place for problem in caught.value.problems] == ["methods.mine.method"]
+    assert caught.value.exit_code == EXIT_PLUGIN

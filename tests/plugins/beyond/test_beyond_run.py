@@ -10,10 +10,6 @@ import torch
 from enginekit import cell_of, context, experiment, quantized, recipe, run_cell
 from safetensors.torch import load_file
 
-from ptqbench_beyond import presets
-from ptqbench_qdiffusion.presets import Q_DIFFUSION
-from ptqbench_tfmq.presets import TFMQ
-
 PLAIN = "model.network=plain"
 FROZEN = {"learn": "frequencies", "validation": 0.25, "groups": 5, "every": 1}
 META = {"use": "sample-frequency", "validation": 0.25, "groups": 5, "every": 2}
@@ -97,11 +93,6 @@ def test_both_presets_give_rows(tmp_path: Path, preset: str) -> None:
     record = run_cell(ctx, cell)
     assert (record.status, record.reason) == ("ok", "")
     assert record.metrics["eps-error"].value > 0
-
-
-@pytest.mark.parametrize(("table", "base"), [(presets.BEYOND, TFMQ), (presets.BEYOND_BRECQ, Q_DIFFUSION)])
-def test_the_presets_differ_from_their_bases_in_loss_and_weighter_only(table: dict[str, Any], base: dict[str, Any]) -> None:
-    assert {key for key in table | base if table.get(key) != base.get(key)} == {"losses", "weighter"}
 
 
 def test_bands_without_the_plain_error_fail_the_cell(tmp_path: Path) -> None:

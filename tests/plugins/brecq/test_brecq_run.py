@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from enginekit import cell_of, context, experiment, quantized, recipe, run_cell
-
-from ptqbench_brecq import BrecqOptions, presets
 
 PLAIN = "model.network=plain"
 
@@ -52,10 +49,3 @@ def test_the_presets_give_rows(tmp_path: Path, preset: str, term: str) -> None:
     layers = len(ctx.probe.layers)
     # AdaRound's activation grids stay as they were found, so it has one phase only.
     assert record.budget.gradient_steps == (layers * 3 if layerwise else 5 * (3 + 2))
-
-
-@pytest.mark.parametrize("table", [presets.BRECQ, presets.BRECQ_FISHER, presets.ADAROUND])
-def test_the_presets_spell_out_the_published_constants(table: dict[str, Any]) -> None:
-    fit = {key: value for key, value in table["reconstruction"].items() if key != "use"}
-    assert BrecqOptions(**fit) == BrecqOptions()
-    assert set(fit) == set(BrecqOptions.model_fields)

@@ -1,4 +1,4 @@
-"""The presets `gacq` and `gacq-tfmq`: their bases with another weighter, and both as cells; where scores live."""
+"""The presets `gacq` and `gacq-tfmq` as cells; where scores live."""
 
 from __future__ import annotations
 
@@ -11,15 +11,8 @@ import torch
 from enginekit import cell_of, context, experiment, recipe, run_cell
 
 from ptqbench.roles.weighter import InnerProblem
-from ptqbench_gacq import GacqOptions, presets
+from ptqbench_gacq import GacqOptions
 from ptqbench_gacq.weighter import GacqWeighter
-from ptqbench_qdiffusion.presets import Q_DIFFUSION
-from ptqbench_tfmq.presets import TFMQ
-
-
-@pytest.mark.parametrize(("table", "base"), [(presets.GACQ, Q_DIFFUSION), (presets.GACQ_TFMQ, TFMQ)])
-def test_only_the_weighter_is_gacqs(table: dict[str, Any], base: dict[str, Any]) -> None:
-    assert {key for key in table | base if table.get(key) != base.get(key)} == {"weighter"}
 
 
 @pytest.mark.parametrize("preset", ["gacq", "gacq-tfmq"])

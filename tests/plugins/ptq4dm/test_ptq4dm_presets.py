@@ -8,7 +8,6 @@ import pytest
 from enginekit import cell_of, context, experiment, recipe, run_cell
 
 from ptqbench.recipe.experiment import Experiment
-from ptqbench_ptq4dm import presets
 
 FIT = {"iterations": 3, "step_iterations": 2, "batch": 8}
 
@@ -40,10 +39,3 @@ def test_nothing_is_learned_without_reconstruction(tmp_path: Path) -> None:
         assert "learned" not in site.quantizer.component.traits
     assert method.activations.range.options.momentum == 0.9
     assert (method.weights.per, method.activations.per) == ("channel", "tensor")
-
-
-def test_the_two_presets_differ_in_what_learns_only() -> None:
-    plain, fitted = presets.PTQ4DM, presets.RECONSTRUCTED
-    assert {key for key in plain if plain[key] != fitted[key]} == {"reconstruction", "weights", "activations"}
-    for site in ("weights", "activations"):
-        assert {key for key in plain[site] if plain[site][key] != fitted[site][key]} == {"quantizer"}

@@ -9,15 +9,12 @@ import pytest
 import torch
 from enginekit import cell_of, context, experiment, recipe, run_cell, values
 
-from ptqbench.recipe.extend import merge
 from ptqbench.running.cell import CellRun, cell_key
 from ptqbench.sampling.reference import calibration_states, probe_states
 from ptqbench.sampling.sample import sample, to_bytes
 from ptqbench.stage.cache import Costs
 from ptqbench.stage.context import RunContext
-from ptqbench_ptqd import ptqbench_presets
 
-PRESETS = {preset.name: preset for preset in ptqbench_presets()}
 STEPS, TRAJECTORIES = 5, 8
 FAST = {
     "reconstruction": {"iterations": 5, "step_iterations": 3, "batch": 8},
@@ -38,10 +35,9 @@ def hooked(**options: Any) -> dict[str, Any]:
     return {"hooks": [{"use": "ptqd", **options}]}
 
 
-@pytest.mark.parametrize("name", list(PRESETS))
+@pytest.mark.parametrize("name", ["ptqd", "ptqd-released"])
 def test_presets_run_with_the_published_constants(tmp_path, name):
-    table = PRESETS[name].table
-    method = experiment(raw=with_methods(ptqd=table)).cells[1].method
+    method = experiment(raw=with_methods(ptqd={"method": name})).cells[1].method
     options = method.reconstruction.key["options"]
     assert (options["iterations"], options["step_iterations"], options["batch"]) == (10_000, 5_000, 8)
     assert (options["rounding_rate"], options["step_rate"]) == (1e-3, 4e-4)
@@ -49,7 +45,7 @@ def test_presets_run_with_the_published_constants(tmp_path, name):
     released = name == "ptqd-released"
     assert method.weights.per == ("tensor" if released else "channel")
     assert [(hook.name, hook.key["options"]["compat"]) for hook in method.hooks] == [("ptqd", released)]
-    ctx = context(tmp_path, experiment(raw=with_methods(ptqd=merge(table, FAST))))
+    ctx = context(tmp_path, experiment(raw=with_methods(ptqd={"method": name, **FAST})))
     record = run_cell(ctx, cell_of(ctx, "ptqd"))
     assert (record.status, record.reason) == ("ok", "")
     full = {row["name"] for row in record.ledger if row["kind"] in ("Conv2d", "Linear") and row["weight"] is None}
