@@ -23,6 +23,9 @@ from ptqbench.running.cell import CellRun, cell_quantizer
 from ptqbench.stage.cache import Cache, Costs
 from ptqbench.stage.context import RunContext
 
+ALONE: dict[str, dict[str, torch.Tensor]] = {"cond": {}}
+"""The conditions, by branch, of a model that has none."""
+
 TOY = Path(__file__).parent / "toy_plugin.py"
 
 RECIPE: dict[str, Any] = {

@@ -70,7 +70,7 @@ class Source(ModelSource):
             at("predict", self.options)
             return denoiser(torch.ones(3, 5) @ x if self.options.where == "torch" else x)
 
-        def conditions(ids):
+        def conditions(ids, branch):
             at("conditions", self.options)
             return {}
 

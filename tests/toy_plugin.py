@@ -11,7 +11,8 @@ import hashlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +25,7 @@ from ptqbench import Component, Options, hookimpl
 from ptqbench.errors import CellFailedError
 from ptqbench.quant.uniform import UniformQuantizer
 from ptqbench.roles.features import FeatureExtractor
-from ptqbench.roles.model import DiffusionModel, ModelSource
+from ptqbench.roles.model import COND, UNCOND, Conditions, DiffusionModel, ModelSource
 from ptqbench.roles.quantizer import ParamGroup
 from ptqbench.roles.reconstruction import Course, Phase, Rate, Reconstruction
 from ptqbench.roles.weighter import Requirements, SampleWeighter
@@ -38,10 +39,12 @@ class ToyOptions(Options):
     network: Literal["unet", "plain", "straight"] = Field(
         "unet", description="diffusers' UNet, or a network without diffusers, with or without a skip connection"
     )
+    classes: int = Field(0, ge=0, description="classes that the UNet is told, beside a null class; 0 for none")
 
 
-def build_unet() -> nn.Module:
-    """A UNet of diffusers with residual blocks, attention, down- and upsampling, and skip concatenations."""
+def build_unet(classes: int = 0) -> nn.Module:
+    """A UNet of diffusers with residual blocks, attention, down- and upsampling, and skip concatenations; class embeddings for
+    `classes` and the null class, if there are any."""
     from diffusers import UNet2DModel
 
     torch.manual_seed(0)
@@ -56,6 +59,7 @@ def build_unet() -> nn.Module:
         add_attention=False,
         norm_num_groups=4,
         attention_head_dim=4,
+        num_class_embeds=classes + 1 if classes else None,
     )
 
 
@@ -112,32 +116,42 @@ class ToySource(ModelSource):
     options: ToyOptions
 
     def fingerprint(self) -> str:
-        return hashlib.sha256(self.options.network.encode()).hexdigest()
+        return hashlib.sha256(f"{self.options.network} {self.options.classes}".encode()).hexdigest()
 
     def load(self, device: torch.device) -> DiffusionModel:
         plain, skip = self.options.network != "unet", self.options.network == "plain"
         with torch.random.fork_rng():
-            net = (build_plain(skip) if plain else build_unet()).eval().requires_grad_(False)
-        call: Callable[[nn.Module, Tensor, Tensor], Tensor] = _call_plain if plain else _call_unet
+            classes = self.options.classes
+            net = (build_plain(skip) if plain else build_unet(classes)).eval().requires_grad_(False)
+        evaluate: Callable[..., Tensor] = _call_plain if plain else _call_unet
         alphas = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
         sampling = 0
 
-        def predict(denoiser: nn.Module, x: Tensor, t: Tensor, cond: object) -> Tensor:
+        def call(denoiser: nn.Module, x: Tensor, t: Tensor, cond: Conditions) -> Tensor:
             nonlocal sampling
             if denoiser is not net and torch.is_inference_mode_enabled():
                 sampling += 1
                 if sampling == 8:
                     stop_once("sampling")
-            return call(denoiser, x, t)
+            return evaluate(denoiser, x, t, **cond)
 
-        return DiffusionModel(net.to(device), predict, alphas, SHAPE, lambda x: x.clamp(-1, 1))
+        made = DiffusionModel(net.to(device), call, alphas, SHAPE, lambda x: x.clamp(-1, 1))
+        if classes:
+            made.branches, made.conditions = (COND, UNCOND), partial(_labels, classes)
+        return made
 
     def reference_images(self) -> Tensor:
         return torch.randint(0, 256, (32, *SHAPE), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
 
 
-def _call_unet(net: nn.Module, x: Tensor, t: Tensor) -> Tensor:
-    return net(x, t).sample
+def _labels(classes: int, ids: Sequence[int], branch: str) -> Conditions:
+    """Image i shows class i modulo `classes`."""
+    labels = [i % classes if branch == COND else classes for i in ids]
+    return {"class_labels": torch.tensor(labels, dtype=torch.int64)}
+
+
+def _call_unet(net: nn.Module, x: Tensor, t: Tensor, class_labels: Tensor | None = None) -> Tensor:
+    return net(x, t, class_labels=class_labels).sample
 
 
 def _call_plain(net: nn.Module, x: Tensor, t: Tensor) -> Tensor:

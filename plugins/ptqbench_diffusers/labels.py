@@ -20,12 +20,12 @@ class ClassLabels:
     classes: int
     fixed: int | None = None
 
-    def __call__(self, ids: Sequence[int]) -> Conditions:
+    def __call__(self, ids: Sequence[int], branch: str) -> Conditions:
         labels = [i % self.classes if self.fixed is None else self.fixed for i in ids]
         return {"class_labels": torch.tensor(labels, dtype=torch.int64)}
 
 
-def conditions_of(denoiser: Network, labels: Literal["balanced"] | int) -> Callable[[Sequence[int]], Conditions]:
+def conditions_of(denoiser: Network, labels: Literal["balanced"] | int) -> Callable[[Sequence[int], str], Conditions]:
     """The denoiser's conditions by image id. Raises `UserError` if `labels` does not fit the denoiser."""
     path = denoiser.folder / CONFIG
     kind, classes = denoiser.config.get("class_embed_type"), denoiser.config.get("num_class_embeds")

@@ -7,15 +7,16 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from ptqbench.errors import UserError
+from ptqbench.roles.model import PredictionType
 from ptqbench_diffusers.layout import read_json
 
-PREDICTIONS = ("epsilon", "v_prediction", "sample")
+PREDICTIONS: tuple[PredictionType, ...] = get_args(PredictionType)
 _LINEAR, _SCALED, _COSINE, _SIGMOID = "linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"
 _KNOWN = (_LINEAR, _SCALED, _COSINE, _SIGMOID)
 
@@ -25,16 +26,17 @@ class Noise:
     """`alphas_cumprod` (T,) float64, and what the denoiser predicts: one of `PREDICTIONS`."""
 
     alphas_cumprod: Tensor
-    prediction: str
+    prediction: PredictionType
 
 
 def read_noise(path: Path) -> Noise:
     """The schedule in a scheduler_config.json. Raises `UserError` if it is none of the known discrete schedules."""
     config = _with_defaults(read_json(path), path)
-    prediction = str(config.get("prediction_type") or "epsilon")
-    if prediction not in PREDICTIONS:
+    named = str(config.get("prediction_type") or "epsilon")
+    prediction = next((kind for kind in PREDICTIONS if kind == named), None)
+    if prediction is None:
         known = f"known: {', '.join(PREDICTIONS)}"
-        raise UserError(f"{path}: the prediction type {prediction!r} is not supported", known)
+        raise UserError(f"{path}: the prediction type {named!r} is not supported", known)
     if config.get("rescale_betas_zero_snr"):
         raise UserError(
             f"{path}: rescale_betas_zero_snr leaves no signal at the last timestep, where noise cannot be told apart",

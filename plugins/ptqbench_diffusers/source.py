@@ -8,18 +8,23 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ptqbench.digest import fingerprint
-from ptqbench.roles.model import DiffusionModel, ModelSource
+from ptqbench.roles.model import Conditions, DiffusionModel, ModelSource
 from ptqbench_diffusers import DiffusersOptions
 from ptqbench_diffusers.hub import find_pipeline
 from ptqbench_diffusers.labels import conditions_of
 from ptqbench_diffusers.layout import PipelineFolder
 from ptqbench_diffusers.networks import LatentDecoder, clamp, image_shape, latent_scale, latent_shape, load_network
 from ptqbench_diffusers.noise import read_noise
-from ptqbench_diffusers.prediction import NoisePrediction
 from ptqbench_diffusers.reference import read_reference, reference_files
+
+
+def call(denoiser: nn.Module, x: Tensor, t: Tensor, cond: Conditions) -> Tensor:
+    """The denoiser's output (N, C or 2 C, H, W) for x (N, C, H, W) and t (N,) int64; `cond` may hold class_labels (N,)."""
+    out: Tensor = denoiser(x, t, class_labels=cond.get("class_labels")).sample
+    return out
 
 
 class DiffusersSource(ModelSource):
@@ -53,11 +58,12 @@ class DiffusersSource(ModelSource):
             decoder = LatentDecoder(load_network(folder.autoencoder, device), scale)
         return DiffusionModel(
             denoiser=load_network(folder.denoiser, device),
-            predict=NoisePrediction.of(noise, device),
+            call=call,
             alphas_cumprod=noise.alphas_cumprod,
             shape=latent_shape(folder.denoiser),
             decode=decoder,
             conditions=conditions,
+            prediction=noise.prediction,
         )
 
     def reference_images(self) -> Tensor | None:

@@ -15,6 +15,7 @@ from ptqbench.errors import UserError
 
 SHIPPED = Path(__file__).parent / "weights"
 DENOISER = "denoiser"
+CONDITIONAL = "conditional"
 CLASSIFIER = "classifier"
 _CHECKSUM = "weights_sha256"
 

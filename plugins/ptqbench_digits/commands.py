@@ -37,13 +37,13 @@ def digits() -> None:
 )
 @click.option(
     "--only",
-    type=click.Choice(["all", "denoiser", "classifier"]),
+    type=click.Choice(["all", "denoiser", "conditional", "classifier"]),
     default="all",
     show_default=True,
     help="Which network to train.",
 )
 def train(out: Path, steps: int | None, seed: int, threads: int, only: str) -> None:
-    """Train the denoiser and the classifier from the digits that scikit-learn ships."""
+    """Train the denoisers, one of them told which digit to draw, and the classifier on the digits that scikit-learn ships."""
     from ptqbench_digits.train import run
 
     run(out, steps, seed, threads, only)

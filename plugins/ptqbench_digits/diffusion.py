@@ -1,4 +1,4 @@
-"""Training of the denoiser: DDPM with noise prediction, and the loss that the model card reports."""
+"""Training of the denoisers: DDPM with noise prediction, and the loss that the model card reports."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ptqbench_digits.data import digit_images, to_float
-from ptqbench_digits.unet import alphas_cumprod, build_unet
+from ptqbench_digits.data import digit_images, digit_labels, to_float
+from ptqbench_digits.unet import CONDITIONAL_CONFIG, NULL_CLASS, UNET_CONFIG, alphas_cumprod, build_unet
 
 Report = Callable[[int, float, nn.Module], None]
 """Called after each step with the number of steps done, the batch's loss and the averaged denoiser."""
@@ -35,6 +36,25 @@ class DenoiserSettings:
     clip: float = 1.0
     ema_decay: float = 0.998
 
+    @property
+    def network(self) -> dict[str, Any]:
+        """The network that is trained so."""
+        return UNET_CONFIG
+
+
+@dataclass(frozen=True)
+class ConditionalSettings(DenoiserSettings):
+    """The same for the class-conditional denoiser, which sees the null class in place of a share `drop` of the labels."""
+
+    batch: int = 64
+    decay_stretch: float = 1.02
+    drop: float = 0.1
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """The network that is trained so."""
+        return CONDITIONAL_CONFIG
+
 
 def train_denoiser(settings: DenoiserSettings, report: Report) -> nn.Module:
     """Train on all 1797 images and return the denoiser with averaged weights, in eval mode.
@@ -45,7 +65,7 @@ def train_denoiser(settings: DenoiserSettings, report: Report) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         # Channels-last is about a quarter faster on CPU.
-        denoiser = build_unet().to(memory_format=torch.channels_last)
+        denoiser = build_unet(settings.network).to(memory_format=torch.channels_last)
     average = copy.deepcopy(denoiser).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(
         denoiser.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay
@@ -53,11 +73,15 @@ def train_denoiser(settings: DenoiserSettings, report: Report) -> nn.Module:
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings))
     generator = torch.Generator().manual_seed(settings.seed)
     alphas = alphas_cumprod()
-    batches = _batches(to_float(digit_images()), settings.batch, generator)
+    images = to_float(digit_images())
+    batches = _batches(len(images), settings.batch, generator)
     for step in range(1, settings.steps + 1):
-        clean = next(batches)
+        chosen = next(batches)
+        clean = images[chosen]
         t = _spread_timesteps(len(clean), len(alphas), generator)
-        loss = noise_loss(denoiser, alphas, clean, t, torch.randn(clean.shape, generator=generator)).mean()
+        noise = torch.randn(clean.shape, generator=generator)
+        labels = _labels(chosen, settings, generator)
+        loss = noise_loss(denoiser, alphas, clean, t, noise, labels).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(denoiser.parameters(), settings.clip)
@@ -68,23 +92,30 @@ def train_denoiser(settings: DenoiserSettings, report: Report) -> nn.Module:
     return average.to(memory_format=torch.contiguous_format)
 
 
-def noise_loss(denoiser: nn.Module, alphas: Tensor, clean: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-    """Squared error of the noise prediction per image, (N,), for clean and noise (N, 1, 16, 16), t (N,) int64."""
+def noise_loss(
+    denoiser: nn.Module, alphas: Tensor, clean: Tensor, t: Tensor, noise: Tensor, labels: Tensor | None = None
+) -> Tensor:
+    """Squared error of the noise prediction per image, (N,), for clean and noise (N, 1, 16, 16), t and labels (N,) int64."""
     alpha = alphas[t].to(torch.float32).view(-1, 1, 1, 1)
     noisy = alpha.sqrt() * clean + (1.0 - alpha).sqrt() * noise
-    return F.mse_loss(denoiser(noisy, t).sample, noise, reduction="none").mean(dim=(1, 2, 3))
+    return F.mse_loss(denoiser(noisy, t, class_labels=labels).sample, noise, reduction="none").mean(dim=(1, 2, 3))
 
 
 @torch.no_grad()
-def card_loss(denoiser: nn.Module, alphas: Tensor, batch: int = 128) -> float:
-    """Mean loss over all images with fixed noise and timesteps spread evenly over 0..T-1: one number to compare."""
+def card_loss(denoiser: nn.Module, alphas: Tensor, batch: int = 128, *, conditional: bool = False) -> float:
+    """Mean loss over all images with fixed noise and timesteps spread evenly over 0..T-1: one number to compare.
+
+    A conditional denoiser is told the digit of each.
+    """
     generator = torch.Generator().manual_seed(1797)
     clean = to_float(digit_images())
     noise = torch.randn(clean.shape, generator=generator)
     t = _spread_timesteps(len(clean), len(alphas), generator)
     order = torch.randperm(len(clean), generator=generator)  # or else t would follow the order of the data set
-    parts = zip(clean.split(batch), t[order].split(batch), noise.split(batch), strict=True)
-    return float(torch.cat([noise_loss(denoiser, alphas, c, steps, n) for c, steps, n in parts]).mean())
+    pieces = torch.arange(len(clean)).split(batch)
+    t, labels = t[order], digit_labels() if conditional else None
+    losses = [noise_loss(denoiser, alphas, clean[i], t[i], noise[i], labels if labels is None else labels[i]) for i in pieces]
+    return float(torch.cat(losses).mean())
 
 
 def _rate(step: int, settings: DenoiserSettings) -> float:
@@ -96,12 +127,20 @@ def _rate(step: int, settings: DenoiserSettings) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * (step - warm_up) / max(horizon - warm_up, 1)))
 
 
-def _batches(images: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Full batches without end, from a new random order in each epoch."""
+def _batches(images: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Places (size,) of the images of full batches without end, from a new random order in each epoch."""
     while True:
-        for chosen in torch.randperm(len(images), generator=generator).split(size):
+        for chosen in torch.randperm(images, generator=generator).split(size):
             if len(chosen) == size:
-                yield images[chosen]
+                yield chosen
+
+
+def _labels(chosen: Tensor, settings: DenoiserSettings, generator: torch.Generator) -> Tensor | None:
+    """What a conditional denoiser is told of these images: their digits (N,), some of them dropped."""
+    if not isinstance(settings, ConditionalSettings):
+        return None
+    dropped = torch.rand(len(chosen), generator=generator) < settings.drop
+    return digit_labels()[chosen].masked_fill(dropped, NULL_CLASS)
 
 
 def _spread_timesteps(count: int, total: int, generator: torch.Generator) -> Tensor:

@@ -16,24 +16,26 @@ from torch import nn
 
 from ptqbench_digits import bundle
 from ptqbench_digits.classifier import CLASSIFIER_CONFIG, ClassifierSettings, held_out_accuracy, train_classifier
-from ptqbench_digits.data import to_bytes
-from ptqbench_digits.diffusion import DenoiserSettings, card_loss, train_denoiser
+from ptqbench_digits.data import CLASSES, to_bytes
+from ptqbench_digits.diffusion import ConditionalSettings, DenoiserSettings, card_loss, train_denoiser
 from ptqbench_digits.sampling import ddim, save_grid
-from ptqbench_digits.unet import SCHEDULE, UNET_CONFIG, alphas_cumprod
+from ptqbench_digits.unet import SCHEDULE, alphas_cumprod
 
-PICTURE = "samples.png"
+PICTURES = {bundle.DENOISER: "samples.png", bundle.CONDITIONAL: "conditional.png"}
 PICTURE_STEPS = 20
+PICTURE_GUIDANCE = 2.0
 
 
 def run(out: Path, steps: int | None, seed: int, threads: int, only: str) -> None:
-    """Train what `only` names ("all", "denoiser" or "classifier") into the folder `out`, with progress on stderr."""
+    """Train what `only` names (a bundle, or "all") into the folder `out`, with progress on stderr."""
     changes: dict[str, Any] = {"seed": seed} if steps is None else {"seed": seed, "steps": steps}
     console = Console(stderr=True)
     with using_threads(threads):
-        if only in ("all", "classifier"):
+        if only in ("all", bundle.CLASSIFIER):
             _classifier(out, ClassifierSettings(**changes), threads, console)
-        if only in ("all", "denoiser"):
-            _denoiser(out, DenoiserSettings(**changes), threads, console)
+        for name, settings in ((bundle.DENOISER, DenoiserSettings), (bundle.CONDITIONAL, ConditionalSettings)):
+            if only in ("all", name):
+                _denoiser(name, out, settings(**changes), threads, console)
 
 
 @contextlib.contextmanager
@@ -61,26 +63,29 @@ def _classifier(out: Path, settings: ClassifierSettings, threads: int, console: 
     console.print(f"classifier: held-out accuracy {accuracy:.4f}, {time.perf_counter() - start:.0f} s, in {out}")
 
 
-def _denoiser(out: Path, settings: DenoiserSettings, threads: int, console: Console) -> None:
+def _denoiser(name: str, out: Path, settings: DenoiserSettings, threads: int, console: Console) -> None:
     start = time.perf_counter()
-    with _progress("denoiser", settings.steps, console) as report:
+    with _progress(name, settings.steps, console) as report:
         model = train_denoiser(settings, report)
-    loss = _write_denoiser(model, settings, threads, out)
-    console.print(f"denoiser: loss {loss:.5f}, {time.perf_counter() - start:.0f} s, in {out}")
+    loss = _write_denoiser(name, model, settings, threads, out)
+    console.print(f"{name}: loss {loss:.5f}, {time.perf_counter() - start:.0f} s, in {out}")
 
 
-def _write_denoiser(model: nn.Module, settings: DenoiserSettings, threads: int, out: Path) -> float:
+def _write_denoiser(name: str, model: nn.Module, settings: DenoiserSettings, threads: int, out: Path) -> float:
     """Write the denoiser's bundle and its sample picture; returns the model card's loss."""
-    alphas = alphas_cumprod()
-    loss = card_loss(model, alphas)
+    alphas, conditional = alphas_cumprod(), name == bundle.CONDITIONAL
+    loss = card_loss(model, alphas, conditional=conditional)
     config = {
-        "network": UNET_CONFIG,
+        "network": settings.network,
         "schedule": SCHEDULE,
         "training": {**asdict(settings), "threads": threads},
         "results": {"parameters": _parameters(model), "loss": round(loss, 6)},
     }
-    bundle.write(model, config, out, bundle.DENOISER)
-    save_grid(to_bytes(ddim(model, alphas, count=64, steps=PICTURE_STEPS, seed=0)), out / PICTURE)
+    bundle.write(model, config, out, name)
+    # A column for each digit, where the denoiser is told which to draw.
+    columns, guidance = (CLASSES, PICTURE_GUIDANCE) if conditional else (8, None)
+    images = ddim(model, alphas, count=8 * columns, steps=PICTURE_STEPS, seed=0, guidance=guidance)
+    save_grid(to_bytes(images), out / PICTURES[name], columns)
     return loss
 
 

@@ -1,4 +1,4 @@
-"""The digits denoiser: a small diffusers UNet2DModel, and its noise schedule."""
+"""The digits denoisers: small diffusers UNet2DModels, and their noise schedule."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ UNET_CONFIG: dict[str, Any] = {
     "norm_num_groups": 8,
     "attention_head_dim": 16,
 }
+
+NULL_CLASS = 10
+"""What the conditional denoiser gets in place of a digit where it is to predict for any."""
+
+CONDITIONAL_CONFIG = UNET_CONFIG | {"block_out_channels": [32, 48, 64], "num_class_embeds": NULL_CLASS + 1}
 
 SCHEDULE: dict[str, Any] = {"kind": "linear", "timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02}
 

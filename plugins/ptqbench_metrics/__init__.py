@@ -19,7 +19,7 @@ _TENSORFLOW = "computes features in TensorFlow, whose resizing and arithmetic gi
 
 @hookimpl
 def ptqbench_components() -> list[Component]:
-    """eps-error, latent-error, image-error, psnr, ssim, fd, fid, sfid, kid, precision-recall, inception-score."""
+    """eps-error, latent-error, branch-error, image-error, psnr, ssim, fd, fid, sfid, kid, precision-recall, inception-score."""
     return [*_paired(), *_distances(), *_others()]
 
 
@@ -44,6 +44,12 @@ def _paired() -> list[Component]:
             "latent-error",
             "the same, as the squared error that it puts into the sampler's next latent",
             "ptqbench_metrics.paired:LatentError",
+        ),
+        Component(
+            "metric",
+            "branch-error",
+            "eps-error of the conditional and of the unconditional prediction of a guided model, before they are combined",
+            "ptqbench_metrics.paired:BranchError",
         ),
         Component(
             "metric",

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ptqbench.errors import CellFailedError
 from ptqbench.evaluate.evidence import Evidence
 from ptqbench.roles.features import FeatureInfo
 from ptqbench.roles.metric import Metric, MetricValue
+from ptqbench.roles.model import COND, UNCOND
 from ptqbench_metrics.naming import mean_value
 
 MSE_FLOOR = (0.5 / 255) ** 2
@@ -48,10 +50,28 @@ class NoiseError(Metric):
         """Raises `CellFailedError` when predictions are not finite, or for fewer than two trajectories."""
         if evidence.is_full_precision:
             return {}
-        error = evidence.noise_error.double().cpu().numpy() * self.weights(evidence)
+        return {self.name: self.value(evidence, evidence.noise_error)}
+
+    def value(self, evidence: Evidence, found: Tensor) -> MetricValue:
+        """The number for squared errors `found` (P, S) of predictions."""
+        error = found.double().cpu().numpy() * self.weights(evidence)
         _require_finite(error, evidence.timesteps.tolist())
         detail = {"t": [float(t) for t in evidence.timesteps.tolist()], "error": error.mean(axis=0).tolist()}
-        return {self.name: mean_value(error.mean(axis=1), detail, TRAJECTORIES)}
+        return mean_value(error.mean(axis=1), detail, TRAJECTORIES)
+
+
+class BranchError(NoiseError):
+    """The same for each of the evaluations that a guided prediction is combined of; nothing for a model that is not guided."""
+
+    def names(self, extractor: FeatureInfo) -> list[str]:
+        """One name for each branch."""
+        return [f"{self.name}.{branch}" for branch in (COND, UNCOND)]
+
+    def compute(self, evidence: Evidence) -> Mapping[str, MetricValue]:
+        """Raises `CellFailedError` when predictions are not finite, or for fewer than two trajectories."""
+        if evidence.is_full_precision:
+            return {}
+        return {f"{self.name}.{branch}": self.value(evidence, found) for branch, found in evidence.branch_errors.items()}
 
 
 class LatentError(NoiseError):

@@ -8,7 +8,7 @@ from typing import Any
 from ptqbench.boundary.call import Call, wrapped
 from ptqbench.roles.model import DiffusionModel
 
-FUNCTIONS = ("predict", "decode", "conditions")
+FUNCTIONS = ("call", "decode", "conditions")
 
 
 def _load(call: Call, _: Any, found: Any, *args: Any) -> DiffusionModel:

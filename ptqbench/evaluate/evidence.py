@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -20,7 +20,8 @@ class Evidence:
     `feature_sets(which, output)` is what `features` asks; `extractor` says whose features they are. `noise_error` (P, S)
     float64 is the mean squared difference of the noise predictions to full precision for each held-out trajectory and
     sampling step, `timesteps` (S,) the steps' labels, and `gains` (S,) float64 how far an error of one in a step's noise
-    prediction moves the sampler's next latent.
+    prediction moves the sampler's next latent. `branch_errors` are errors like `noise_error`, of each evaluation that a guided
+    prediction is combined of, by its name.
     """
 
     images: Chunks
@@ -31,6 +32,7 @@ class Evidence:
     timesteps: Tensor
     gains: Tensor
     is_full_precision: bool
+    branch_errors: Mapping[str, Tensor] = field(default_factory=dict)
 
     def features(self, which: str, output: str = POOL) -> FeatureSet | None:
         """One output of the extractor for "cell", "fp" (full precision on the same noise) or "data" (real images).

@@ -76,6 +76,7 @@ class HookFitter:
 
         def at(s: int) -> tuple[Tensor, Tensor]:
             self.tell(f"sampler hook {name}, step {s + 1}/{steps}", s / steps)
-            return predict_states(ctx, ctx.predictor(), states[:, s], s), predict_states(ctx, predictor, states[:, s], s)
+            full, quantized = (predict_states(ctx, p, states[:, s], s).eps for p in (ctx.predictor(), predictor))
+            return full, quantized
 
         return PredictionPairs(steps, count, at)

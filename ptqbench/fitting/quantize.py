@@ -75,7 +75,8 @@ class MethodQuantizer:
             subject, needs = self.subject, self.needs
             calibration, key = subject.calibration()
             rng = stream(self.seed, "validation split")
-            parts = split(calibration.step, len(subject.timesteps), needs.validation, needs.groups, rng)
+            steps, branches = len(subject.timesteps), calibration.branches
+            parts = split(calibration.step, steps, needs.validation, needs.groups, rng, branches)
             predict = partial(subject.predict, calibration)
             self.drawn = Samples(calibration, parts, predict, subject.batch, subject.device, key)
         return self.drawn

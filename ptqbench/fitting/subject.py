@@ -58,6 +58,6 @@ class Subject:
 
 
 def _predict(ctx: RunContext, calibration: CalibrationSet, q: QuantizedDenoiser | None, index: Tensor) -> Tensor:
-    cond = {name: value[index].to(ctx.device) for name, value in calibration.cond.items()}
+    cond = ctx.to_device(calibration.conditions(index))
     predictor = ctx.predictor() if q is None else ctx.predictor(q.module, q.context)
-    return predictor(calibration.x[index].to(ctx.device), calibration.step[index], cond, calibration.t[index])
+    return predictor.evaluate(calibration.x[index].to(ctx.device), calibration.step[index], cond, calibration.t[index])

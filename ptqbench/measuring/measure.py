@@ -31,6 +31,9 @@ from ptqbench.stage.context import RunContext
 from ptqbench.stage.predictor import Predictor
 from ptqbench.stage.stages import Tell
 
+COMBINED = "error"
+"""Name of the combined prediction's error among those of branches."""
+
 
 @dataclass
 class Measurement:
@@ -61,12 +64,14 @@ class Measurement:
 
     def evidence(self) -> Evidence:
         """What metrics see of this cell; images and features are read when a metric asks."""
+        errors = self._noise_errors()
         return Evidence(
             images=image_chunks(self.ctx, self.state, lambda: self.predictor),
             full_precision=full_precision_chunks(self.ctx),
             feature_sets=cache(self._features),
             extractor=feature_info(self.ctx),
-            noise_error=self._noise_error(),
+            noise_error=errors.pop(COMBINED),
+            branch_errors=errors,
             timesteps=self.ctx.schedule.timesteps,
             gains=self.ctx.schedule.gains,
             is_full_precision=self.cell.method is None,
@@ -86,28 +91,36 @@ class Measurement:
             return image_set(self.ctx, self.state, lambda: self.predictor, output)
         return full_precision_set(self.ctx, output) if which == "fp" else real_set(self.ctx, output)
 
-    def _noise_error(self) -> Tensor:
-        """Mean squared difference to the full-precision prediction on its own held-out trajectories: (P, S) float64."""
+    def _noise_errors(self) -> dict[str, Tensor]:
+        """Mean squared difference to the full-precision prediction on its own held-out trajectories, (P, S) float64: of the
+        combined prediction, and by branch where there are several."""
         ctx = self.ctx
-        states = probe_states(ctx, Costs())
-        x, eps = states["x"], states["eps"]
+        full = probe_states(ctx, Costs())
+        x = full.pop("x")
+        full[COMBINED] = full.pop("eps")
         if self.cell.method is None:
-            return torch.zeros(eps.shape[:2], dtype=torch.float64)
+            return {name: torch.zeros(eps.shape[:2], dtype=torch.float64) for name, eps in full.items()}
 
         @torch.inference_mode()
         def make(_: Entry) -> dict[str, Tensor]:
             errors = []
             for s in range(x.shape[1]):
                 found = predict_states(ctx, self.predictor, x[:, s], s)
-                errors.append((found.double() - eps[:, s].double()).square().flatten(1).mean(1))
-            return {"error": torch.stack(errors, dim=1)}
+                predictions = {COMBINED: found.eps, **found.branches}
+                errors.append({name: _squares(predictions[name], eps[:, s]) for name, eps in full.items()})
+            return {name: torch.stack([step[name] for step in errors], dim=1) for name in full}
 
         sizes = [x.shape[0], ctx.experiment.calibration.batch]
         key = content_key(ctx.base_key, self.state, "noise error", ctx.experiment.sampling.seed, sizes)
-        error = cached_tensors(ctx.cache, self.costs, "noise-error", key, make)["error"]
-        if not (self.cell.method.weights.off and self.cell.method.activations.off) and not bool(error.any()):
+        errors = cached_tensors(ctx.cache, self.costs, "noise-error", key, make)
+        if not (self.cell.method.weights.off and self.cell.method.activations.off) and not bool(errors[COMBINED].any()):
             raise CellFailedError(
                 "the quantized model predicts exactly what full precision predicts: nothing in it was quantized",
                 "look at the cell's layers with `ptqbench plan RECIPE --cell ID`, and at the quantizers' export()",
             )
-        return error
+        return errors
+
+
+def _squares(found: Tensor, wanted: Tensor) -> Tensor:
+    """Mean squared difference by row."""
+    return (found.double() - wanted.double()).square().flatten(1).mean(1)

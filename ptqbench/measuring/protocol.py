@@ -16,7 +16,7 @@ CONVERSION = "clamp to [-1, 1], (x + 1) * 127.5, round half to even, uint8"
 def protocol_id(ctx: RunContext, chosen: Bound, metric: Metric, n: int) -> str:
     """A short hash of everything that must be equal for two numbers of this metric to stand side by side.
 
-    Model and weights, explicit timesteps, eta, image conversion, the metric with its options, the extractor with its
+    Model and weights, explicit timesteps, eta, guidance, image conversion, the metric with its options, the extractor with its
     weights and outputs and the reference images where the metric reads features, and n. Bits, calibration and the block of
     noise are not part of it: those are what numbers are compared over.
     """
@@ -30,6 +30,8 @@ def protocol_id(ctx: RunContext, chosen: Bound, metric: Metric, n: int) -> str:
         [chosen.name, chosen.component.version, chosen.options.model_dump(mode="json")],
         n,
     ]
+    if ctx.experiment.sampling.guided:
+        parts.append(["guidance", ctx.model.guidance])
     if metric.reads:
         real = ctx.reference_digest or ctx.source_fingerprint
         parts += [ctx.experiment.evaluation.features_name, ctx.features_fingerprint, list(metric.reads), real]
@@ -53,4 +55,5 @@ def protocol(ctx: RunContext) -> dict[str, Any]:
         "trajectories": e.calibration.trajectories,
         "calibration samples": e.calibration.samples,
         "execution": "simulated",
+        **({"guidance": ctx.model.guidance, "calibrated branches": list(ctx.calibrated)} if e.sampling.guided else {}),
     }

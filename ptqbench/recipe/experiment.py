@@ -125,7 +125,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How images are generated: the timestep grid, its number of steps, DDIM's eta, and how many images from which noise."""
+    """How images are generated: the timestep grid, its number of steps, DDIM's eta, and how many images from which noise.
+
+    `guidance` is the scale of classifier-free guidance; None, or 1, for none.
+    """
 
     grid: Literal["uniform", "quad"]
     steps: int
@@ -133,15 +136,25 @@ class Sampling:
     images: int
     seed: int
     batch: int
+    guidance: float | None = None
+
+    @property
+    def guided(self) -> bool:
+        return self.guidance not in (None, 1)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The budget that every method gets: full-precision trajectories, samples drawn from them (training and validation)."""
+    """The budget that every method gets: full-precision trajectories, samples drawn from them (training and validation).
+
+    A sample is one denoiser call on one row: a state under the conditions of one branch. `branches` are those that every
+    chosen state is taken in; all that a prediction is made of if None.
+    """
 
     trajectories: int
     samples: int
     batch: int
+    branches: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

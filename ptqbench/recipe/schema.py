@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 WeightBits = Literal[2, 3, 4, 5, 6, 7, 8, 32]
@@ -87,6 +87,9 @@ class SamplingSection(Section):
     grid: Literal["uniform", "quad"] = Field("uniform", description="spacing of the timesteps")
     steps: Annotated[int, Field(ge=1, le=1000)] = Field(description="number of sampling steps, 1 to 1000")
     eta: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="DDIM's eta: 0 is deterministic, 1 is DDPM")
+    guidance: Annotated[float, Field(ge=0, le=100)] | None = Field(
+        None, description="scale of classifier-free guidance, uncond + scale (cond - uncond); none if left out, or 1"
+    )
     images: Annotated[int, Field(ge=2, le=10_000_000)] = Field(description="images per cell, at least 2")
     seed: Seed = Field(0, description="seed of the noise that every method starts from")
     batch: Count = Field(128, description="images generated at a time")
@@ -98,6 +101,18 @@ class CalibrationSection(Section):
     trajectories: Count = Field(description="full-precision trajectories to draw calibration samples from")
     samples: Count = Field(description="calibration samples, training and validation together")
     batch: Count = Field(64, description="trajectories or samples run at a time")
+    branches: Annotated[tuple[Literal["cond", "uncond"], ...], Field(min_length=1)] | None = Field(
+        None,
+        description="branches of a guided model that each chosen state is taken in, one sample (denoiser call) each; all if "
+        "left out",
+    )
+
+    @field_validator("branches")
+    @classmethod
+    def _once(cls, branches: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if branches is not None and len(set(branches)) < len(branches):
+            raise PydanticCustomError("branches", "must name each branch once")
+        return branches
 
 
 class EvaluationSection(Section):

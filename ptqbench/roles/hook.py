@@ -15,6 +15,8 @@ from ptqbench.plugin.component import Options
 class PredictionPairs:
     """Noise predictions on the same states of `trajectories` full-precision trajectories, one sampling step at a time.
 
+    Of a guided model these are the combined ones, as the sampler uses them.
+
     `at(s)` gives (full precision, quantized), each (trajectories, C, H, W) float32 on the CPU, for step s in [0, steps).
     Every call runs both networks, and counts in the method's budget.
     """

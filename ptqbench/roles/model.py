@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from ptqbench.errors import UserError
 from ptqbench.plugin.component import Options
 
 Conditions = Mapping[str, Tensor]
 """Per-sample conditions, each (N, ...); empty for an unconditional model."""
 
+COND, UNCOND = "cond", "uncond"
+"""Names of branches: the evaluation under an image's own conditions, and the one under none."""
 
-def unconditional(ids: Sequence[int]) -> Conditions:
+PredictionType = Literal["epsilon", "v_prediction", "sample"]
+"""What a denoiser was trained to predict, in diffusers' words: the noise, the velocity (arXiv:2202.00512), the clean sample."""
+
+
+def unconditional(ids: Sequence[int], branch: str) -> Conditions:
     """The conditions of a model that has none."""
     return {}
 
@@ -24,18 +33,50 @@ def unconditional(ids: Sequence[int]) -> Conditions:
 class DiffusionModel:
     """A full-precision diffusion model as the engine sees it.
 
-    `predict(denoiser, x, t, cond)` returns the noise prediction (N, C, H, W) for x (N, C, H, W), t (N,) int64; it gets the
-    denoiser passed in, because the engine calls it with quantized copies as well. `alphas_cumprod` is the training noise
-    schedule, (T,) float64. `decode(x0)` maps final latents to images (N, C', H', W') in [-1, 1]. `conditions(ids)` gives the
-    conditions of images by id, the same for every method.
+    `call(denoiser, x, t, cond)` is one evaluation: the denoiser's output (B, C or more, H, W) for x (B, C, H, W), t (B,) int64,
+    each row one sample; it gets the denoiser passed in, because the engine calls it with quantized copies as well. What the
+    output is says `prediction`; channels beyond C (a learned variance) are not used. `alphas_cumprod` is the training noise
+    schedule, (T,) float64. `decode(x0)` maps final latents to images (N, C', H', W') in [-1, 1].
+
+    `branches` name the evaluations that make one prediction: `(COND,)`, or `(COND, UNCOND)` for a model that can be guided.
+    `conditions(ids, branch)` gives the conditions of images by id, the same for every method, with equal keys and shapes in all
+    branches. `guidance` is the scale that they are combined with.
     """
 
     denoiser: nn.Module
-    predict: Callable[[nn.Module, Tensor, Tensor, Conditions], Tensor]
+    call: Callable[[nn.Module, Tensor, Tensor, Conditions], Tensor]
     alphas_cumprod: Tensor
     shape: tuple[int, int, int]
     decode: Callable[[Tensor], Tensor]
-    conditions: Callable[[Sequence[int]], Conditions] = unconditional
+    conditions: Callable[[Sequence[int], str], Conditions] = unconditional
+    prediction: PredictionType = "epsilon"
+    branches: tuple[str, ...] = (COND,)
+    guidance: float = 1.0
+
+    def guided(self, scale: float | None) -> DiffusionModel:
+        """The model under guidance of this scale. 1, and None, need no second evaluation: that is the model unguided.
+
+        Raises `UserError` for a scale that a model without an unconditional branch cannot follow.
+        """
+        if scale is None or scale == 1:
+            return dataclasses.replace(self, branches=self.branches[:1], guidance=1.0)
+        if UNCOND not in self.branches:
+            raise UserError(
+                f"sampling.guidance is {scale:g}, but this model has no unconditional branch to be guided away from",
+                "leave guidance out, or choose a model that was trained with a null condition",
+            )
+        return dataclasses.replace(self, guidance=scale)
+
+    def combine(self, predictions: Mapping[str, Tensor]) -> Tensor:
+        """One prediction of those of all branches: uncond + scale (cond - uncond) (arXiv:2207.12598, whose w is scale - 1)."""
+        if UNCOND not in predictions:
+            return predictions[COND]
+        without = predictions[UNCOND]
+        return without + self.guidance * (predictions[COND] - without)
+
+    def conditions_of(self, ids: Sequence[int], device: torch.device) -> dict[str, Conditions]:
+        """The conditions of images by branch, on `device`."""
+        return {b: {name: value.to(device) for name, value in self.conditions(ids, b).items()} for b in self.branches}
 
 
 class ModelSource(ABC):

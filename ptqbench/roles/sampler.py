@@ -19,7 +19,7 @@ class TrajectoryGrid:
 
     `modules` are the names of the denoiser's submodules in the order of their first call; `features(module, n)` runs the
     full-precision denoiser on the first n trajectories and gives that module's input at every step, (S, n, ...) float32 on the
-    CPU.
+    CPU; of a guided model, in the first of the branches that are calibrated.
     """
 
     timesteps: Tensor
@@ -35,6 +35,8 @@ class TrajectoryGrid:
 @dataclass(frozen=True)
 class Selection:
     """Chosen pairs: `trajectory` and `step`, each (n,) int64.
+
+    A pair is a state; every branch of a guided model that is calibrated takes it, which gives a sample each.
 
     Step s names the input of sampling step s, which the denoiser receives with `timesteps[s]`; step S is the finished
     sample. `t` (n,) overrides the timestep label and exists for reproducing released code that mislabels its samples.

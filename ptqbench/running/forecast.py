@@ -48,11 +48,12 @@ def forecast(ctx: RunContext) -> Forecast:
 
     Raises `CellFailedError` for a cell that cannot be done.
     """
-    e, steps = ctx.experiment, ctx.schedule.steps
+    e = ctx.experiment
     second, image = seconds_per_evaluation(ctx), time_images(ctx)
     seeds = len({cell.seed for cell in e.cells if cell.method})
     # Full precision's images are made on two blocks of noise: its own row, and the noise floor.
-    evaluations = (e.calibration.trajectories * seeds + 2 * e.sampling.images + e.evaluation.probes) * steps
+    calls = ctx.schedule.steps * len(ctx.model.branches)
+    evaluations = (e.calibration.trajectories * seeds + 2 * e.sampling.images + e.evaluation.probes) * calls
     real = real_images(ctx) if wanted_outputs(ctx) else 0
     after = e.sampling.images * (image.decode + image.features)
     done: set[str] = set()
@@ -83,11 +84,11 @@ def _cell_evaluations(ctx: RunContext, cell: Cell, done: set[str]) -> float:
     """The cell's own work in units of one full-precision evaluation of one sample."""
     if cell.method is None:
         return 0.0
-    e, steps = ctx.experiment, ctx.schedule.steps
+    e, calls = ctx.experiment, ctx.schedule.steps * len(ctx.model.branches)
     per_image = FAKE_QUANTIZATION if not cell.method.activations.off else 1.0
-    total = per_image * (e.sampling.images + e.evaluation.probes) * steps
+    total = per_image * (e.sampling.images + e.evaluation.probes) * calls
     # Hooks are fitted on predictions of both networks.
-    total += sum((1 + per_image) * fitting_trajectories(ctx, build(bound)) * steps for bound in cell.method.hooks)
+    total += sum((1 + per_image) * fitting_trajectories(ctx, build(bound)) * calls for bound in cell.method.hooks)
     reconstruction: Reconstruction = build(cell.method.reconstruction)
     for phase in phases_with_work(reconstruction, cell.method):
         key = f"{cell.method.name}/{cell.variant}/{cell.seed}/{phase.name}"

@@ -40,11 +40,11 @@ def seconds_per_evaluation(ctx: RunContext) -> float:
     size = min(32, ctx.experiment.sampling.batch)
     x = _latents(ctx, size)
     step = torch.zeros(size, dtype=torch.int64)
-    cond = ctx.to_device(dict(ctx.model.conditions(range(size))))
-    predictor = ctx.predictor()
+    model, predictor = ctx.model, ctx.predictor()
+    cond = ctx.to_device(dict(model.conditions(range(size), model.branches[0])))
     with torch.inference_mode():
         # Reading a value back waits for the device.
-        return _seconds(lambda: predictor(x, step, cond).sum().item()) / size
+        return _seconds(lambda: predictor.evaluate(x, step, cond).sum().item()) / size
 
 
 def time_images(ctx: RunContext) -> ImageTiming:

@@ -17,24 +17,31 @@ from ptqbench.sampling.rng import stream
 from ptqbench.sampling.sample import sample, shards
 from ptqbench.stage.cache import Costs, Entry, cached_tensors, content_key
 from ptqbench.stage.context import RunContext
-from ptqbench.stage.predictor import Predictor
+from ptqbench.stage.predictor import Prediction, Predictor
+
+SAVED = ("x", "t", "step", "trajectory", "branch")
+"""What of a calibration set is stored under its own name."""
 
 
-def predict_piece(ctx: RunContext, predictor: Predictor, x: Tensor, s: int, ids: range) -> Tensor:
-    """The prediction (n, C, H, W) at step s for states x (n, C, H, W) of the images or trajectories `ids`, in one batch."""
-    cond = ctx.to_device(dict(ctx.model.conditions(ids)))
-    return predictor(x.to(ctx.device), torch.full((len(ids),), s), cond)
+def evaluate_piece(ctx: RunContext, predictor: Predictor, x: Tensor, s: int, ids: range, branch: str) -> Tensor:
+    """One branch's noise prediction (n, C, H, W) at step s for states x (n, C, H, W) of trajectories `ids`, in one batch."""
+    cond = ctx.to_device(dict(ctx.model.conditions(ids, branch)))
+    return predictor.evaluate(x.to(ctx.device), torch.full((len(ids),), s), cond)
 
 
 @torch.no_grad()
-def predict_states(ctx: RunContext, predictor: Predictor, x: Tensor, s: int) -> Tensor:
+def predict_states(ctx: RunContext, predictor: Predictor, x: Tensor, s: int) -> Prediction:
     """Predictions at step s for states x (n, C, H, W) of the images or trajectories 0..n-1: (n, C, H, W) float32 on the CPU.
 
     They are made `calibration.batch` at a time.
     """
-    pieces = shards(len(x), ctx.experiment.calibration.batch)
-    found = [predict_piece(ctx, predictor, x[ids.start : ids.stop], s, ids).float().cpu() for ids in pieces]
-    return torch.cat(found)
+    found = []
+    for ids in shards(len(x), ctx.experiment.calibration.batch):
+        state = x[ids.start : ids.stop].to(ctx.device)
+        found.append(predictor(state, torch.full((len(ids),), s), ctx.model.conditions_of(ids, ctx.device)))
+    eps = torch.cat([piece.eps.float().cpu() for piece in found])
+    branches = {name: torch.cat([piece.branches[name].float().cpu() for piece in found]) for name in ctx.model.branches}
+    return Prediction(eps, branches)
 
 
 def trajectory_shard(ctx: RunContext, costs: Costs, seed: int, ids: range) -> Tensor:
@@ -48,7 +55,7 @@ def trajectory_shard(ctx: RunContext, costs: Costs, seed: int, ids: range) -> Te
             seed=seed,
             block="calibration",
             device=ctx.device,
-            on_step=lambda s, x, eps: states.append(x.cpu()),
+            on_step=lambda s, x, _: states.append(x.cpu()),
         )
         return {"states": torch.stack([*states, final.cpu()], dim=1)}
 
@@ -62,38 +69,43 @@ def trajectory_shards(ctx: RunContext) -> list[range]:
 
 
 def calibration_set(ctx: RunContext, costs: Costs, method: Method, seed: int) -> tuple[CalibrationSet, str]:
-    """The calibration set of a method and its key. Methods with equal samplers get the very same set."""
-    wanted = ctx.experiment.calibration
+    """The calibration set of a method and its key. Methods with equal samplers get the very same set.
+
+    The sampler chooses states, each of which is taken in all calibrated branches.
+    """
+    wanted, branches = ctx.experiment.calibration, ctx.calibrated
+    chosen_states = wanted.samples // len(branches)
     # The batch decides how trajectories, and the features that samplers ask for, are computed: their last bits.
     sizes = [wanted.trajectories, wanted.samples, wanted.batch]
-    key = content_key(ctx.base_key, "calibration", method.sampler.key, sizes, seed)
+    key = content_key(ctx.base_key, "calibration", method.sampler.key, sizes, branches, seed)
 
     def make(_: Entry) -> dict[str, Tensor]:
         sampler: CalibrationSampler = build(method.sampler)
         tap = partial(step_features, ctx, seed)
         grid = TrajectoryGrid(ctx.schedule.timesteps, wanted.trajectories, ctx.probe.calls, tap)
-        selection = sampler.select(grid, wanted.samples, stream(seed, f"sampler/{method.sampler.name}"))
-        chosen = check_selection(selection, method.sampler.name, wanted.samples, wanted.trajectories, ctx.schedule.steps)
+        selection = sampler.select(grid, chosen_states, stream(seed, f"sampler/{method.sampler.name}"))
+        chosen = check_selection(selection, method.sampler.name, chosen_states, wanted.trajectories, ctx.schedule.steps)
         pieces = [(ids, trajectory_shard(ctx, Costs(), seed, ids)) for ids in trajectory_shards(ctx)]
 
         def states(trajectory: int) -> Tensor:
             ids, tensor = next(p for p in pieces if trajectory in p[0])
             return tensor[trajectory - ids.start]
 
-        cond = dict(ctx.model.conditions(range(wanted.trajectories)))
+        cond = [ctx.model.conditions(range(wanted.trajectories), branch) for branch in branches]
         found = gather(chosen, ctx.schedule.timesteps, states, cond)
-        fields = {"x": found.x, "t": found.t, "step": found.step, "trajectory": found.trajectory}
+        fields = {name: getattr(found, name) for name in SAVED}
         return fields | {f"cond.{name}": value for name, value in found.cond.items()}
 
     saved = cached_tensors(ctx.cache, costs, "calibration", key, make)
     cond = {name.removeprefix("cond."): value for name, value in saved.items() if name.startswith("cond.")}
-    return CalibrationSet(saved["x"], saved["t"], saved["step"], saved["trajectory"], cond), key
+    return CalibrationSet(**{name: saved[name] for name in SAVED}, cond=cond), key
 
 
 def step_features(ctx: RunContext, seed: int, module: str, count: int) -> Tensor:
     """The input of a full-precision submodule at every step of the first `count` calibration trajectories: (S, count, ...).
 
-    Raises `CellFailedError` if the denoiser never calls that module, or calls it without a tensor.
+    Of a guided model, in the first of the calibrated branches. Raises `CellFailedError` if the denoiser never calls that
+    module, or calls it without a tensor.
     """
     if module not in ctx.probe.calls:
         raise CellFailedError(f"the denoiser never calls a module {module!r}", "name one that it calls")
@@ -105,7 +117,7 @@ def step_features(ctx: RunContext, seed: int, module: str, count: int) -> Tensor
     for s in range(ctx.schedule.steps):
 
         def run(ids: range, s: int = s) -> Tensor:
-            return predict_piece(ctx, predictor, states[ids.start : ids.stop, s], s, ids)
+            return evaluate_piece(ctx, predictor, states[ids.start : ids.stop, s], s, ids, ctx.calibrated[0])
 
         batch = ctx.experiment.calibration.batch
         single = single or record_one(run, {module: target}, inputs=True, outputs=False)
@@ -128,7 +140,10 @@ DENOISING_SAMPLES = 64
 
 def denoising_error(ctx: RunContext, costs: Costs, seed: int) -> Tensor:
     """The full-precision model's training loss at each sampling step, (S,) float32, on samples of its own:
-    mean of |eps - eps(sqrt(a) x0 + sqrt(1 - a) eps, t)|^2 over samples, channels and pixels, with fresh noise."""
+    mean of |eps - eps(sqrt(a) x0 + sqrt(1 - a) eps, t)|^2 over samples, channels and pixels, with fresh noise.
+
+    Of a guided model, in the first of the calibrated branches: no training makes the combined prediction's small.
+    """
 
     @torch.inference_mode()
     def make(_: Entry) -> dict[str, Tensor]:
@@ -138,35 +153,41 @@ def denoising_error(ctx: RunContext, costs: Costs, seed: int) -> Tensor:
             noise = torch.randn(clean.shape, generator=rng)
             alpha = float(ctx.schedule.alpha[s])
             x = alpha**0.5 * clean + (1 - alpha) ** 0.5 * noise
-            errors.append((predict_states(ctx, predictor, x, s) - noise).square().mean())
+            found = [
+                evaluate_piece(ctx, predictor, x[ids.start : ids.stop], s, ids, ctx.calibrated[0]).float().cpu()
+                for ids in shards(len(x), ctx.experiment.calibration.batch)
+            ]
+            errors.append((torch.cat(found) - noise).square().mean())
         return {"error": torch.stack(errors)}
 
     calibration = ctx.experiment.calibration
-    key = content_key(ctx.base_key, "denoising error", seed, calibration.trajectories, calibration.batch)
+    key = content_key(ctx.base_key, "denoising error", seed, calibration.trajectories, calibration.batch, ctx.calibrated[0])
     return cached_tensors(ctx.cache, costs, "denoising-error", key, make)["error"]
 
 
 def probe_states(ctx: RunContext, costs: Costs) -> dict[str, Tensor]:
-    """Held-out trajectories: "x" (P, S, C, H, W), each step's input, and "eps", the full-precision prediction there."""
+    """Held-out trajectories: "x" (P, S, C, H, W), each step's input, and "eps", the full-precision prediction there.
+
+    Of a model with several branches also the noise prediction of each, by its name.
+    """
 
     probes, batch = ctx.experiment.evaluation.probes, ctx.experiment.calibration.batch
 
     def make(_: Entry) -> dict[str, Tensor]:
         pieces = [_probe_piece(ctx, ids) for ids in shards(probes, batch)]
-        return {name: torch.cat([piece[name] for piece in pieces]) for name in ("x", "eps")}
+        return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
 
     key = content_key(ctx.base_key, "probe", ctx.experiment.sampling.seed, probes, batch)
     return cached_tensors(ctx.cache, costs, "probe", key, make)
 
 
 def _probe_piece(ctx: RunContext, ids: range) -> dict[str, Tensor]:
-    inputs: list[Tensor] = []
-    predictions: list[Tensor] = []
+    steps: list[dict[str, Tensor]] = []
 
-    def note(s: int, x: Tensor, eps: Tensor) -> None:
-        inputs.append(x.cpu())
-        predictions.append(eps.cpu())
+    def note(s: int, x: Tensor, found: Prediction) -> None:
+        branches = found.branches if len(found.branches) > 1 else {}
+        steps.append({name: value.cpu() for name, value in {"x": x, "eps": found.eps, **branches}.items()})
 
     seed = ctx.experiment.sampling.seed
     sample(ctx.predictor(), ids, seed=seed, block="probe", device=ctx.device, on_step=note)
-    return {"x": torch.stack(inputs, dim=1), "eps": torch.stack(predictions, dim=1)}
+    return {name: torch.stack([step[name] for step in steps], dim=1) for name in steps[0]}

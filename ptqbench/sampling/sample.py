@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ptqbench.sampling.rng import NoiseSource
-from ptqbench.stage.predictor import Predictor
+from ptqbench.stage.predictor import Prediction, Predictor
 
 
 @torch.inference_mode()
@@ -19,25 +19,25 @@ def sample(
     seed: int,
     block: str,
     device: torch.device,
-    on_step: Callable[[int, Tensor, Tensor], None] | None = None,
+    on_step: Callable[[int, Tensor, Prediction], None] | None = None,
 ) -> Tensor:
     """Generate latents x_0 (len(ids), C, H, W) from the noise of `ids` in a named block.
 
-    `on_step(s, x, eps)` sees each step's input and prediction. Fresh noise (eta > 0) is drawn per id as well, so an image
-    is a function of its id, the seed and the predictor alone. It is drawn wherever the schedule adds noise, also where a
-    hook takes that away, so that a step's noise is the same for every method.
+    `on_step(s, x, prediction)` sees each step's input and prediction. Fresh noise (eta > 0) is drawn per id as well, so an
+    image is a function of its id, the seed and the predictor alone. It is drawn wherever the schedule adds noise, also where
+    a hook takes that away, so that a step's noise is the same for every method.
     """
     model, schedule = predictor.model, predictor.schedule
     noise = NoiseSource(seed, block, ids, model.shape)
-    cond = {name: value.to(device) for name, value in model.conditions(ids).items()}
+    conditions = model.conditions_of(ids, device)
     x = noise.draw().to(device)
     for s in range(schedule.steps):
-        eps = predictor(x, torch.full((len(ids),), s), cond)
+        found = predictor(x, torch.full((len(ids),), s), conditions)
         if on_step is not None:
-            on_step(s, x, eps)
+            on_step(s, x, found)
         planned = predictor.noise(s)
         drawn = noise.draw().to(device) if max(planned.sigma, schedule.sigma(s)) > 0 else None
-        x = schedule.update(s, x, eps, drawn, planned)
+        x = schedule.update(s, x, found.eps, drawn, planned)
     return x
 
 

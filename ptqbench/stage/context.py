@@ -18,7 +18,7 @@ from ptqbench.evaluate.pictures import reference_files
 from ptqbench.quant.layer import StepContext
 from ptqbench.quant.plan import Probe
 from ptqbench.quant.probe import probe_denoiser
-from ptqbench.recipe.experiment import Experiment
+from ptqbench.recipe.experiment import Calibration, Experiment
 from ptqbench.roles.features import FeatureExtractor
 from ptqbench.roles.model import DiffusionModel, ModelSource
 from ptqbench.stage.arithmetic import fix_arithmetic
@@ -79,7 +79,15 @@ class RunContext:
 
     @cached_property
     def model(self) -> DiffusionModel:
-        return self.source.load(self.device)
+        """The model as the recipe guides it. Raises `UserError` if it cannot be guided or calibrated so."""
+        model = self.source.load(self.device).guided(self.experiment.sampling.guidance)
+        require_branches(self.experiment.calibration, model.branches)
+        return model
+
+    @cached_property
+    def calibrated(self) -> tuple[str, ...]:
+        """The branches that calibration samples are taken from."""
+        return self.experiment.calibration.branches or self.model.branches
 
     @cached_property
     def source_fingerprint(self) -> str:
@@ -125,7 +133,7 @@ class RunContext:
             self.experiment.model.key,
             self.source_fingerprint,
             self.computing_key,
-            [sampling.grid, sampling.steps, sampling.eta],
+            [sampling.grid, sampling.steps, sampling.eta, *([sampling.guidance] if sampling.guided else [])],
         ]
 
     @cached_property
@@ -157,8 +165,8 @@ class RunContext:
         model = self.model
         x = torch.randn(2, *model.shape, generator=torch.Generator().manual_seed(0)).to(self.device)
         t = self.schedule.timesteps[:1].repeat(2).to(self.device)
-        cond = {name: value.to(self.device) for name, value in model.conditions(range(2)).items()}
-        found = probe_denoiser(model.denoiser, lambda: model.predict(model.denoiser, x, t, cond), x)
+        cond = next(iter(model.conditions_of(range(2), self.device).values()))
+        found = probe_denoiser(model.denoiser, lambda: model.call(model.denoiser, x, t, cond), x)
         return dataclasses.replace(found, steps=self.schedule.steps)
 
     def predictor(self, denoiser: nn.Module | None = None, context: StepContext | None = None) -> Predictor:
@@ -167,6 +175,23 @@ class RunContext:
 
     def to_device(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensor.to(self.device) for name, tensor in tensors.items()}
+
+
+def require_branches(calibration: Calibration, branches: tuple[str, ...]) -> None:
+    """Raises `UserError` for branches to calibrate that a prediction does not have, or that do not share the samples evenly."""
+    chosen = calibration.branches or branches
+    unknown = [name for name in chosen if name not in branches]
+    if unknown:
+        raise UserError(
+            f"calibration.branches names {', '.join(unknown)}, and this model's predictions are made of {', '.join(branches)}",
+            "leave it out to calibrate all of them" if len(branches) > 1 else "leave it out, or set sampling.guidance",
+        )
+    if calibration.samples % len(chosen):
+        raise UserError(
+            f"{calibration.samples} calibration samples cannot be shared evenly by {len(chosen)} branches "
+            f"({', '.join(chosen)}): each state is taken in all of them",
+            f"set calibration.samples to a multiple of {len(chosen)}, or name one branch in calibration.branches",
+        )
 
 
 def pick_device(name: str) -> torch.device:

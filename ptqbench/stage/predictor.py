@@ -11,9 +11,21 @@ from torch import Tensor, nn
 from ptqbench.errors import CellFailedError
 from ptqbench.quant.layer import StepContext
 from ptqbench.roles.hook import SamplerHook, StepNoise
-from ptqbench.roles.model import DiffusionModel
+from ptqbench.roles.model import Conditions, DiffusionModel
 from ptqbench.stage.counting import count_denoiser
+from ptqbench.stage.prediction import to_noise
 from ptqbench.stage.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """`eps` is what the sampler goes on with: the noise predictions of all `branches` combined, and corrected by hooks.
+
+    All are (B, C, H, W).
+    """
+
+    eps: Tensor
+    branches: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -29,24 +41,30 @@ class Predictor:
     context: StepContext | None = None
     hooks: Sequence[SamplerHook] = ()
 
-    def __call__(self, x: Tensor, step: Tensor, cond: Mapping[str, Tensor], t: Tensor | None = None) -> Tensor:
-        """Noise prediction (B, C, H, W) for x (B, C, H, W) at sampling steps `step` (B,); `t` overrides the timesteps.
+    def __call__(self, x: Tensor, step: Tensor, conditions: Mapping[str, Conditions]) -> Prediction:
+        """The prediction for x (B, C, H, W) at sampling steps `step` (B,): one evaluation under the conditions of each branch.
 
         Raises `CellFailedError` if a hook changes the shape.
         """
-        # Counted first, because a recording may end the pass early.
-        count_denoiser(len(x))
-        if self.context is not None:
-            self.context.step = step.to(x.device)
-        label = self.schedule.timesteps[step] if t is None else t
-        eps = self.model.predict(self.denoiser, x, label.to(x.device), cond)
+        branches = {branch: self.evaluate(x, step, cond) for branch, cond in conditions.items()}
+        eps = self.model.combine(branches)
         for hook in self.hooks:
             found = hook.prediction(step.to(x.device), eps)
             if found.shape != eps.shape:
                 message = f"the sampler hook {type(hook).__name__} made {tuple(found.shape)} of {tuple(eps.shape)}"
                 raise CellFailedError(message, "mend its prediction()")
             eps = found
-        return eps
+        return Prediction(eps, branches)
+
+    def evaluate(self, x: Tensor, step: Tensor, cond: Conditions, t: Tensor | None = None) -> Tensor:
+        """One evaluation: the noise prediction (B, C, H, W) under the conditions of each row; `t` overrides the timesteps."""
+        # Counted first, because a recording may end the pass early.
+        count_denoiser(len(x))
+        if self.context is not None:
+            self.context.step = step.to(x.device)
+        label = self.schedule.timesteps[step] if t is None else t
+        output = self.model.call(self.denoiser, x, label.to(x.device), cond)
+        return to_noise(self.model.prediction, output, x, self.model.alphas_cumprod[label])
 
     def noise(self, s: int) -> StepNoise:
         """The sampler's noise at step s: the schedule's, as the hooks change it.

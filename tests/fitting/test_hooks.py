@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 import torch
-from enginekit import cell_of, context, experiment, run_cell
+from enginekit import ALONE, cell_of, context, experiment, run_cell
 from pydantic import Field
 from torch import Tensor
 
@@ -122,7 +122,7 @@ def test_a_hook_is_fitted_on_both_networks_predictions_on_full_precision_states(
     for s in range(5):
         step = torch.full((used,), s)
         with torch.no_grad():
-            expected.append((plain(states[:, s], step, {}) - full(states[:, s], step, {})).mean())
+            expected.append((plain(states[:, s], step, ALONE).eps - full(states[:, s], step, ALONE).eps).mean())
     (hook,) = made.predictor.hooks
     torch.testing.assert_close(hook.shift, torch.stack(expected), rtol=1e-4, atol=1e-7)
     assert costs.evaluations()["hook-shift"].denoiser == 2 * used * 5
@@ -183,7 +183,7 @@ def test_a_method_without_calibration_data_pays_for_the_trajectories_of_its_hook
 def test_noise_of_a_step_is_the_same_whatever_a_hook_did_to_an_earlier_one(ctx):
     predictor = dataclasses.replace(ctx.predictor(), hooks=(Silent(Options()),))
     seen: list[Tensor] = []
-    final = sample(predictor, [4], seed=3, block="images", device=ctx.device, on_step=lambda s, x, eps: seen.extend((x, eps)))
+    final = sample(predictor, [4], seed=3, block="images", device=ctx.device, on_step=lambda s, x, p: seen.extend((x, p.eps)))
     schedule, noise = ctx.schedule, NoiseSource(3, "images", [4], ctx.model.shape)
     x = noise.draw()
     for s in range(schedule.steps):

@@ -265,7 +265,7 @@ def interrupted(*_):
 
 def test_images_that_are_not_finite_fail_the_cell(tmp_path, monkeypatch):
     ctx = context(tmp_path, experiment("model.network=plain"))
-    ctx.model.predict = lambda net, x, t, cond: net(x, t) / 0
+    ctx.model.call = lambda net, x, t, cond: net(x, t) / 0
     record = run_cell(ctx, ctx.experiment.cells[0])
     assert (record.status, record.reason.splitlines()[0]) == ("failed", "generated images are not finite")
 

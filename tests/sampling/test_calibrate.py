@@ -23,16 +23,27 @@ def chosen(step, t=None):
 
 
 def test_each_state_is_paired_with_its_own_timestep_and_condition():
-    found = gather(chosen([0, 4, 2]), TIMESTEPS, lambda i: STATES[i], {"label": torch.tensor([10, 11, 12])})
+    found = gather(chosen([0, 4, 2]), TIMESTEPS, lambda i: STATES[i], [{"label": torch.tensor([10, 11, 12])}])
     assert found.x.flatten().tolist() == [12, 4, 8]
     assert found.t.tolist() == [801, 1, 401]
     assert found.step.tolist() == [0, 4, 2]
-    assert found.cond["label"].tolist() == [12, 10, 11]
+    assert found.conditions(torch.arange(3))["label"].tolist() == [12, 10, 11]
     assert len(found) == 3
 
 
+def test_each_state_is_taken_in_every_branch():
+    label = torch.tensor([10, 11, 12])
+    cond = [{"label": label}, {"label": torch.full_like(label, 99)}]
+    found = gather(chosen([0, 4, 5], torch.tensor([7, 8, 9])), TIMESTEPS, lambda i: STATES[i], cond)
+    assert found.x.flatten().tolist() == [12, 12, 4, 4, 11, 11]
+    assert found.t.tolist() == [7, 7, 8, 8, 9, 9]
+    assert found.step.tolist() == [0, 0, 4, 4, 4, 4]
+    assert found.branch.tolist() == [0, 1, 0, 1, 0, 1]
+    assert found.conditions(torch.tensor([0, 1, 5, 4]))["label"].tolist() == [12, 99, 99, 11]
+
+
 def test_a_sampler_may_mislabel_samples_and_take_finished_ones():
-    found = gather(chosen([5, 1, 2], torch.tensor([4, 0, 1])), TIMESTEPS, lambda i: STATES[i], {})
+    found = gather(chosen([5, 1, 2], torch.tensor([4, 0, 1])), TIMESTEPS, lambda i: STATES[i])
     assert found.x.flatten().tolist() == [17, 1, 8]
     assert found.t.tolist() == [4, 0, 1]
     assert found.step.tolist() == [4, 1, 2]
@@ -95,6 +106,15 @@ def test_a_group_without_enough_samples_is_refused_by_name():
     starving[starving >= 16] = 0
     with pytest.raises(CellFailedError, match="step group 5 of 5 has 0 calibration samples"):
         held_out(starving)
+
+
+def test_samples_of_one_state_are_held_out_together():
+    found = split(STEPS.repeat_interleave(2), 20, 0.1, 5, stream(0, "validation split"), branches=2)
+    alone = held_out()
+    for pair, single in ((found.train, alone.train), (found.validation, alone.validation)):
+        assert torch.equal(pair[::2], 2 * single)
+        assert torch.equal(pair[1::2], 2 * single + 1)
+    assert torch.equal(found.group, alone.group.repeat_interleave(2))
 
 
 def test_a_small_share_holds_out_one_sample_of_each_group():

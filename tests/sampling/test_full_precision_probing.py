@@ -26,7 +26,7 @@ def test_features_are_the_inputs_of_the_module_along_trajectories(ctx):
         with torch.no_grad():
             for s in (0, 3):
                 t = ctx.schedule.timesteps[s].repeat(6)
-                ctx.model.predict(ctx.model.denoiser, states[:, s], t, {})
+                ctx.model.call(ctx.model.denoiser, states[:, s], t, {})
     finally:
         hook.remove()
     torch.testing.assert_close(found[0], seen[0])
@@ -51,20 +51,20 @@ def test_denoising_error_is_the_training_loss_on_own_samples(ctx):
         alpha = ctx.model.alphas_cumprod[ctx.schedule.timesteps[s]].item()
         x = clean * alpha**0.5 + noise * (1 - alpha) ** 0.5
         with torch.no_grad():
-            found = ctx.model.predict(ctx.model.denoiser, x, ctx.schedule.timesteps[s].repeat(len(x)), {})
+            found = ctx.model.call(ctx.model.denoiser, x, ctx.schedule.timesteps[s].repeat(len(x)), {})
         assert float(error[s]) == pytest.approx(float((found - noise).square().mean()), rel=1e-4)
 
 
 def batched(cache, batch: int):
     """The toy comparison with another batch, and the numbers of rows that its model sees from now on."""
     made = context(cache, experiment("model.network=plain", f"calibration.batch={batch}"))
-    rows, predict = [], made.model.predict
+    rows, predict = [], made.model.call
 
     def watched(net, x, t, cond):
         rows.append(len(x))
         return predict(net, x, t, cond)
 
-    made.model.predict = watched
+    made.model.call = watched
     return made, rows
 
 
@@ -74,7 +74,7 @@ def test_nothing_is_predicted_in_larger_batches_than_the_recipe_allows(tmp_path)
         ctx, rows = batched(tmp_path, batch)
         probes, error = probe_states(ctx, Costs()), denoising_error(ctx, Costs(), 0)
         states = calibration_states(ctx, 0, 8)
-        again = torch.stack([predict_states(ctx, ctx.predictor(), probes["x"][:, s], s) for s in range(5)], dim=1)
+        again = torch.stack([predict_states(ctx, ctx.predictor(), probes["x"][:, s], s).eps for s in range(5)], dim=1)
         features = step_features(ctx, 0, "attention", 8)
         assert max(rows) <= batch
         assert len(rows) > 0

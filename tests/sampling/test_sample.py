@@ -60,12 +60,12 @@ def test_streams_are_functions_of_seed_name_and_scope():
 
 def test_each_step_is_seen_with_its_input_and_prediction(ctx):
     seen = []
-    final = sample(ctx.predictor(), [0, 1], seed=3, block="x", device=CPU, on_step=lambda s, x, eps: seen.append((s, x, eps)))
+    final = sample(ctx.predictor(), [0, 1], seed=3, block="x", device=CPU, on_step=lambda s, x, p: seen.append((s, x, p.eps)))
     assert [s for s, _, _ in seen] == list(range(5))
     s, x, eps = seen[-1]
     assert torch.equal(ctx.schedule.update(s, x, eps, None), final)
     label = ctx.schedule.timesteps[2].repeat(2)
-    expected = ctx.model.predict(ctx.model.denoiser, seen[2][1], label, {})
+    expected = ctx.model.call(ctx.model.denoiser, seen[2][1], label, {})
     torch.testing.assert_close(seen[2][2], expected)
 
 

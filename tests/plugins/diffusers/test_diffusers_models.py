@@ -112,7 +112,7 @@ def test_class_labels_reach_the_network(pixel, source):
     cond = model.conditions([0, 1, 2, 3, 7])
     assert cond["class_labels"].tolist() == [0, 1, 2, 0, 1]
     x, t = torch.randn(1, 3, 8, 8).repeat(5, 1, 1, 1), torch.full((5,), 300)
-    eps = model.predict(model.denoiser, x, t, cond)
+    eps = model.call(model.denoiser, x, t, cond)
     assert torch.equal(eps, model.denoiser(x, t, class_labels=cond["class_labels"]).sample)
     assert torch.allclose(eps[0], eps[3], atol=1e-6)
     assert not torch.allclose(eps[0], eps[1], atol=1e-3)
@@ -126,13 +126,13 @@ def test_one_class_may_be_fixed(pixel, source):
 def test_labels_as_timesteps_need_a_class(pixel, source):
     model = source(pixel(class_embed_type="timestep"), labels=4).load(CPU)
     x = torch.zeros(2, 3, 8, 8)
-    assert model.predict(model.denoiser, x, torch.tensor([1, 2]), model.conditions([0, 1])).shape == x.shape
+    assert model.call(model.denoiser, x, torch.tensor([1, 2]), model.conditions([0, 1])).shape == x.shape
 
 
 def test_learned_variance_is_dropped(pixel, source):
     model = source(pixel(out_channels=6)).load(CPU)
     x, t = torch.randn(2, 3, 8, 8), torch.tensor([5, 900])
-    eps = model.predict(model.denoiser, x, t, {})
+    eps = model.call(model.denoiser, x, t, {})
     assert torch.equal(eps, model.denoiser(x, t).sample[:, :3])
 
 

@@ -18,7 +18,7 @@ def test_the_four_attentions_are_sites() -> None:
     model = DigitsSource(DigitsOptions()).load(torch.device("cpu"))
     x = torch.randn(3, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     t = torch.tensor([5, 400, 900])
-    probe = probe_denoiser(model.denoiser, lambda: model.predict(model.denoiser, x, t, {}), x)
+    probe = probe_denoiser(model.denoiser, lambda: model.call(model.denoiser, x, t, {}), x)
     # 64 channels in heads of 16; 8 x 8 pixels, but 4 x 4 in the middle.
     products = [4 * tokens**2 * 16 for tokens in (64, 16, 64, 64)]
     assert list(probe.attentions) == [AttentionProbe(n, macs, macs) for n, macs in zip(NAMES, products, strict=True)]
@@ -26,14 +26,14 @@ def test_the_four_attentions_are_sites() -> None:
 
     q = QuantizedDenoiser(model.denoiser, plan_for(probe, None, 8), Factory(), steps=1)
     with torch.no_grad():
-        full = model.predict(model.denoiser, x, t, {})
+        full = model.call(model.denoiser, x, t, {})
         with q.observing():
-            model.predict(q.module, x, t, {})
+            model.call(q.module, x, t, {})
         q.freeze_activations()
         for name in NAMES:
             q.attentions[name].quantize_activations = True
             # Eight bits at one attention are seen, but only just.
-            error = (model.predict(q.module, x, t, {}) - full).abs()
+            error = (model.call(q.module, x, t, {}) - full).abs()
             assert 0 < error.mean() < 0.01
             q.attentions[name].quantize_activations = False
-        assert torch.equal(model.predict(q.module, x, t, {}), model.predict(model.denoiser.requires_grad_(False), x, t, {}))
+        assert torch.equal(model.call(q.module, x, t, {}), model.call(model.denoiser.requires_grad_(False), x, t, {}))

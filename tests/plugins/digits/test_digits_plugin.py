@@ -45,14 +45,14 @@ def test_train_writes_files_that_load_and_repeats_itself(tmp_path: Path) -> None
     assert result.exit_code == 0
     assert result.stdout == ""
     assert torch.get_num_threads() == threads
-    names = ["classifier.json", "classifier.safetensors", "denoiser.json", "denoiser.safetensors", "samples.png"]
-    assert sorted(path.name for path in first.iterdir()) == names
+    networks = [f"{name}.{kind}" for name in ("classifier", "conditional", "denoiser") for kind in ("json", "safetensors")]
+    assert sorted(path.name for path in first.iterdir()) == sorted([*networks, "conditional.png", "samples.png"])
     options = DigitsOptions(folder=str(first))
     model = ptqbench_components()[0].create(options).load(CPU)
-    assert model.predict(model.denoiser, torch.zeros(1, 1, 16, 16), torch.tensor([9]), {}).shape == (1, 1, 16, 16)
+    assert model.call(model.denoiser, torch.zeros(1, 1, 16, 16), torch.tensor([9]), {}).shape == (1, 1, 16, 16)
     ptqbench_components()[1].create(options).prepare(CPU)
     CliRunner().invoke(group, [*arguments, "--out", str(second), "--only", "classifier"], catch_exceptions=False)
-    assert sorted(path.name for path in second.iterdir()) == names[:2]
+    assert sorted(path.name for path in second.iterdir()) == networks[:2]
     assert (first / "classifier.json").read_bytes() == (second / "classifier.json").read_bytes()
 
 

@@ -33,7 +33,7 @@ def test_load_gives_a_frozen_model_that_predicts(digits_model: DiffusionModel) -
     parameters = list(digits_model.denoiser.parameters())
     assert {(p.dtype, p.requires_grad) for p in parameters} == {(torch.float32, False)}
     x = torch.randn(3, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    prediction = digits_model.predict(digits_model.denoiser, x, torch.tensor([0, 500, 999]), {})
+    prediction = digits_model.call(digits_model.denoiser, x, torch.tensor([0, 500, 999]), {})
     assert prediction.shape == x.shape
     assert torch.isfinite(prediction).all()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from enginekit import cell_of, context, experiment, recipe, run_cell, values
+from enginekit import ALONE, cell_of, context, experiment, recipe, run_cell, values
 
 from ptqbench.running.cell import CellRun, cell_key
 from ptqbench.sampling.reference import calibration_states, probe_states
@@ -95,7 +95,9 @@ def test_the_squared_error_falls_by_the_squared_bias_on_the_states_it_was_fitted
     for s in range(STEPS):
         x, step = states[:, s], torch.full((TRAJECTORIES,), s)
         with torch.no_grad():
-            before, after = ((predictor(x, step, {}) - full(x, step, {})).double() for predictor in (plain, corrected))
+            before, after = (
+                (predictor(x, step, ALONE).eps - full(x, step, ALONE).eps).double() for predictor in (plain, corrected)
+            )
         assert float(after.mean()) == pytest.approx(0, abs=1e-7)
         gain = float(before.square().mean() - after.square().mean())
         assert gain == pytest.approx(float(hook.bias[s, 0]) ** 2, rel=1e-3, abs=1e-9)
@@ -112,7 +114,7 @@ def test_predictions_and_images_are_both_corrected(ctx, records):
     probes, errors = probe_states(ctx, Costs()), []
     for s in range(STEPS):
         with torch.no_grad():
-            found = corrected(probes["x"][:, s], torch.full((4,), s), {})
+            found = corrected(probes["x"][:, s], torch.full((4,), s), ALONE).eps
         errors.append((found - probes["eps"][:, s]).double().square().mean())
     assert records["ptqd"].metrics["eps-error"].value == pytest.approx(float(torch.stack(errors).mean()), rel=1e-6)
     assert values(records["ptqd"]) != values(records["nearest"])
