@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -54,7 +55,7 @@ def test_a_pixel_pipeline_loads_frozen(pixel, source, kind):
     assert not model.denoiser.training
     assert {(p.dtype, p.requires_grad) for p in model.denoiser.parameters()} == {(torch.float32, False)}
     assert model.decode(torch.tensor([-3.0, 0.25, 3.0])).tolist() == [-1.0, 0.25, 1.0]
-    assert dict(model.conditions([0, 1])) == {}
+    assert dict(model.conditions([0, 1], "cond")) == {}
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
@@ -109,7 +110,7 @@ def test_latents_are_decoded_the_same_in_any_batch(latent, source):
 
 def test_class_labels_reach_the_network(pixel, source):
     model = source(pixel(num_class_embeds=3)).load(CPU)
-    cond = model.conditions([0, 1, 2, 3, 7])
+    cond = model.conditions([0, 1, 2, 3, 7], "cond")
     assert cond["class_labels"].tolist() == [0, 1, 2, 0, 1]
     x, t = torch.randn(1, 3, 8, 8).repeat(5, 1, 1, 1), torch.full((5,), 300)
     eps = model.call(model.denoiser, x, t, cond)
@@ -120,19 +121,20 @@ def test_class_labels_reach_the_network(pixel, source):
 
 def test_one_class_may_be_fixed(pixel, source):
     path = pixel(num_class_embeds=3)
-    assert source(path, labels=2).load(CPU).conditions(range(3))["class_labels"].tolist() == [2, 2, 2]
+    assert source(path, labels=2).load(CPU).conditions(range(3), "cond")["class_labels"].tolist() == [2, 2, 2]
 
 
 def test_labels_as_timesteps_need_a_class(pixel, source):
     model = source(pixel(class_embed_type="timestep"), labels=4).load(CPU)
     x = torch.zeros(2, 3, 8, 8)
-    assert model.call(model.denoiser, x, torch.tensor([1, 2]), model.conditions([0, 1])).shape == x.shape
+    assert model.call(model.denoiser, x, torch.tensor([1, 2]), model.conditions([0, 1], "cond")).shape == x.shape
 
 
 def test_learned_variance_is_dropped(pixel, source):
     model = source(pixel(out_channels=6)).load(CPU)
     x, t = torch.randn(2, 3, 8, 8), torch.tensor([5, 900])
-    eps = model.call(model.denoiser, x, t, {})
+    schedule = dataclasses.replace(Schedule.build("uniform", STEPS, 0.0, model.alphas_cumprod), timesteps=t)
+    eps = Predictor(model, model.denoiser, schedule).evaluate(x, torch.tensor([0, 1]), {})
     assert torch.equal(eps, model.denoiser(x, t).sample[:, :3])
 
 
