@@ -66,8 +66,8 @@ class Source(ModelSource):
         at("load", self.options)
         torch.manual_seed(0)
 
-        def predict(denoiser, x, t, cond):
-            at("predict", self.options)
+        def call(denoiser, x, t, cond):
+            at("call", self.options)
             return denoiser(torch.ones(3, 5) @ x if self.options.where == "torch" else x)
 
         def conditions(ids, branch):
@@ -80,7 +80,7 @@ class Source(ModelSource):
 
         alphas = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
         net = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1)).to(device).eval().requires_grad_(False)
-        return DiffusionModel(net, predict, alphas, (1, 8, 8), decode, conditions)
+        return DiffusionModel(net, call, alphas, (1, 8, 8), decode, conditions)
 
     def reference_images(self):
         at("reference", self.options)
@@ -193,7 +193,7 @@ def ptqbench(*args: str, **env: str) -> Result:
 SHARED = [
     ("model", "fingerprint", 'fingerprint() of the model source "bad-model"'),
     ("model", "load", 'load() of the model source "bad-model"'),
-    ("model", "predict", 'predict() of the model source "bad-model"'),
+    ("model", "call", 'call() of the model source "bad-model"'),
     ("model", "conditions", 'conditions() of the model source "bad-model"'),
     ("model", "decode", 'decode() of the model source "bad-model"'),
     ("model", "reference", 'reference_images() of the model source "bad-model"'),
@@ -232,19 +232,19 @@ def test_the_stage_is_named_and_an_error_inside_a_library_has_the_plugins_own_li
     done = ptqbench(*words("run", recipe, failing("model", "torch")))
     assert done.exit_code == EXIT_PLUGIN, done.output
     line = next(i for i, text in enumerate(PLUGIN.splitlines(), 1) if "torch.ones(3, 5)" in text)
-    assert 'error: plugin "bad.py" failed in predict() of the model source "bad-model": RuntimeError' in done.stderr
+    assert 'error: plugin "bad.py" failed in call() of the model source "bad-model": RuntimeError' in done.stderr
     assert f"at {recipe.parent / 'bad.py'}:{line} (calibration trajectories, seed 0)\n" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_workers_say_it_like_one_process_also_of_errors_that_cannot_be_sent(recipe):
-    args = [word if word != "1" else "2" for word in words("run", recipe, failing("model", "predict"))]
+    args = [word if word != "1" else "2" for word in words("run", recipe, failing("model", "call"))]
     done = call("--traceback", *args)
     assert done.returncode == EXIT_PLUGIN, done.stderr
     traceback, _, message = done.stderr.rpartition("error: ")
     # Both workers fail, and either may be the first.
     stage = r"\((calibration trajectories, seed 0|full-precision images)\)"
-    assert re.match(rf'plugin "bad\.py" failed in predict\(\) of .*: Stubborn: .*bad\.py:{LINE} {stage}\n', message)
+    assert re.match(rf'plugin "bad\.py" failed in call\(\) of .*: Stubborn: .*bad\.py:{LINE} {stage}\n', message)
     assert 'raise Stubborn("not", "there")' in traceback
 
 
