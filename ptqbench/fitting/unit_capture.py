@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cached_property, partial
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -17,8 +19,10 @@ from ptqbench.quant.plan import UnitPlan
 from ptqbench.roles.plan import Partitioner
 from ptqbench.roles.reconstruction import Phase
 from ptqbench.sampling.capture import Recorded, Recording, groups_within, record, record_one
+from ptqbench.sampling.links import Links, tracing
+from ptqbench.sampling.replay import Replay, holds
 from ptqbench.sampling.sample import shards
-from ptqbench.stage.context import CAPTURE_BUDGET
+from ptqbench.stage.context import CAPTURE_BUDGET, REPLAY_BUDGET
 
 
 class UnitCapture:
@@ -48,8 +52,7 @@ class UnitCapture:
         split = self.samples.split
         full, targets = self._synthetic(unit) if unit.synthetic else self._plain(unit, position)
         if self.quantized:
-            module = self.q.module.get_submodule(unit.module)
-            inputs = self._record(self.q, {unit.name: module}, inputs=True, outputs=False)[unit.name][0]
+            inputs = self._quantized_inputs(unit, position)
         return UnitData(
             inputs if self.quantized else full,
             targets,
@@ -85,18 +88,71 @@ class UnitCapture:
         if not self.groups:
             self.groups = groups_within({unit.name: self._size(unit) for unit in later}, CAPTURE_BUDGET)
         names = next(group for group in self.groups if self.units[position].name in group)
-        modules = {u.name: self._original(u) for u in later if u.name in names}
-        self.ready = self._record(None, modules, inputs=self.full, outputs=True)
+        everything = [unit.name for unit in self._plain_units]
+        rest = [unit.name for unit in later if unit.name not in names]
+        self.ready = self._original_replay.record(names, settled=everything, later=rest, inputs=self.full, outputs=True)
+
+    def _quantized_inputs(self, unit: UnitPlan, position: int) -> Recording:
+        """What the unit gets from the network as quantized so far."""
+        if unit.synthetic:
+            module = self.q.module.get_submodule(unit.module)
+            return self._record(self.q, {unit.name: module}, inputs=True, outputs=False)[unit.name][0]
+        later = [other.name for other in self.units[position + 1 :] if not other.synthetic]
+        names, settled = [unit.name], self._settled(position)
+        return self._quantized_replay.record(names, settled=settled, later=later, inputs=True, outputs=False)[unit.name][0]
+
+    def _settled(self, position: int) -> list[str]:
+        """The units before this one whose outputs no later fit changes: nothing that is fitted later runs before them or in
+        them."""
+        later = self.units[position:]
+        unfinished = {name for unit in later for name in unit.layers}
+        ahead = set(takewhile(lambda name: name not in unfinished, self.q.layers))
+        return [
+            unit.name
+            for unit in self._plain_units
+            if ahead.issuperset(name for name in self.q.layers if holds(unit.module, name))
+            and not any(holds(other.module, unit.module) for other in later)
+        ]
+
+    @property
+    def _plain_units(self) -> list[UnitPlan]:
+        return [unit for unit in self.units if not unit.synthetic]
 
     @cached_property
-    def single(self) -> dict[str, Recorded]:
-        """The recording of one sample for each unit; of synthetic ones the inputs, since the network never computes them."""
+    def _original_replay(self) -> Replay:
+        return self._replay(None, self.denoiser)
+
+    @cached_property
+    def _quantized_replay(self) -> Replay:
+        return self._replay(self.q, self.q.module)
+
+    def _replay(self, q: QuantizedDenoiser | None, network: nn.Module) -> Replay:
+        places = {unit.name: unit.module for unit in self._plain_units}
+        sizes = len(self.calib), self.batch, REPLAY_BUDGET
+        return Replay(partial(self._run, q), network, places, self.links, self.single, *sizes)
+
+    @cached_property
+    def _seen(self) -> tuple[dict[str, Recorded], Links]:
+        """What passes of one sample through the original show of the units."""
         found: dict[str, Recorded] = {}
+        links = Links()
         for synthetic in (False, True):
             modules = {u.name: self._original(u) for u in self.units if u.synthetic == synthetic}
-            if modules:
+            if not modules:
+                continue
+            with nullcontext(links) if synthetic else tracing(modules) as links:
                 found |= record_one(partial(self._run, None), modules, inputs=True, outputs=not synthetic)
-        return found
+        return found, links
+
+    @property
+    def single(self) -> dict[str, Recorded]:
+        """The recording of one sample for each unit; of synthetic ones the inputs, since the network never computes them."""
+        return self._seen[0]
+
+    @property
+    def links(self) -> Links:
+        """Which units the inputs of each unit are computed from, but for synthetic ones."""
+        return self._seen[1]
 
     def _size(self, unit: UnitPlan) -> int:
         """Bytes that a unit's recording will take."""

@@ -13,12 +13,16 @@ from ptqbench.measuring.features import wanted_outputs
 from ptqbench.recipe.experiment import Cell, Method
 from ptqbench.roles.reconstruction import Phase, Reconstruction
 from ptqbench.running.timing import seconds_per_evaluation, time_images
-from ptqbench.stage.context import CAPTURE_BUDGET, REFERENCE_SETTING, RunContext
+from ptqbench.stage.context import CAPTURE_BUDGET, REFERENCE_SETTING, REPLAY_BUDGET, RunContext
 
 BACKWARD = 3.0
 """A training step on a unit takes about this many forward passes."""
 FAKE_QUANTIZATION = 1.15
 """A forward pass with quantized activations takes about this many plain ones."""
+REPLAYED = 2.0
+"""Recording all units of a network, quantized one by one, takes about this many passes where their outputs can be kept."""
+SPARE = 3
+"""At a time about one in so many layers' outputs has to be kept."""
 PROCESS_MIB = 650
 """Resident memory of a process that has imported torch and diffusers."""
 
@@ -101,16 +105,26 @@ def _cell_evaluations(ctx: RunContext, cell: Cell, done: set[str]) -> float:
 def _phase_evaluations(ctx: RunContext, method: Method, reconstruction: Reconstruction, phase: Phase) -> float:
     if method.partitioner is None:
         return 0.0
-    units = len(make_units(ctx.model.denoiser, ctx.probe, build(method.partitioner)))
     course = reconstruction.course(phase)
-    captures = ctx.experiment.calibration.samples * (1 + (units / 2 if phase.inputs == "quantized" else 0))
+    passes = 1.0
+    if phase.inputs != "full-precision":
+        units = len(make_units(ctx.model.denoiser, ctx.probe, build(method.partitioner)))
+        passes += REPLAYED if _layer_outputs(ctx) < SPARE * REPLAY_BUDGET else units / 2
+    captures = ctx.experiment.calibration.samples * passes
     # All units together cost about one network; each gets its own iterations.
     return captures + course.iterations * course.batch * BACKWARD * build(method.weighter).cost
 
 
 def _memory(ctx: RunContext) -> float:
     parameters = sum(p.numel() * p.element_size() for p in ctx.model.denoiser.parameters())
-    return PROCESS_MIB + (4 * parameters + 1.5 * CAPTURE_BUDGET) / 2**20
+    kept = 2 * min(REPLAY_BUDGET, _layer_outputs(ctx))
+    return PROCESS_MIB + (4 * parameters + 1.5 * CAPTURE_BUDGET + kept) / 2**20
+
+
+def _layer_outputs(ctx: RunContext) -> int:
+    """Bytes of what all layers give for the calibration samples, as a bound on what all units give."""
+    values = sum(layer.macs // math.prod(layer.weight_shape[1:]) for layer in ctx.probe.layers)
+    return 4 * ctx.experiment.calibration.samples * values
 
 
 def _disk(ctx: RunContext, seeds: int, image: int, measured: int) -> float:

@@ -29,10 +29,12 @@ class Recording:
 
     Leaves with a row for each sample are stacked over all samples; everything else is kept from the first call. Which ones
     they are is told by `single`, a recording of one sample: a table whose first axis happens to be as long as a batch has
-    as many rows there too.
+    as many rows there too. With `as_they_lie` tensors keep the order of their axes in memory, on which last bits of what is
+    computed from them depend.
     """
 
     single: Recording | None = None
+    as_they_lie: bool = False
     leaves: list[Any] = field(default_factory=list)
     spec: Any = None
     stacked: list[bool] = field(default_factory=list)
@@ -48,7 +50,10 @@ class Recording:
         if not self.leaves:
             self.spec = spec
             self.stacked = self._per_sample(leaves, size)
-            self.leaves = [_storage(leaf, total) if stack else leaf for leaf, stack in zip(leaves, self.stacked, strict=True)]
+            self.leaves = [
+                _storage(leaf, total, as_it_lies=self.as_they_lie) if stack else leaf
+                for leaf, stack in zip(leaves, self.stacked, strict=True)
+            ]
         for store, leaf, stack in zip(self.leaves, leaves, self.stacked, strict=True):
             if stack:
                 store[batch.start : batch.stop] = leaf
@@ -68,6 +73,14 @@ class Recording:
         leaves = [leaf[index].to(device) if stack else leaf for leaf, stack in zip(self.leaves, self.stacked, strict=True)]
         return tree_unflatten(leaves, self.spec)
 
+    def rows(self, piece: range, device: torch.device) -> Any:
+        """The structure for consecutive samples, on `device`, as they lie in the recording; a copy."""
+        leaves = [
+            leaf[piece.start : piece.stop].to(device, copy=True) if stack else leaf
+            for leaf, stack in zip(self.leaves, self.stacked, strict=True)
+        ]
+        return tree_unflatten(leaves, self.spec)
+
     @property
     def tensors(self) -> list[Tensor]:
         return [leaf for leaf, stack in zip(self.leaves, self.stacked, strict=True) if stack]
@@ -81,12 +94,13 @@ Recorded = tuple[Recording, Recording]
 """Inputs and outputs."""
 
 
-def _storage(leaf: Tensor, total: int) -> Tensor:
+def _storage(leaf: Tensor, total: int, *, as_it_lies: bool = False) -> Tensor:
     """Room for `total` samples like those in `leaf`: beside them while that leaves half of the device's memory free, so that
     mini-batches need no copy from the host, else in the host's memory."""
     needed = total * leaf[0].numel() * leaf.element_size()
     device = leaf.device if fits_on(leaf.device, needed) else torch.device("cpu")
-    return torch.empty((total, *leaf.shape[1:]), dtype=leaf.dtype, device=device)
+    axes = sorted(range(leaf.dim()), key=leaf.stride, reverse=True) if as_it_lies else range(leaf.dim())
+    return torch.empty_permuted((total, *leaf.shape[1:]), list(axes), dtype=leaf.dtype, device=device)
 
 
 def record_one(run: Run, modules: Mapping[str, nn.Module], *, inputs: bool, outputs: bool) -> dict[str, Recorded]:

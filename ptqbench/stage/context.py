@@ -31,6 +31,9 @@ from ptqbench.stage.schedule import Schedule
 CAPTURE_BUDGET = 128 * 2**20
 """Bytes of full-precision unit outputs that one process keeps at a time."""
 
+REPLAY_BUDGET = 256 * 2**20
+"""Bytes of unit outputs that one process keeps of each of the two networks, so that captures need not compute them again."""
+
 REFERENCE_SETTING = "evaluation.reference"
 
 _NUMERIC = (
