@@ -26,7 +26,7 @@ def imported(path: Path) -> set[str]:
 
 
 FLOORS = (
-    "errors digest version",
+    "errors digest version process",
     "plugin",
     "failures",
     "quant/grid quant/plan quant/steps quant/units evaluate",

@@ -26,7 +26,7 @@ def mean_gradient(problem: UnitProblem, samples: Tensor, params: Params) -> tupl
     Penalties do not count. P is the number of trainable values, in the order of `params`; they and their `.grad` stay as
     they are.
     """
-    total, loss = torch.zeros(sum(value.numel() for value in params.values()), dtype=torch.float64), 0.0
+    total, loss = torch.zeros(sum(value.numel() for value in params.values()), dtype=torch.float64, device="cpu"), 0.0
     for piece in samples.split(BATCH):
         slope, value = _summed_gradient(problem, piece, params)
         total, loss = total + slope, loss + value
@@ -42,7 +42,7 @@ def sample_gradients(problem: UnitProblem, samples: Tensor, params: Params) -> I
 def _summed_gradient(problem: UnitProblem, samples: Tensor, params: Params) -> tuple[Tensor, float]:
     leaves = {name: value.detach().clone().requires_grad_() for name, value in params.items()}
     with torch.enable_grad():
-        loss = problem.losses(problem.batch(samples, torch.arange(len(samples))), leaves).sum()
+        loss = problem.losses(problem.batch(samples, torch.arange(len(samples), dtype=torch.int64, device="cpu")), leaves).sum()
     # A parameter of other timesteps than these samples' has no part in their loss.
     slopes = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
     return torch.cat([slope.flatten() for slope in slopes]).double().cpu(), float(loss.detach())
@@ -60,4 +60,4 @@ def evenly(places: Tensor, limit: int) -> Tensor:
     """At most `limit` of these places, evenly spread and the same for everybody."""
     if len(places) <= limit:
         return places
-    return places[torch.arange(limit) * len(places) // limit]
+    return places[torch.arange(limit, dtype=torch.int64, device="cpu") * len(places) // limit]

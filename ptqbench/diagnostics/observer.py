@@ -81,10 +81,10 @@ class GradientObserver(Observer):
             # A reconstruction may stop early.
             self._catch_up(1.0)
             found = {name: torch.stack(values) for name, values in self._found.items()}
-            found["count"] = torch.tensor([len(places) for places in self.places])
+            found["count"] = torch.tensor([len(places) for places in self.places], dtype=torch.int64, device="cpu")
             found["train.step"] = self.problem.train_steps.clone()
             found |= self._agreement(weighter.report().get("weights"))
-        found["seconds"] = torch.tensor([self._seconds], dtype=torch.float64)
+        found["seconds"] = torch.tensor([self._seconds], dtype=torch.float64, device="cpu")
         del self.problem, self.first, self.places
         return found
 
@@ -103,22 +103,24 @@ class GradientObserver(Observer):
 
     def _measure(self, params: Mapping[str, Tensor]) -> None:
         size = sum(value.numel() for value in params.values())
-        gradients, losses = torch.full((self.groups, size), torch.nan, dtype=torch.float64), [float("nan")] * self.groups
+        gradients = torch.full((self.groups, size), torch.nan, dtype=torch.float64, device="cpu")
+        losses = [float("nan")] * self.groups
         with self.problem.nothing_dropped():
             for g, places in enumerate(self.places):
                 if len(places):
                     gradients[g], losses[g] = mean_gradient(self.problem, places, params)
         self._found["cosine"].append(cosines(gradients))
         self._found["norm"].append(gradients.norm(dim=1))
-        self._found["loss"].append(torch.tensor(losses, dtype=torch.float64))
+        self._found["loss"].append(torch.tensor(losses, dtype=torch.float64, device="cpu"))
 
     def _agreement(self, weights: Tensor | None) -> dict[str, Tensor]:
         """Cosine of single training samples' gradients with that of the mean validation loss, beside their weights."""
         data = self.problem.data
         if weights is None or weights.shape != data.train.shape:
             return {}
-        params, chosen = frozen_params(self.problem), evenly(torch.arange(len(data.train)), self.singles)
-        judges = data.validation if len(data.validation) else torch.arange(len(data.step))
+        params, places = frozen_params(self.problem), torch.arange(len(data.train), dtype=torch.int64, device="cpu")
+        chosen = evenly(places, self.singles)
+        judges = data.validation if len(data.validation) else torch.arange(len(data.step), dtype=torch.int64, device="cpu")
         with self.problem.nothing_dropped():
             goal, _ = mean_gradient(self.problem, judges, params)
             singles = sample_gradients(self.problem, data.train[chosen], params)

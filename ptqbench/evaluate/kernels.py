@@ -92,7 +92,7 @@ class _BlockSums:
     @classmethod
     def within(cls, x: FeatureSet, rows: Tensor) -> _BlockSums:
         """Over all pairs of different rows of one set; each tile above the diagonal stands for its mirror image too."""
-        sums = torch.zeros(len(rows), len(rows), dtype=torch.float64)
+        sums = torch.zeros(len(rows), len(rows), dtype=torch.float64, device="cpu")
         for tile in tiles(x):
             kernel = _kernel(tile.x, tile.y)
             if tile.on_diagonal:
@@ -105,7 +105,7 @@ class _BlockSums:
     @classmethod
     def between(cls, x: FeatureSet, y: FeatureSet, rows: Tensor, columns: Tensor, *, skip_diagonal: bool) -> _BlockSums:
         """Over all pairs of a row of x and a row of y, or all but the pairs (i, i)."""
-        sums = torch.zeros(len(rows), len(columns), dtype=torch.float64)
+        sums = torch.zeros(len(rows), len(columns), dtype=torch.float64, device="cpu")
         for tile in tiles(x, y):
             kernel = _kernel(tile.x, tile.y)
             if skip_diagonal and tile.on_diagonal:

@@ -27,7 +27,7 @@ def ball_radii(features: Tensor | FeatureSet, neighbours: int) -> Tensor:
             "generate more images (sampling.images), or give a larger reference set",
         )
     centre = _mean(x)
-    nearest = torch.full((count, neighbours), torch.inf, dtype=torch.float64)
+    nearest = torch.full((count, neighbours), torch.inf, dtype=torch.float64, device="cpu")
     for tile in tiles(x):
         distances = _squared(tile.x - centre, tile.y - centre)
         if tile.on_diagonal:
@@ -48,7 +48,7 @@ def coverage(
     """
     x, y = same_width(features, reference)
     centre = _mean(y)
-    inside, around = (torch.zeros(len(z), dtype=torch.bool) for z in (x, y))
+    inside, around = (torch.zeros(len(z), dtype=torch.bool, device="cpu") for z in (x, y))
     for tile in tiles(x, y):
         distances = _squared(tile.x - centre, tile.y - centre)
         inside[tile.rows] |= (distances <= reference_radii[tile.columns]).any(dim=1)

@@ -92,12 +92,14 @@ class UnitProblem:
         if groups is not None and split == "train":
             raise ValueError("only the validation split has groups")
         pool = self.data.train if split == "train" else self.data.validation
-        position = torch.arange(len(pool))
+        position = torch.arange(len(pool), dtype=torch.int64, device="cpu")
         if groups is not None:
-            position = position[torch.isin(self.data.validation_group, torch.tensor(list(groups)))]
+            position = position[
+                torch.isin(self.data.validation_group, torch.tensor(list(groups), dtype=torch.int64, device="cpu"))
+            ]
         if size < len(position):
-            position = position[torch.randperm(len(position), generator=rng)[:size]]
-        seed = int(torch.randint(2**62, (1,), generator=rng))
+            position = position[torch.randperm(len(position), generator=rng, dtype=torch.int64, device="cpu")[:size]]
+        seed = int(torch.randint(2**62, (1,), generator=rng, dtype=torch.int64, device="cpu"))
         return self.batch(pool[position], position, seed)
 
     def batch(self, samples: Tensor, position: Tensor, seed: int = 0) -> Batch:
@@ -169,7 +171,7 @@ class UnitProblem:
     @torch.no_grad()
     def mean_loss(self, limit: int = 256) -> float:
         """Mean loss over (the first `limit` of) the training samples, on quantized inputs with nothing dropped."""
-        position = torch.arange(min(limit, len(self.data.train)))
+        position = torch.arange(min(limit, len(self.data.train)), dtype=torch.int64, device="cpu")
         with self.nothing_dropped():
             losses = [self.losses(self.batch(self.data.train[piece], piece)).sum() for piece in position.split(64)]
         return sum(map(float, losses)) / len(position)

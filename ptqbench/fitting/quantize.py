@@ -30,7 +30,7 @@ from ptqbench.roles.plan import Partitioner
 from ptqbench.roles.reconstruction import Phase, Reconstruction
 from ptqbench.roles.weighter import Requirements, SampleWeighter
 from ptqbench.sampling.calibrate import split
-from ptqbench.sampling.rng import stream
+from ptqbench.sampling.rng import permutation, stream
 from ptqbench.stage.cache import Costs, Entry, cached_tensors, content_key
 from ptqbench.stage.stages import Tell
 
@@ -143,7 +143,7 @@ class MethodQuantizer:
 
         def make(_: Entry) -> dict[str, Tensor]:
             train = samples.split.train
-            order = train[torch.randperm(len(train), generator=stream(self.seed, "activation ranges"))]
+            order = train[permutation(len(train), stream(self.seed, "activation ranges"))]
             with torch.no_grad(), q.observing():
                 for i, piece in enumerate(order.split(batch)):
                     self.tell("activation ranges", i * batch / len(order))

@@ -77,7 +77,7 @@ class UnitCapture:
         outputs, total = Recording(), len(self.calib)
         with torch.no_grad():
             for piece in shards(total, self.batch):
-                args, kwargs = inputs.take(torch.tensor(piece), self.samples.device)
+                args, kwargs = inputs.take(torch.tensor(piece, dtype=torch.int64, device="cpu"), self.samples.device)
                 found = original(*args, **kwargs)
                 outputs.add(found if isinstance(found, tuple) else (found,), piece, total)
         return inputs, outputs
@@ -170,7 +170,7 @@ class UnitCapture:
         return record(run, modules, self.single, total=total, batch=self.batch, inputs=inputs, outputs=outputs)
 
     def _run(self, q: QuantizedDenoiser | None, piece: range) -> Tensor:
-        return self.samples.predict(q, torch.tensor(piece))
+        return self.samples.predict(q, torch.tensor(piece, dtype=torch.int64, device="cpu"))
 
     def _original(self, unit: UnitPlan) -> nn.Module:
         return self.denoiser.get_submodule(unit.module)

@@ -162,12 +162,12 @@ def _features(ctx: RunContext, costs: Costs, images_key: str, read: Callable[[],
     with ctx.cache.locked("features", key) as entry:
         missing = [name for name in chosen if not entry.has(f"{name}.safetensors")]
         if missing:
-            with costs.measure("features", entry):
+            with costs.measure("features", entry) as parts:
                 images = read()
                 require_bytes(images)
                 found = ctx.loaded_extractor.extract(images)
                 for name in missing:
-                    entry.save_tensors(f"{name}.safetensors", {name: _checked(ctx, found, name, len(images))})
+                    parts.save_tensors(f"{name}.safetensors", {name: _checked(ctx, found, name, len(images))})
         else:
             costs.recall("features", entry)
         return {name: entry.load_tensors(f"{name}.safetensors")[name] for name in chosen}

@@ -8,6 +8,7 @@ from ptqbench.plugin.component import Bound
 from ptqbench.roles.metric import Metric
 from ptqbench.stage.cache import content_key
 from ptqbench.stage.context import RunContext
+from ptqbench.stage.precision import FLOAT32
 
 CONVERSION = "clamp to [-1, 1], (x + 1) * 127.5, round half to even, uint8"
 """How every image becomes 8 bit (`ptqbench.sampling.sample.to_bytes`)."""
@@ -16,9 +17,9 @@ CONVERSION = "clamp to [-1, 1], (x + 1) * 127.5, round half to even, uint8"
 def protocol_id(ctx: RunContext, chosen: Bound, metric: Metric, n: int) -> str:
     """A short hash of everything that must be equal for two numbers of this metric to stand side by side.
 
-    Model and weights, explicit timesteps, eta, guidance, image conversion, the metric with its options, the extractor with its
-    weights and outputs and the reference images where the metric reads features, and n. Bits, calibration and the block of
-    noise are not part of it: those are what numbers are compared over.
+    Model and weights, explicit timesteps, eta, guidance, image conversion, what was computed in, the metric with its options,
+    the extractor with its weights and outputs and the reference images where the metric reads features, and n. Bits,
+    calibration and the block of noise are not part of it: those are what numbers are compared over.
     """
     parts: list[Any] = [
         ctx.experiment.model.name,
@@ -26,7 +27,7 @@ def protocol_id(ctx: RunContext, chosen: Bound, metric: Metric, n: int) -> str:
         ctx.schedule.timesteps.tolist(),
         ctx.schedule.eta,
         CONVERSION,
-        "float32",
+        ctx.arithmetic,
         [chosen.name, chosen.component.version, chosen.options.model_dump(mode="json")],
         n,
     ]
@@ -56,4 +57,5 @@ def protocol(ctx: RunContext) -> dict[str, Any]:
         "calibration samples": e.calibration.samples,
         "execution": "simulated",
         **({"guidance": ctx.model.guidance, "calibrated branches": list(ctx.calibrated)} if e.sampling.guided else {}),
+        **({"arithmetic": ctx.arithmetic} if ctx.arithmetic != FLOAT32 else {}),
     }

@@ -16,11 +16,11 @@ from functools import partial, update_wrapper
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ptqbench.errors import CellFailedError
+from ptqbench.process.torch_settings import ATTENTION
 from ptqbench.quant.grid import Layout
 from ptqbench.quant.layer import QuantizerFactory, StepContext, learns
 from ptqbench.quant.plan import SITES, AttentionPlan
@@ -184,7 +184,7 @@ class _Replacement(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         # Attention modules may lie inside each other: a call belongs to the innermost one.
-        if func is F.scaled_dot_product_attention and _running.get() is self.sites:
+        if func is ATTENTION and _running.get() is self.sites:
             return self.sites(func, *args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 

@@ -79,7 +79,7 @@ class QuantLayer(nn.Module):
         self.quantize_activations = False
         self.observe_activations = False
         self.parts = nn.ModuleList(self._partitions(factory))
-        self.register_buffer("baked", torch.empty(0), persistent=False)
+        self.register_buffer("baked", torch.empty(0, dtype=torch.float32, device="cpu"), persistent=False)
 
     def _partitions(self, factory: QuantizerFactory) -> list[Partition]:
         inner, plan = self.inner, self.plan
@@ -178,7 +178,7 @@ class QuantLayer(nn.Module):
         for part in self.partitions():
             if part.weight is not None and learns(part.weight, kinds):
                 part.weight.begin_learning(self.weight[:, part.start : part.stop])
-                self.baked = torch.empty(0)
+                self.baked = torch.empty(0, dtype=torch.float32, device="cpu")
             if part.activation is not None and self.quantize_activations and learns(part.activation, kinds):
                 part.activation.begin_learning(None)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from ptqbench.process.torch_settings import ATTENTION
 from ptqbench.quant.attention import AttentionCall
 from ptqbench.quant.plan import AttentionProbe, LayerProbe, Probe
 
@@ -67,7 +68,7 @@ class _AttentionRecorder(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        if self.executing and func is F.scaled_dot_product_attention:
+        if self.executing and func is ATTENTION:
             self._record(self.executing[-1], AttentionCall(*args, **(kwargs or {})), out)
         elif self.executing and func in SOFTMAXES:
             self.softmaxes.setdefault(self.executing[-1])

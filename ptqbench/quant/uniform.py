@@ -24,8 +24,8 @@ class UniformQuantizer(Quantizer):
         super().__init__(options, spec=spec, layout=layout, estimator=estimator)
         self._estimators = [self.estimator() for _ in range(self.spec.steps)]
         self._observed = [False] * self.spec.steps
-        self.register_buffer("scale", torch.empty(0))
-        self.register_buffer("zero_point", torch.empty(0))
+        self.register_buffer("scale", torch.empty(0, dtype=torch.float32, device="cpu"))
+        self.register_buffer("zero_point", torch.empty(0, dtype=torch.float32, device="cpu"))
 
     @property
     def frozen(self) -> bool:

@@ -75,6 +75,10 @@ def deal(step: Tensor, trajectories: int, rng: Generator) -> Selection:
     """
     n = len(step)
     # Dealing trajectories in turn to sorted steps gives equal steps different trajectories.
-    trajectory = torch.randperm(trajectories, generator=rng)[torch.arange(n) % trajectories]
-    order = torch.randperm(n, generator=rng)
+    trajectory = _order(trajectories, rng)[torch.arange(n, dtype=torch.int64, device="cpu") % trajectories]
+    order = _order(n, rng)
     return Selection(trajectory=trajectory[order], step=step[order])
+
+
+def _order(n: int, rng: Generator) -> Tensor:
+    return torch.randperm(n, generator=rng, dtype=torch.int64, device="cpu")

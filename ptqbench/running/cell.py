@@ -17,6 +17,7 @@ from ptqbench.measuring.state_hash import state_hash
 from ptqbench.recipe.experiment import Cell
 from ptqbench.results.record import Budget, CellRecord
 from ptqbench.sampling.images import FULL, OTHER, generate, image_chunks, image_shards
+from ptqbench.stage.arithmetic import arithmetic
 from ptqbench.stage.cache import CacheWriteError, Costs, Entry, content_key
 from ptqbench.stage.context import RunContext
 from ptqbench.stage.predictor import Predictor
@@ -76,7 +77,9 @@ class CellRun:
             try:
                 if entry.has("record.json"):
                     return self._recalled(entry)
-                record = self._compute(entry)
+                with arithmetic() as check:
+                    record = self._compute(entry)
+                    check()
             except CacheWriteError:
                 raise  # every other cell would meet it as well
             except PLUGIN_ERRORS as error:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ptqbench.failures import blamed
@@ -25,6 +26,7 @@ from ptqbench.running.executor import Local, Report, failed_or_done
 from ptqbench.running.tasks import Task, all_cells, cell_tasks, pending, reference_tasks
 from ptqbench.stage.context import RunContext, Settings
 from ptqbench.stage.machine import PACKAGES, hardware
+from ptqbench.stage.precision import FLOAT32, arithmetic_words
 from ptqbench.version import __version__
 
 
@@ -88,7 +90,8 @@ def _record(ctx: RunContext, settings: Settings, cells: list[CellRecord]) -> Run
 
 
 def environment(settings: Settings) -> dict[str, Any]:
-    """What computed the numbers."""
+    """What computed the numbers; "arithmetic" stands there only where it is not plain float32."""
+    arithmetic = arithmetic_words(torch.device(settings.device))
     return {
         "ptqbench": __version__,
         "python": platform.python_version(),
@@ -98,6 +101,7 @@ def environment(settings: Settings) -> dict[str, Any]:
         "workers": settings.workers,
         "threads": settings.threads,
         **{name: importlib.metadata.version(name) for name in PACKAGES},
+        **({"arithmetic": arithmetic} if arithmetic != FLOAT32 else {}),
     }
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ptqbench.errors import UserError
 from ptqbench.measuring.features import wanted_outputs
+from ptqbench.sampling.rng import normal
 from ptqbench.sampling.sample import to_bytes
 from ptqbench.stage.context import RunContext
 from ptqbench.stage.memory import peak_memory_mib, reset_peak_memory
@@ -39,7 +40,7 @@ def seconds_per_evaluation(ctx: RunContext) -> float:
     """Seconds for one sample through the full-precision denoiser, from a timed mini-batch."""
     size = min(32, ctx.experiment.sampling.batch)
     x = _latents(ctx, size)
-    step = torch.zeros(size, dtype=torch.int64)
+    step = torch.zeros(size, dtype=torch.int64, device="cpu")
     model, predictor = ctx.model, ctx.predictor()
     cond = ctx.to_device(dict(model.conditions(range(size), model.branches[0])))
     with torch.inference_mode():
@@ -69,7 +70,7 @@ def time_images(ctx: RunContext) -> ImageTiming:
 
 
 def _latents(ctx: RunContext, size: int) -> Tensor:
-    return torch.randn(size, *ctx.model.shape, generator=torch.Generator().manual_seed(0)).to(ctx.device)
+    return normal((size, *ctx.model.shape), torch.Generator("cpu").manual_seed(0)).to(ctx.device)
 
 
 def _seconds(run: Callable[[], object]) -> float:

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from ptqbench.errors import CellFailedError
 from ptqbench.quant.steps import step_group
 from ptqbench.roles.sampler import Selection
+from ptqbench.sampling.rng import permutation
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,8 @@ def split(step: Tensor, steps: int, share: float, groups: int, rng: Generator, b
     too few samples to give its part and keep at least one for training.
     """
     if share == 0:
-        empty = torch.empty(0, dtype=torch.int64)
-        return Split(torch.arange(len(step)), empty, empty)
+        empty = torch.empty(0, dtype=torch.int64, device="cpu")
+        return Split(torch.arange(len(step), dtype=torch.int64, device="cpu"), empty, empty)
     each = max(1, round(share * len(step) / branches / groups))
     membership = step_group(step[::branches], steps, groups)
     held: list[Tensor] = []
@@ -116,8 +117,9 @@ def split(step: Tensor, steps: int, share: float, groups: int, rng: Generator, b
                 f"{each * branches}",
                 "use fewer groups, a smaller validation share, or a sampler that reaches all steps",
             )
-        held.append(members[torch.randperm(len(members), generator=rng)[:each]].sort().values)
-    validation = (torch.cat(held)[:, None] * branches + torch.arange(branches)).flatten()
-    train = torch.ones(len(step), dtype=torch.bool)
+        held.append(members[permutation(len(members), rng)[:each]].sort().values)
+    validation = (torch.cat(held)[:, None] * branches + torch.arange(branches, dtype=torch.int64, device="cpu")).flatten()
+    train = torch.ones(len(step), dtype=torch.bool, device="cpu")
     train[validation] = False
-    return Split(train.nonzero().flatten(), validation, torch.arange(groups).repeat_interleave(each * branches))
+    group = torch.arange(groups, dtype=torch.int64, device="cpu").repeat_interleave(each * branches)
+    return Split(train.nonzero().flatten(), validation, group)

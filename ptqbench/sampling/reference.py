@@ -13,7 +13,7 @@ from ptqbench.recipe.experiment import Method
 from ptqbench.roles.sampler import CalibrationSampler, TrajectoryGrid
 from ptqbench.sampling.calibrate import CalibrationSet, check_selection, gather
 from ptqbench.sampling.capture import Recorded, record, record_one
-from ptqbench.sampling.rng import stream
+from ptqbench.sampling.rng import normal, stream
 from ptqbench.sampling.sample import sample, shards
 from ptqbench.stage.cache import Costs, Entry, cached_tensors, content_key
 from ptqbench.stage.context import RunContext
@@ -26,7 +26,7 @@ SAVED = ("x", "t", "step", "trajectory", "branch")
 def evaluate_piece(ctx: RunContext, predictor: Predictor, x: Tensor, s: int, ids: range, branch: str) -> Tensor:
     """One branch's noise prediction (n, C, H, W) at step s for states x (n, C, H, W) of trajectories `ids`, in one batch."""
     cond = ctx.to_device(dict(ctx.model.conditions(ids, branch)))
-    return predictor.evaluate(x.to(ctx.device), torch.full((len(ids),), s), cond)
+    return predictor.evaluate(x.to(ctx.device), torch.full((len(ids),), s, dtype=torch.int64, device="cpu"), cond)
 
 
 @torch.no_grad()
@@ -150,7 +150,7 @@ def denoising_error(ctx: RunContext, costs: Costs, seed: int) -> Tensor:
         clean = calibration_states(ctx, seed, DENOISING_SAMPLES)[:, -1]
         rng, predictor, errors = stream(seed, "denoising error"), ctx.predictor(), []
         for s in range(ctx.schedule.steps):
-            noise = torch.randn(clean.shape, generator=rng)
+            noise = normal(clean.shape, rng)
             alpha = float(ctx.schedule.alpha[s])
             x = alpha**0.5 * clean + (1 - alpha) ** 0.5 * noise
             found = [

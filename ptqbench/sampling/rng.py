@@ -17,7 +17,17 @@ def stream(seed: int, name: str, *scope: object) -> Generator:
     """A generator that is a function of the seed, a name such as "weighter/gacq", and a scope such as the unit's name."""
     text = "\x1f".join([str(seed), name, *map(str, scope)])
     number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
-    return Generator().manual_seed(number & (2**63 - 1))
+    return Generator("cpu").manual_seed(number & (2**63 - 1))
+
+
+def normal(shape: Sequence[int], rng: Generator) -> Tensor:
+    """Standard normal numbers, float32, from a stream."""
+    return torch.randn(*shape, generator=rng, dtype=torch.float32, device="cpu")
+
+
+def permutation(n: int, rng: Generator) -> Tensor:
+    """0..n-1 in random order, (n,) int64, from a stream."""
+    return torch.randperm(n, generator=rng, dtype=torch.int64, device="cpu")
 
 
 class NoiseSource:
@@ -29,4 +39,4 @@ class NoiseSource:
 
     def draw(self) -> Tensor:
         """Standard normal noise (len(ids), *shape), the next draw of every id's stream."""
-        return torch.stack([torch.randn(self._shape, generator=g) for g in self._streams])
+        return torch.stack([normal(self._shape, g) for g in self._streams])

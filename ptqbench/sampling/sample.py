@@ -32,7 +32,7 @@ def sample(
     conditions = model.conditions_of(ids, device)
     x = noise.draw().to(device)
     for s in range(schedule.steps):
-        found = predictor(x, torch.full((len(ids),), s), conditions)
+        found = predictor(x, torch.full((len(ids),), s, dtype=torch.int64, device="cpu"), conditions)
         if on_step is not None:
             on_step(s, x, found)
         planned = predictor.noise(s)

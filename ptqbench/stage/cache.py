@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ptqbench.errors import UserError
 from ptqbench.results.record import StageCost
+from ptqbench.stage.arithmetic import arithmetic
 from ptqbench.stage.counting import Evaluations, Tally, counting, include
 from ptqbench.stage.memory import watching_memory
 
@@ -70,10 +71,15 @@ def _writing(folder: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Entry:
-    """The folder of one stage result; files in it are complete or absent. `saved` is told of each one that is written."""
+    """The folder of one stage result; files in it are complete or absent.
+
+    `check` is asked before a file is written, and raises where what was computed cannot be kept; `saved` is told of each one
+    that was.
+    """
 
     path: Path
     saved: Callable[[], object] | None = None
+    check: Callable[[], object] | None = None
 
     @property
     def name(self) -> str:
@@ -84,9 +90,10 @@ class Entry:
         return (self.path / name).is_file()
 
     def save_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        self._ask(self.check)
         with _writing(self.path), atomic(self.path / name) as temporary:
             save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary)
-        self._tell()
+        self._ask(self.saved)
 
     def load_tensors(self, name: str) -> dict[str, Tensor]:
         """Raises `UserError` if the file is damaged or gone."""
@@ -94,18 +101,20 @@ class Entry:
             return load_file(self.path / name)
 
     def save_json(self, name: str, data: Any) -> None:
+        self._ask(self.check)
         with _writing(self.path), atomic(self.path / name) as temporary:
             temporary.write_text(json.dumps(data), encoding="utf-8")
-        self._tell()
+        self._ask(self.saved)
 
     def load_json(self, name: str) -> Any:
         """Raises `UserError` if the file is damaged or gone."""
         with self._reading(name):
             return json.loads((self.path / name).read_text(encoding="utf-8"))
 
-    def _tell(self) -> None:
-        if self.saved is not None:
-            self.saved()
+    @staticmethod
+    def _ask(whom: Callable[[], object] | None) -> None:
+        if whom is not None:
+            whom()
 
     @contextlib.contextmanager
     def _reading(self, name: str) -> Iterator[None]:
@@ -157,7 +166,7 @@ class Costs:
 
     @contextlib.contextmanager
     def measure(self, stage: str, entry: Entry) -> Iterator[Entry]:
-        """Time a computation and count its evaluations; yields the entry to keep finished parts in.
+        """Time a computation under fixed arithmetic and count its evaluations; yields the entry to keep finished parts in.
 
         What an interrupted attempt took before is added, since its finished parts are reused. With each part the cost so
         far is noted, so that a process that is killed loses no more than the cost of its unfinished part.
@@ -174,8 +183,8 @@ class Costs:
                 return cost
 
             try:
-                with counting(entry.name, tally):
-                    yield dataclasses.replace(entry, saved=note)
+                with counting(entry.name, tally), arithmetic() as check:
+                    yield dataclasses.replace(entry, saved=note, check=check)
             finally:
                 self._add(stage, note(), tally)
 
@@ -219,5 +228,5 @@ def cached_tensors(
             costs.recall(stage, entry)
         else:
             with costs.measure(stage, entry) as parts:
-                entry.save_tensors("result.safetensors", make(parts))
+                parts.save_tensors("result.safetensors", make(parts))
         return entry.load_tensors("result.safetensors")

@@ -21,10 +21,11 @@ from ptqbench.quant.probe import probe_denoiser
 from ptqbench.recipe.experiment import Calibration, Experiment
 from ptqbench.roles.features import FeatureExtractor
 from ptqbench.roles.model import DiffusionModel, ModelSource
-from ptqbench.stage.arithmetic import fix_arithmetic
+from ptqbench.stage.arithmetic import arithmetic, fix_arithmetic
 from ptqbench.stage.cache import Cache, content_key
 from ptqbench.stage.machine import computing_packages, hardware
 from ptqbench.stage.no_features import NoFeatures
+from ptqbench.stage.precision import FLOAT32, arithmetic_words
 from ptqbench.stage.predictor import Predictor
 from ptqbench.stage.schedule import Schedule
 
@@ -77,6 +78,11 @@ class RunContext:
         return cls(experiment, Cache(settings.cache), torch.device(settings.device), settings.threads)
 
     @cached_property
+    def arithmetic(self) -> str:
+        """What numbers are computed in (`ptqbench.stage.precision.arithmetic_words`)."""
+        return arithmetic_words(self.device)
+
+    @cached_property
     def source(self) -> ModelSource:
         return build(self.experiment.model)
 
@@ -118,7 +124,8 @@ class RunContext:
 
     @cached_property
     def computing_key(self) -> list[Any]:
-        """What computes: the engine, packages, the kind of device with an accelerator's name, threads on a CPU."""
+        """What computes: the engine, packages, the kind of device with an accelerator's name, threads on a CPU, and how
+        precisely, where that is not as it should be."""
         return [
             core_fingerprint(),
             computing_packages(),
@@ -126,6 +133,7 @@ class RunContext:
             hardware(str(self.device)).get("accelerator", ""),
             # On a CPU the number of threads decides the order of sums, and so the last bits.
             self.threads if self.device.type == "cpu" else 0,
+            *([self.arithmetic] if self.arithmetic != FLOAT32 else []),
         ]
 
     @cached_property
@@ -166,10 +174,12 @@ class RunContext:
     def probe(self) -> Probe:
         """Layers and call order of the denoiser, from one forward pass with two samples."""
         model = self.model
-        x = torch.randn(2, *model.shape, generator=torch.Generator().manual_seed(0)).to(self.device)
+        rng = torch.Generator("cpu").manual_seed(0)
+        x = torch.randn(2, *model.shape, generator=rng, dtype=torch.float32, device="cpu").to(self.device)
         t = self.schedule.timesteps[:1].repeat(2).to(self.device)
         cond = next(iter(model.conditions_of(range(2), self.device).values()))
-        found = probe_denoiser(model.denoiser, lambda: model.call(model.denoiser, x, t, cond), x)
+        with arithmetic():
+            found = probe_denoiser(model.denoiser, lambda: model.call(model.denoiser, x, t, cond), x)
         return dataclasses.replace(found, steps=self.schedule.steps)
 
     def predictor(self, denoiser: nn.Module | None = None, context: StepContext | None = None) -> Predictor:
@@ -204,7 +214,7 @@ def pick_device(name: str) -> torch.device:
         return accelerator or torch.device("cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(0, dtype=torch.float32, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"device {name!r} is not usable: {reason}", "use --device cpu, or see `ptqbench doctor`") from error

@@ -26,7 +26,7 @@ def uniform_timesteps(total: int, steps: int) -> Tensor:
             f"{steps} steps do not divide a schedule of {total} timesteps", f"the nearest number that does is {near}"
         )
     offset = 1 if steps < total else 0
-    return (torch.arange(steps) * (total // steps) + offset).flip(0)
+    return (torch.arange(steps, dtype=torch.int64, device="cpu") * (total // steps) + offset).flip(0)
 
 
 def quadratic_timesteps(total: int, steps: int) -> Tensor:
@@ -36,7 +36,7 @@ def quadratic_timesteps(total: int, steps: int) -> Tensor:
     """
     if steps < 2:
         raise UserError("a quadratic grid needs at least 2 steps", 'raise sampling.steps or use grid = "uniform"')
-    roots = torch.linspace(0, math.sqrt(0.8 * total), steps, dtype=torch.float64)
+    roots = torch.linspace(0, math.sqrt(0.8 * total), steps, dtype=torch.float64, device="cpu")
     # 0.8 * total is met exactly only up to rounding: without the margin int() may land one timestep lower.
     return (roots.square() + 1e-9).to(torch.int64).flip(0)
 
@@ -58,7 +58,7 @@ class Schedule:
         """The last step leads to alpha = 1, the clean sample."""
         timesteps = GRIDS[grid](int(alphas_cumprod.shape[0]), steps)
         alpha = alphas_cumprod.to(torch.float64)[timesteps]
-        return cls(timesteps, alpha, torch.cat([alpha[1:], torch.ones(1, dtype=torch.float64)]), eta)
+        return cls(timesteps, alpha, torch.cat([alpha[1:], torch.ones(1, dtype=torch.float64, device=alpha.device)]), eta)
 
     @property
     def steps(self) -> int:
@@ -79,7 +79,7 @@ class Schedule:
     def gains(self) -> Tensor:
         """Derivative (S,) float64 of the next latent with respect to the noise prediction, the same for all elements:
         sqrt(1 - a' - sigma^2) - sqrt(a' (1 - a) / a), from the update above."""
-        sigma = torch.tensor([self.sigma(s) for s in range(self.steps)], dtype=torch.float64)
+        sigma = torch.tensor([self.sigma(s) for s in range(self.steps)], dtype=torch.float64, device=self.alpha.device)
         a, b = self.alpha, self.alpha_next
         return (1 - b - sigma.square()).clamp(min=0).sqrt() - (b * (1 - a) / a).sqrt()
 

@@ -9,12 +9,18 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from enginekit import context, experiment
 
+from ptqbench.errors import CellFailedError
+from ptqbench.measuring.protocol import protocol, protocol_id
+from ptqbench.process.snapshot import Snapshot
+from ptqbench.process.torch_settings import ATTENTION
 from ptqbench.running.cell import CellRun
-from ptqbench.running.run import previews, run_experiment
+from ptqbench.running.run import environment, previews, run_experiment
 from ptqbench.stage import context as context_module
-from ptqbench.stage.arithmetic import fix_arithmetic
+from ptqbench.stage.arithmetic import arithmetic, fix_arithmetic
+from ptqbench.stage.cache import Cache, Costs, cached_tensors
 from ptqbench.stage.context import RunContext, Settings, core_fingerprint
 
 QUICK = ("model.network=plain", 'evaluation.metrics=["psnr"]')
@@ -60,6 +66,68 @@ def test_no_shortened_floats_and_no_kernels_in_any_order():
     assert (cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark) == (False, True, False)
     assert not torch.backends.cuda.matmul.allow_tf32
     assert torch.get_num_threads() == 2
+
+
+def test_a_block_computes_as_a_run_does_and_leaves_everything_as_it_was():
+    torch.set_default_dtype(torch.float64)
+    torch.set_float32_matmul_precision("medium")
+    F.scaled_dot_product_attention = print
+    before = Snapshot()
+    try:
+        with torch.inference_mode(), arithmetic(2) as check:
+            assert torch.get_default_dtype() == torch.float32
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+            assert F.scaled_dot_product_attention is ATTENTION
+            assert torch.get_num_threads() == 2
+            check()
+            with arithmetic():
+                assert torch.get_num_threads() == 2
+        assert before.moved() == {}
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_float32_matmul_precision("highest")
+        F.scaled_dot_product_attention = ATTENTION
+
+
+def test_nothing_is_kept_of_what_was_computed_after_a_setting_moved(tmp_path):
+    def make(parts):
+        parts.save_json("before.json", [1])
+        torch.set_default_dtype(torch.float64)
+        with pytest.raises(CellFailedError, match="default dtype"):
+            parts.save_tensors("after.safetensors", {"x": torch.zeros(1)})
+        return {"x": torch.zeros(1)}
+
+    with pytest.raises(CellFailedError, match="torch's default dtype") as caught:
+        cached_tensors(Cache(tmp_path), Costs(), "stage", "key", make)
+    assert "dtype=" in caught.value.hint
+    assert torch.get_default_dtype() == torch.float32
+    assert {path.name for path in (tmp_path / "stage/key").iterdir()} <= {"before.json", "cost.json", ".lock"}
+
+
+def test_a_default_of_the_process_has_no_part_in_a_stage(tmp_path):
+    torch.set_default_dtype(torch.float64)
+    try:
+        made = cached_tensors(Cache(tmp_path), Costs(), "stage", "key", lambda _: {"x": torch.zeros(1)})
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert made["x"].dtype == torch.float32
+
+
+def test_variables_that_change_arithmetic_are_in_keys_protocols_and_records(tmp_path, monkeypatch):
+    made = experiment(*QUICK, methods=("nearest",))
+    plain, bound = context(tmp_path, made), made.evaluation.metrics[0]
+    monkeypatch.setenv("ONEDNN_DEFAULT_FPMATH_MODE", "STRICT")
+    assert context(tmp_path, made).base_key == plain.base_key
+    assert "arithmetic" not in {**protocol(plain), **environment(settings(tmp_path))}
+    clean = protocol_id(plain, bound, bound.create(), 8)
+    monkeypatch.setenv("ONEDNN_DEFAULT_FPMATH_MODE", "BF16")
+    other = context(tmp_path, made)
+    assert other.base_key != plain.base_key
+    assert protocol_id(other, bound, bound.create(), 8) != clean
+    assert protocol(other)["arithmetic"] == "float32 ONEDNN_DEFAULT_FPMATH_MODE=BF16"
+    assert environment(settings(tmp_path))["arithmetic"] == "float32 ONEDNN_DEFAULT_FPMATH_MODE=BF16"
 
 
 @pytest.mark.parametrize(
