@@ -93,8 +93,9 @@ def clamp_gradient(grad: Tensor, x: Tensor, low: float, high: float) -> Tensor:
 @cache
 def _neighbours(low: float, high: float, dtype: torch.dtype) -> tuple[float, float]:
     """The greatest number below `low` and the least above `high`, since torch's own ends lie outside."""
-    ends = torch.tensor([low, high], dtype=dtype)
-    below, above = torch.nextafter(ends, torch.tensor([-torch.inf, torch.inf], dtype=dtype)).tolist()
+    ends = torch.tensor([low, high], dtype=dtype, device="cpu")
+    beyond = torch.tensor([-torch.inf, torch.inf], dtype=dtype, device="cpu")
+    below, above = torch.nextafter(ends, beyond).tolist()
     return below, above
 
 
