@@ -18,6 +18,9 @@ ATTENTION: Final = "attention"
 SITES: Final = ("q", "k", "v", "softmax")
 """Where an attention's values go to grids: queries, keys and values as they enter, and the softmax's output."""
 
+UNSEEN_ATTENTION: Final = "unseen attention"
+"""The site of the bit ledger's rows about attentions that a model has and that no grid reaches."""
+
 
 @dataclass(frozen=True)
 class LayerProbe:
@@ -58,7 +61,8 @@ class Probe:
     """Layers in execution order, and all module names in the order in which they are first called.
 
     `steps` is the number of sampling steps, the most step groups that a grid can have. `softmaxes` names the modules that
-    compute a softmax outside scaled dot-product attention: theirs may be attentions that nothing here can see.
+    compute a softmax outside scaled dot-product attention: theirs may be attentions that nothing here can see. `unseen` names
+    the modules that are attentions by their layers (to_q, to_k, to_v) and make no call that is seen.
     """
 
     layers: tuple[LayerProbe, ...]
@@ -66,6 +70,7 @@ class Probe:
     steps: int = 1
     attentions: tuple[AttentionProbe, ...] = ()
     softmaxes: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -159,7 +164,7 @@ class Plan:
         """One row per layer: grids, partitions, exceptions, weights and multiply-accumulates.
 
         Then one for each site of each attention, of kind `ATTENTION` and with "site"; its multiply-accumulates are those of
-        the product that it enters. Then one for each softmax whose products, if it has any, are not seen.
+        the product that it enters. Then one for each attention, and each softmax, whose products are not seen.
         """
         rows = []
         for layer, seen in zip(self.layers, probe.layers, strict=True):
@@ -170,7 +175,8 @@ class Plan:
             rows.append(row)
         for attention, found in zip(self.attentions, probe.attentions, strict=True):
             rows += [_site_row(attention, found, site) for site in SITES]
-        return rows + [_unseen_row(name) for name in probe.softmaxes]
+        rows += [_attention_row(name, UNSEEN_ATTENTION, [_UNSEEN], activation=None, macs=0) for name in probe.unseen]
+        return rows + [_unseen_row(name) for name in probe.softmaxes if name not in probe.unseen]
 
 
 def _site_row(attention: AttentionPlan, seen: AttentionProbe, site: str) -> dict[str, Any]:
@@ -179,6 +185,9 @@ def _site_row(attention: AttentionPlan, seen: AttentionProbe, site: str) -> dict
     if seen.calls > 1:
         why.append(f"shared by {seen.calls} calls")
     return _attention_row(seen.name, site, why, activation=asdict(spec) if spec else None, macs=seen.macs(site))
+
+
+_UNSEEN = "has to_q, to_k and to_v, and no scaled_dot_product_attention: its products stay in floating point, uncounted"
 
 
 def _unseen_row(name: str) -> dict[str, Any]:

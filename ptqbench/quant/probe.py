@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,10 @@ QUANTIZABLE = (nn.Conv2d, nn.Conv1d, nn.Linear)
 
 SOFTMAXES = (F.softmax, torch.softmax, torch.special.softmax, Tensor.softmax, F.multi_head_attention_forward)
 """What may be an attention that is not seen as one. (torch's multi-head attention hides the softmax that it computes.)"""
+
+
+PROJECTIONS = ("to_q", "to_k", "to_v")
+"""What diffusers, and most who follow it, call the layers that make queries, keys and values."""
 
 
 class _CatRecorder(TorchFunctionMode):
@@ -94,7 +98,7 @@ def probe_denoiser(denoiser: nn.Module, call: Callable[[], Any], x: Tensor) -> P
     Layers that are not called do not appear: nothing could calibrate them. A layer called twice appears at its first
     call. An attention is the innermost module that calls `torch.nn.functional.scaled_dot_product_attention`, whatever its
     class; all its calls count as one. Attentions that spell out products and softmax are not seen, but the modules that
-    compute a softmax are named in `Probe.softmaxes`.
+    compute a softmax are named in `Probe.softmaxes`, and those that have an attention's layers in `Probe.unseen`.
     """
     layers: dict[str, LayerProbe] = {}
     calls: dict[str, None] = {}
@@ -126,8 +130,19 @@ def probe_denoiser(denoiser: nn.Module, call: Callable[[], Any], x: Tensor) -> P
         finally:
             for handle in handles:
                 handle.remove()
-    seen, softmaxes = tuple(attentions.seen.values()), tuple(attentions.softmaxes)
-    return Probe(tuple(layers.values()), tuple(calls), attentions=seen, softmaxes=softmaxes)
+    return Probe(
+        tuple(layers.values()),
+        tuple(calls),
+        attentions=tuple(attentions.seen.values()),
+        softmaxes=tuple(attentions.softmaxes),
+        unseen=_unseen(denoiser, calls, attentions.seen),
+    )
+
+
+def _unseen(denoiser: nn.Module, calls: Iterable[str], seen: Iterable[str]) -> tuple[str, ...]:
+    """Modules that are attentions by their layers, and neither they nor anything in them makes a call that is seen."""
+    found = [name for name in calls if all(hasattr(denoiser.get_submodule(name), layer) for layer in PROJECTIONS)]
+    return tuple(name for name in found if not any(f"{inner}.".startswith(f"{name}." if name else "") for inner in seen))
 
 
 def _follow(name: str, module: nn.Module, calls: dict[str, None], executing: list[str]) -> list[RemovableHandle]:

@@ -79,16 +79,10 @@ def _unequal(rows: Sequence[Row]) -> str:
 
 def comparison_notes(run: RunRecord, rows: Sequence[Row]) -> list[str]:
     """Notes in reading order, one sentence or two each, as plain text."""
-    notes = [SIMULATED, _arithmetic(run), _sampling(run), _intervals(rows), _seeds(rows), _budget(rows), _evaluations(rows)]
+    notes = [SIMULATED, _sampling(run), _intervals(rows), _seeds(rows), _budget(rows), _evaluations(rows)]
     if any(row.method == run.baseline for row in rows):
         notes.append("* baseline method.")
     return [note for note in notes if note]
-
-
-def _arithmetic(run: RunRecord) -> str:
-    """What numbers were computed in, where that is not what a reader takes for granted."""
-    words = run.protocol.get("arithmetic", "")
-    return f"Computed under other arithmetic than usual: {words}." if words else ""
 
 
 def _sampling(run: RunRecord) -> str:

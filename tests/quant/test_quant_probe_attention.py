@@ -11,7 +11,8 @@ from diffusers.models.attention_processor import AttnProcessor
 from quantkit import Attend
 from torch import Tensor, nn
 
-from ptqbench.quant.plan import AttentionProbe, Probe
+from ptqbench.quant.grid import QuantSpec
+from ptqbench.quant.plan import UNSEEN_ATTENTION, AttentionProbe, Plan, Probe
 from ptqbench.quant.probe import probe_denoiser
 
 ProbedUNet = tuple[nn.Module, Tensor, Probe]
@@ -109,7 +110,10 @@ def test_a_library_processor_that_spells_attention_out_is_named(unet: ProbedUNet
         plain.get_submodule(attention.name).set_processor(AttnProcessor())
     found = probe_denoiser(plain, lambda: plain(x, torch.tensor([7, 700])), x)
     assert found.attentions == ()
-    assert found.softmaxes == tuple(attention.name for attention in probe.attentions)
+    assert found.softmaxes == found.unseen == tuple(attention.name for attention in probe.attentions)
+    assert probe.unseen == ()
+    rows = [row for row in Plan.uniform(found, QuantSpec(4), QuantSpec(8)).ledger(found) if "site" in row]
+    assert [(row["name"], row["site"]) for row in rows] == [(name, UNSEEN_ATTENTION) for name in found.unseen]
     assert found.layers == probe.layers
 
 
