@@ -99,9 +99,7 @@ class Measurement:
         x = full.pop("x")
         full[COMBINED] = full.pop("eps")
         if self.cell.method is None:
-            return {
-                name: torch.zeros(eps.shape[:2], dtype=torch.float64, device=eps.device) for name, eps in full.items()
-            }
+            return {name: torch.zeros(eps.shape[:2], dtype=torch.float64, device=eps.device) for name, eps in full.items()}
 
         @torch.inference_mode()
         def make(_: Entry) -> dict[str, Tensor]:

@@ -83,7 +83,7 @@ def gather(
     step = selection.step.clamp_max(last)
     t = timesteps[step] if selection.t is None else selection.t
     x, t, step, trajectory = (each.repeat_interleave(len(cond), 0) for each in (x, t, step, selection.trajectory))
-    branch = torch.arange(len(cond)).repeat(len(selection.step))
+    branch = torch.arange(len(cond), dtype=torch.int64, device="cpu").repeat(len(selection.step))
     tables = {name: torch.stack([table[name] for table in cond], dim=1) for name in cond[0]}
     return CalibrationSet(x, t, step, trajectory, branch, tables)
 
@@ -121,5 +121,5 @@ def split(step: Tensor, steps: int, share: float, groups: int, rng: Generator, b
     validation = (torch.cat(held)[:, None] * branches + torch.arange(branches, dtype=torch.int64, device="cpu")).flatten()
     train = torch.ones(len(step), dtype=torch.bool, device="cpu")
     train[validation] = False
-    group = torch.arange(groups, dtype=torch.int64, device="cpu").repeat_interleave(each * branches)
-    return Split(train.nonzero().flatten(), validation, group)
+    groups_of = torch.arange(groups, dtype=torch.int64, device="cpu").repeat_interleave(each * branches)
+    return Split(train.nonzero().flatten(), validation, groups_of)

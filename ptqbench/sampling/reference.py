@@ -38,7 +38,8 @@ def predict_states(ctx: RunContext, predictor: Predictor, x: Tensor, s: int) -> 
     found = []
     for ids in shards(len(x), ctx.experiment.calibration.batch):
         state = x[ids.start : ids.stop].to(ctx.device)
-        found.append(predictor(state, torch.full((len(ids),), s), ctx.model.conditions_of(ids, ctx.device)))
+        step = torch.full((len(ids),), s, dtype=torch.int64, device="cpu")
+        found.append(predictor(state, step, ctx.model.conditions_of(ids, ctx.device)))
     eps = torch.cat([piece.eps.float().cpu() for piece in found])
     branches = {name: torch.cat([piece.branches[name].float().cpu() for piece in found]) for name in ctx.model.branches}
     return Prediction(eps, branches)
