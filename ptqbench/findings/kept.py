@@ -21,6 +21,9 @@ from ptqbench.results.record import RunRecord
 FOR_READERS = frozenset({"published", "report"})
 """Sections of a recipe that decide no number."""
 
+WRITTEN = frozenset({"defaults", "methods"})
+"""Sections whose wording decides no number where a record says what its methods resolved to."""
+
 FEW = 4
 """Names that a message lists before it counts the rest."""
 
@@ -37,17 +40,21 @@ def load_records(document: Document, folder: Path) -> dict[str, RunRecord]:
 def changes(document: Document, records: Mapping[str, RunRecord], folder: Path) -> dict[str, str]:
     """Runs whose recipe, or what its methods resolve to, is no longer what their record was made by: what differs, in words.
 
-    Titles, quoted figures and report formats decide no number and do not count. Methods are compared as far as the record
-    has them (see `silent`). Raises `UserError` for wrong overrides.
+    Titles, quoted figures and report formats decide no number and do not count, nor does how methods are written: they are
+    compared by what they resolve to, as far as the record has that (see `silent`). Raises `UserError` for wrong overrides.
     """
     found = {}
+    unsaid = silent(records)
     for run in document.runs:
         try:
             now = _plain(_recipe_of(run, folder))
         except RecipeError as error:
             found[run.name] = f"its recipe cannot be read: {error.message}"
             continue
-        if different := _different(_plain(records[run.name].recipe), now):
+        then = _plain(records[run.name].recipe)
+        if run.name not in unsaid:
+            then, now = ({key: value for key, value in data.items() if key not in WRITTEN} for data in (then, now))
+        if different := _different(then, now):
             found[run.name] = f"the recipe changed since: {', '.join(different)}"
         elif words := _methods_changed(run, records[run.name], folder):
             found[run.name] = words
@@ -98,24 +105,31 @@ def _methods_changed(run: RunEntry, record: RunRecord, folder: Path) -> str:
         cells = load_experiment(folder / run.recipe, overrides=run.overrides, manager=manager).cells
     except UserError as error:
         return f"its methods cannot be resolved: {error.message}"
-    now = json.loads(json.dumps(describe_methods(cells)))
+    now, given = (json.loads(json.dumps(describe_methods(cells, defaults=defaults))) for defaults in (True, False))
     different = [
         place
         for row, method in record.methods.items()
         if row in now
         # A preset's name decides no number, what it resolves to does.
-        for place in _resolved_differently(method | {"preset": None}, now[row] | {"preset": None}, row)
+        for place in _resolved_differently(method | {"preset": None}, now[row] | {"preset": None}, given[row], row)
     ]
-    return f"a preset or default changed since: {_few(different)}" if different else ""
+    if not silent({"": record}):
+        different += [row for row in {**record.methods, **now} if (row in now) != (row in record.methods)]
+    return f"its methods resolve to something else now: {_few(different)}" if different else ""
 
 
-def _resolved_differently(then: object, now: object, place: str) -> list[str]:
-    """Places at which a method resolves otherwise than a record says. Options that it does not name came later."""
-    if isinstance(then, dict) and isinstance(now, dict) and then.get("use") == now.get("use"):
-        return [x for key in then for x in _resolved_differently(then[key], now.get(key), f"{place}.{key}")]
-    if isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
-        pairs = enumerate(zip(then, now, strict=True))
-        return [x for i, (one, other) in pairs for x in _resolved_differently(one, other, f"{place}[{i}]")]
+def _resolved_differently(then: object, now: object, given: object, place: str) -> list[str]:
+    """Places at which a method resolves otherwise than a record says.
+
+    Options that it does not name came later and count where they are `given`, that is, differ from their defaults.
+    """
+    if isinstance(then, dict) and isinstance(now, dict) and isinstance(given, dict) and then.get("use") == now.get("use"):
+        later = [f"{place}.{key}" for key in given if "use" in then and key not in then]
+        known = [x for key in then for x in _resolved_differently(then[key], now.get(key), given.get(key), f"{place}.{key}")]
+        return known + later
+    if isinstance(then, list) and isinstance(now, list) and isinstance(given, list) and len(then) == len(now):
+        items = enumerate(zip(then, now, given, strict=True))
+        return [x for i, item in items for x in _resolved_differently(*item, f"{place}[{i}]")]
     return [] if then == now else [place]
 
 

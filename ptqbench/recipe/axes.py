@@ -10,9 +10,8 @@ from typing import Any
 
 from ptqbench.errors import UserError
 from ptqbench.plugin.names import nearest, suggest
-from ptqbench.plugin.records import Record
 from ptqbench.recipe import keypath
-from ptqbench.recipe.bind import Binder, reference_name
+from ptqbench.recipe.bind import Binder
 from ptqbench.recipe.extend import complete
 from ptqbench.recipe.problems import Problems
 from ptqbench.recipe.schema import METHOD_REFERENCES, STARTS, ActivationSite, MethodSection, SweepSection, WeightSite
@@ -121,11 +120,7 @@ def _applies(name: str, table: Mapping[str, Any], axis: Axis, binder: Binder) ->
         return axis.method == name
     if axis.reference is None:
         return axis.path[-1] in _KEYS.get(axis.path[:-1], ())
-    component = reference_name(table, axis.reference)
-    record = binder.record(METHOD_REFERENCES[axis.reference][0], component) if component else None
-    if record is None or isinstance(record, UserError):
-        return False
-    return axis.path[len(axis.reference)] in record.component.options.model_fields
+    return binder.has_option(table, axis.path[: len(axis.reference) + 1])
 
 
 def report_unused(axes: Sequence[Axis], used: set[str], tables: Mapping[str, Mapping[str, Any]], binder: Binder) -> None:
@@ -137,21 +132,12 @@ def report_unused(axes: Sequence[Axis], used: set[str], tables: Mapping[str, Map
         if axis.key in used:
             continue
         known = set(_KEYS.get(axis.path[:-1], ()))
-        records = _records(axis, tables, binder)
+        records = binder.chosen(tables.values(), axis.reference) if axis.reference else []
         if any(isinstance(record, UserError) for record in records):
             continue
         for record in records:
             known |= set() if isinstance(record, UserError) else set(record.component.options.model_fields)
         binder.problems.add(("sweep", axis.key), "matches no method", suggest(axis.path[-1], known, "keys there"))
-
-
-def _records(axis: Axis, tables: Mapping[str, Mapping[str, Any]], binder: Binder) -> list[Record | UserError]:
-    """What the methods chose in the place whose option varies, or why that is not there."""
-    if axis.reference is None:
-        return []
-    role = METHOD_REFERENCES[axis.reference][0]
-    names = [name for table in tables.values() if (name := reference_name(table, axis.reference))]
-    return [binder.record(role, name) for name in names]
 
 
 def _short(axis: Axis, axes: Sequence[Axis]) -> str:

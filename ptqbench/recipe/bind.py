@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from ptqbench.plugin.records import Record
 from ptqbench.recipe.keypath import KeyPath
 from ptqbench.recipe.presets import whole_preset
 from ptqbench.recipe.problems import Problems
+from ptqbench.recipe.schema import METHOD_REFERENCES
 from ptqbench.recipe.words import problems_of
 
 
@@ -50,6 +51,18 @@ class Binder:
             except UserError as error:
                 self._records[key] = error
         return self._records[key]
+
+    def chosen(self, tables: Iterable[Mapping[str, Any]], reference: tuple[str, ...]) -> list[Record | UserError]:
+        """What completed methods name at a reference, or the reasons why that is not there."""
+        names = [name for table in tables if (name := reference_name(table, reference))]
+        return [self.record(METHOD_REFERENCES[reference][0], name) for name in names]
+
+    def has_option(self, table: Mapping[str, Any], path: tuple[str, ...]) -> bool:
+        """Whether the component that a completed method names at `path[:-1]` is there and has the option `path[-1]`."""
+        records = self.chosen([table], path[:-1])
+        return any(
+            not isinstance(record, UserError) and path[-1] in record.component.options.model_fields for record in records
+        )
 
     def preset(self, name: str) -> Preset | UserError:
         """The preset with what it inherits, or the reason why there is none."""

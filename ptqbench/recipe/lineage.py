@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ptqbench.errors import UserError
 from ptqbench.plugin.component import Preset
 from ptqbench.plugin.names import suggest
 from ptqbench.recipe.bind import Binder
+from ptqbench.recipe.defaults import SECTION
 from ptqbench.recipe.extend import Table, merge, merged_into
 from ptqbench.recipe.keypath import KeyPath, show
 from ptqbench.recipe.problems import Problem, Problems
@@ -20,12 +21,15 @@ from ptqbench.recipe.schema import STARTS
 class Lineage:
     """A method's name and those it extends, nearest first, and the preset of the last one.
 
-    `whole` is false if something to start from is not there; the method is then not known.
+    `whole` is false if something to start from is not there; the method is then not known. `defaults` is what [defaults] says
+    to every method, `taken` the paths of single options that this one took from there.
     """
 
     names: tuple[str, ...]
     preset: Preset | None = None
     whole: bool = True
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    taken: frozenset[tuple[str, ...]] = frozenset()
 
     def own(self, methods: Mapping[str, Any]) -> Table:
         """The merged tables of the methods, without the preset's."""
@@ -34,9 +38,10 @@ class Lineage:
             merged = merge(merged, methods[name] if isinstance(methods[name], dict) else {})
         return merged
 
-    def table(self, methods: Mapping[str, Any]) -> Table:
-        """The method's table with all that it inherits."""
-        return merge(self.preset.table if self.preset else {}, self.own(methods))
+    @property
+    def preset_table(self) -> Mapping[str, Any]:
+        """The preset's table, empty where there is none."""
+        return self.preset.table if self.preset else {}
 
 
 def lineage(name: str, methods: Mapping[str, Any], binder: Binder) -> Lineage:
@@ -106,9 +111,16 @@ def _inherited(problem: Problem, lines: Mapping[str, Lineage], methods: Mapping[
 
 
 def _placed(problem: Problem, lines: Mapping[str, Lineage], methods: Mapping[str, Any]) -> Problem:
-    """The problem itself, or if its key comes from a preset, the problem at the key that leads there."""
+    """The problem itself, or where the value is written if that is [defaults], or at the key that leads to the preset."""
     line, rest = _located(problem, lines)
-    if line is None or line.preset is None or _from_child(line.preset.table, line.own(methods), rest) is not False:
+    if line is None:
+        return problem
+    inherited = _from_child(merge(line.preset_table, line.defaults), line.own(methods), rest) is False
+    if any(rest[: len(option)] == option for option in line.taken) or (
+        inherited and _from_child(line.preset_table, line.defaults, rest)
+    ):
+        return replace(problem, path=(SECTION, *rest))
+    if line.preset is None or not inherited:
         return problem
     key = "method" if len(line.names) == 1 else "extends"
     message = f'in the preset "{line.preset.name}", {show(rest)}: {problem.message}'

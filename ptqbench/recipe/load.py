@@ -14,6 +14,8 @@ from ptqbench.plugin.manager import PluginManager
 from ptqbench.plugin.names import suggest
 from ptqbench.recipe import checks
 from ptqbench.recipe.bind import Binder, validate
+from ptqbench.recipe.defaults import SECTION as DEFAULTS
+from ptqbench.recipe.defaults import read_defaults
 from ptqbench.recipe.describe import describe_methods
 from ptqbench.recipe.expand import expand
 from ptqbench.recipe.experiment import (
@@ -196,7 +198,8 @@ class _Loader:
         sweep = validate(SweepSection, plain if table else self.raw.get("sweep", {}), ("sweep",), self.problems)
         steps = sampling.steps if sampling else None
         already = len(self.problems)
-        methods = read_methods(self.raw.get("methods"), table, steps, self.binder)
+        defaults = read_defaults(self.raw.get(DEFAULTS, {}), self.problems)
+        methods = read_methods(self.raw.get("methods"), defaults, table, steps, self.binder)
         complete = len(self.problems) == already
         sweep = sweep or SweepSection()
         checks.check_repeats(sweep.bits, ("sweep", "bits"), "label", self.problems)

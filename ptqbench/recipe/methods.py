@@ -9,8 +9,9 @@ from typing import Any
 from ptqbench.recipe import axes as sweep_axes
 from ptqbench.recipe.bind import Binder, is_table
 from ptqbench.recipe.build import build
+from ptqbench.recipe.defaults import Defaults, report_untaken
 from ptqbench.recipe.experiment import Method
-from ptqbench.recipe.extend import check_names, complete
+from ptqbench.recipe.extend import Table, check_names
 from ptqbench.recipe.lineage import Lineage, lineage
 from ptqbench.recipe.problems import Problem, Problems
 from ptqbench.recipe.words import render
@@ -34,7 +35,9 @@ class Methods:
     lines: dict[str, Lineage] = field(default_factory=dict)
 
 
-def read_methods(raw: object, sweep: Mapping[str, Any], sampling_steps: int | None, binder: Binder) -> Methods:
+def read_methods(
+    raw: object, defaults: Defaults, sweep: Mapping[str, Any], sampling_steps: int | None, binder: Binder
+) -> Methods:
     """The methods of a recipe; a variant that has problems is left out and reported."""
     problems = binder.problems
     if not isinstance(raw, dict) or not raw:
@@ -43,7 +46,11 @@ def read_methods(raw: object, sweep: Mapping[str, Any], sampling_steps: int | No
         return Methods()
     check_names(raw, problems)
     lines = {n: lineage(n, raw, binder) for n, table in raw.items() if is_table(table, ("methods", n), problems, _HINT)}
-    tables = {name: complete(line.table(raw)) for name, line in lines.items() if line.whole}
+    tables: dict[str, Table] = {}
+    for name, line in lines.items():
+        if line.whole:
+            tables[name], taken = defaults.under(line.own(raw), line.preset_table, binder)
+            lines[name] = replace(line, defaults=defaults.table, taken=taken)
     axes = sweep_axes.read_axes(sweep, lines, problems)
     used: set[str] = set()
     found: dict[str, list[Labelled]] = {name: [] for name in lines}
@@ -57,7 +64,8 @@ def read_methods(raw: object, sweep: Mapping[str, Any], sampling_steps: int | No
             if method is not None:
                 found[name].append(Labelled(method, ",".join(variant.labels)))
     if len(tables) == len(lines):
-        # An axis may be meant for a method whose start is not there.
+        # An axis or a default may be meant for a method whose start is not there.
+        report_untaken(defaults, tables.values(), binder)
         sweep_axes.report_unused(axes, used, tables, binder)
     return Methods(found, lines)
 

@@ -201,7 +201,7 @@ class PublishedSection(Section):
     rows: Annotated[tuple[PublishedRowSection, ...], Field(min_length=1)] = Field(description="at least one row")
 
 
-SECTIONS = ("recipe", "model", "sampling", "calibration", "evaluation", "methods", "sweep", "report", "published")
+SECTIONS = ("recipe", "model", "sampling", "calibration", "evaluation", "defaults", "methods", "sweep", "report", "published")
 """All top-level keys of a recipe."""
 
 METHOD_REFERENCES: dict[tuple[str, ...], tuple[str, str | None]] = {

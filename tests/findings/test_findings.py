@@ -428,8 +428,35 @@ def changed_preset(**tables: Any) -> PluginManager:
 def test_a_preset_that_changed_is_told_though_the_recipe_is_the_same(tmp_path, monkeypatch, tables, said):
     made, records = kept_by(tmp_path, fake_manager())
     monkeypatch.setattr("ptqbench.findings.kept.PluginManager", lambda warn: changed_preset(**tables))
-    assert changes(made, records, tmp_path) == ({"r": f"a preset or default changed since: {said}"} if said else {})
+    assert changes(made, records, tmp_path) == ({"r": f"its methods resolve to something else now: {said}"} if said else {})
     assert silent(records) == {}
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ('[methods.mine]\nmethod = "bands"', ""),
+        ('[methods.mine]\nmethod = "bands"\nsampler = { points = 4 }\n[defaults.reconstruction]\niterations = 9', ""),
+        ('[methods.mine]\nmethod = "bands"\n[defaults.reconstruction]\niterations = 8', "mine/W8A8.reconstruction.iterations"),
+        ('[methods.mine]\nmethod = "bands"\n[methods.more]', "more/W8A8"),
+        ("", "mine/W8A8"),
+    ],
+)
+def test_how_methods_are_written_does_not_count_but_what_they_resolve_to(tmp_path, monkeypatch, written, said):
+    made, records = kept_by(tmp_path, fake_manager())
+    (tmp_path / "r.toml").write_text(METHODS.partition("[methods.mine]")[0] + written)
+    monkeypatch.setattr("ptqbench.findings.kept.PluginManager", lambda warn: fake_manager())
+    found = changes(made, records, tmp_path)
+    assert found == ({"r": f"its methods resolve to something else now: {said}"} if said else {})
+
+
+def test_an_option_that_a_record_does_not_name_counts_where_it_is_given(tmp_path, monkeypatch):
+    made, records = kept_by(tmp_path, fake_manager())
+    del records["r"].methods["mine/W8A8"]["reconstruction"]["warmup"]
+    monkeypatch.setattr("ptqbench.findings.kept.PluginManager", lambda warn: fake_manager())
+    assert changes(made, records, tmp_path) == {}
+    (tmp_path / "r.toml").write_text(METHODS + "reconstruction = { warmup = 3 }")
+    assert changes(made, records, tmp_path)["r"].endswith(": mine/W8A8.reconstruction.warmup")
 
 
 def test_what_an_old_record_does_not_have_is_no_change_and_is_said(tmp_path, monkeypatch):

@@ -23,8 +23,8 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"(?ms)^```{language}\n(.*?)^```", (DOCS / page).read_text(encoding="utf-8"))
 
 
-def load(methods: dict, manager: PluginManager) -> dict[str, Method]:
-    raw = recipe() | {"methods": methods}
+def load(methods: dict, manager: PluginManager, defaults: dict | None = None) -> dict[str, Method]:
+    raw = recipe() | {"methods": methods, "defaults": defaults or {}}
     raw["recipe"] = {"name": "trial", "baseline": "full-precision"}
     raw["evaluation"] = {"features": "digits", "metrics": ["eps-error"]}
     return {cell.name: cell.method for cell in load_experiment(raw, manager=manager).cells if cell.method is not None}
@@ -43,6 +43,16 @@ def test_the_methods_that_start_from_a_preset(manager):
     before, after = (found[name].reconstruction.options.model_dump() for name in ("tfmq-dm", "tfmq-gacq"))
     assert {key for key in before if before[key] != after[key]} == {"iterations"}
     assert found["tfmq-quick"].key == found["tfmq-gacq"].key
+
+
+def test_the_defaults_of_the_page(manager):
+    (text,) = [block for block in blocks("recipes.md", "toml") if "[defaults]" in block]
+    data = tomllib.loads(text)
+    found = load(data["methods"], manager, data["defaults"])
+    fits = {name: method.reconstruction.options.model_dump() for name, method in found.items()}
+    assert {name: fit.get("iterations") for name, fit in fits.items()} == {"nearest": None, "brecq": 160, "eda-dm": 200}
+    assert (fits["brecq"]["step_iterations"], "step_iterations" in fits["eda-dm"]) == (50, False)
+    assert {tuple(p.name for p in method.passes) for method in found.values()} == {("first-last-8bit", "skip-split")}
 
 
 def test_lines_of_losses_and_hooks(manager):
