@@ -4,6 +4,7 @@ other plugin, and no plugin's entry point torch."""
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -125,3 +126,13 @@ def test_importing_all_plugins_imports_no_torch():
     code = f"import sys; [__import__(name) for name in {PLUGINS}]; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_the_page_on_architecture_knows_the_rooms_and_the_way_through_them():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = {path.parent.name for path in (ROOT / "ptqbench").glob("*/__init__.py")}
+    assert set(re.findall(r"(?m)^\| `ptqbench/(\w+)/` \|", page)) == rooms
+    walk = re.findall(r"(?m)^\d+\. `([\w/.]+)`:", page)
+    assert 10 < len(walk) <= 25
+    assert len(set(walk)) == len(walk)
+    assert [name for name in walk if not (ROOT / name).is_file()] == []
