@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from ptqbench.boundary.watch import Watch
 from ptqbench.errors import UserError
 from ptqbench.failures import PLUGIN_ERRORS, PluginFault, fault
 from ptqbench.plugin.names import role_words
+from ptqbench.process.snapshot import listed, remedies
 
 _CORE = __name__.partition(".")[0]
 
@@ -60,6 +62,7 @@ class calling:
     """While the block runs, what it raises is the call's: `PluginFault`, unless the core raised it when the plugin called it.
 
     An error that tells itself (`UserError`) passes as it is, and memory or a file that a user can see to is told as such.
+    State of the process that the call moved is put back; to move it is an error as well.
     """
 
     def __init__(self, call: Call) -> None:
@@ -67,10 +70,16 @@ class calling:
 
     def __enter__(self) -> Call:
         self._token = _running.set((*_running.get(), self.call))
+        owner = self.call.owner
+        # A command has the process for itself.
+        self._watch = Watch(owner.role, owner.name, owner.plugin, self.call.method) if self.call.method else None
         return self.call
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         _running.reset(self._token)
+        moved = self._watch.moved() if self._watch else []
+        if error is None and moved:
+            raise self.call.refused(f"moved {listed(moved)} in {self.call.method}()", remedies(moved))
         if not isinstance(error, PLUGIN_ERRORS) or isinstance(error, UserError):
             return
         line, raised = _line(trace, self.call.owner.package)

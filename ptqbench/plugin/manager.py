@@ -35,6 +35,7 @@ from ptqbench.plugin.sources import (
     read_plugin_file,
     source_digest,
 )
+from ptqbench.process.snapshot import listed, remedies, undisturbed
 
 if TYPE_CHECKING:
     import click
@@ -116,9 +117,13 @@ class PluginManager:
             if known.name == info.name:
                 raise PluginError(f"two plugin files have one name: {known.path} and {info.path}", "rename one")
         try:
-            self._register(quietly(lambda: import_file(info)), info)
+            with undisturbed() as moved:
+                self._register(quietly(lambda: import_file(info)), info)
         except Exception as error:
             raise PluginError(f"cannot load {failure_of(info, error)}", "mend the file or leave it out") from error
+        # What modules do with warnings while they are imported concerns nobody's numbers.
+        if wrong := [shared for name, shared in moved.items() if name != "warnings"]:
+            self._warn(f'plugin "{info.name}" moved {listed(wrong)} when it was imported: put back; {remedies(wrong)}')
         return info
 
     def register(self, plugin: object, info: PluginInfo) -> None:

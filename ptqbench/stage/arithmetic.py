@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 
-from ptqbench.errors import CellFailedError
+from ptqbench.boundary.watch import Turns, called_since, turns
+from ptqbench.failures import PluginFault
 from ptqbench.process.shared import UNKNOWN, Shared
 from ptqbench.process.snapshot import listed, remedies
 from ptqbench.process.torch_settings import torch_settings
 
 Check = Callable[[], None]
-"""Raises `CellFailedError` if anything that was fixed has moved."""
+"""Raises `PluginFault` if anything that was fixed has moved."""
 
 _ON_CALL = ("inference mode", "grad mode")
 """Modes that are entered and left, which has no setter that undoes itself."""
@@ -46,11 +47,11 @@ def arithmetic(threads: int | None = None) -> Iterator[Check]:
     told = _threads
     _threads = torch.get_num_threads() if threads is None and told is None else threads or told
     before = {name: shared.read() for name, shared in torch_settings().items() if name not in _ON_CALL}
-    values = _fixed(_threads)
+    values, calls = _fixed(_threads), turns()
     try:
         with torch.inference_mode(False), torch.enable_grad():
             _set(values)
-            yield lambda: _check(values)
+            yield lambda: _check(values, calls)
     finally:
         _threads = told
         _set(before)
@@ -74,8 +75,9 @@ def _set(values: dict[str, Any]) -> None:
                 settings[name].write(value)
 
 
-def _check(values: dict[str, Any]) -> None:
+def _check(values: dict[str, Any], calls: Turns) -> None:
     settings = torch_settings()
     moved: list[Shared] = [settings[name] for name, value in values.items() if settings[name].read() != value]
     if moved:
-        raise CellFailedError(f"a plugin moved {listed(moved)} while numbers were made", remedies(moved))
+        suspects = ", ".join(called_since(calls)) or "something in the process"
+        raise PluginFault(f"{listed(moved)} moved while numbers were made, in code of {suspects}", remedies(moved))

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from enginekit import context, experiment
 
-from ptqbench.errors import CellFailedError
+from ptqbench.failures import PluginFault
 from ptqbench.measuring.protocol import protocol, protocol_id
 from ptqbench.process.snapshot import Snapshot
 from ptqbench.process.torch_settings import ATTENTION
@@ -95,11 +95,11 @@ def test_nothing_is_kept_of_what_was_computed_after_a_setting_moved(tmp_path):
     def make(parts):
         parts.save_json("before.json", [1])
         torch.set_default_dtype(torch.float64)
-        with pytest.raises(CellFailedError, match="default dtype"):
+        with pytest.raises(PluginFault, match="default dtype"):
             parts.save_tensors("after.safetensors", {"x": torch.zeros(1)})
         return {"x": torch.zeros(1)}
 
-    with pytest.raises(CellFailedError, match="torch's default dtype") as caught:
+    with pytest.raises(PluginFault, match="torch's default dtype") as caught:
         cached_tensors(Cache(tmp_path), Costs(), "stage", "key", make)
     assert "dtype=" in caught.value.hint
     assert torch.get_default_dtype() == torch.float32
