@@ -114,7 +114,8 @@ class Replay:
         """What a module gives for these samples; if it is not known, because it is not read, something that would show."""
         if known is not None:
             return known.rows(piece, self._device)
-        one = self.links.outputs[name].take(torch.zeros(len(piece), dtype=torch.int64), self._device)
+        first = torch.zeros(len(piece), dtype=torch.int64, device="cpu")
+        one = self.links.outputs[name].take(first, self._device)
         return tree_map_only(Tensor, _unreadable, one)
 
     @property
