@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from ptqbench.errors import EXIT_INTERRUPTED, EXIT_OK, UserError, file_error
 from ptqbench.failures import TRACEBACK, told
 from ptqbench.plugin.names import nearest
 from ptqbench.plugin.sources import PluginInfo
+from ptqbench.streams import prepare
 from ptqbench.version import __version__
 
 EXIT_BUG = 70
@@ -125,10 +125,6 @@ def _exit_code(error: BaseException, tracebacks: bool) -> int:
     if isinstance(error, click.Abort | KeyboardInterrupt):
         click.echo("interrupted; the same command continues from here", err=True)
         return EXIT_INTERRUPTED
-    if isinstance(error, BrokenPipeError):
-        # The reader went away. Python would complain once more when it flushes stdout at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
     # Plugins' code runs in every command: where they report, and where they bring commands.
     known = told(error)
     # Paths are checked where they are read; what slips through (a disk that fills up) is still no bug of ours.
@@ -174,4 +170,5 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """The console script."""
+    prepare()
     cli.main()

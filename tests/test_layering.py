@@ -27,7 +27,7 @@ def imported(path: Path) -> set[str]:
 
 
 FLOORS = (
-    "errors digest version process",
+    "errors digest version process streams",
     "plugin",
     "failures",
     "quant/grid quant/plan quant/steps quant/units evaluate",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +20,7 @@ def find_pipeline(path: str, revision: str = "", unet: str = "unet") -> Pipeline
 
     Raises `UserError` if there is no such folder, the hub cannot be reached, or the pipeline is not usable.
     """
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     if folder.is_dir():
         if revision:
             raise UserError(f"{path} is a local folder, which has no revisions", "leave model.revision out")

@@ -25,7 +25,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises `UserError` if it cannot be read or is something else."""
     hint = "save the pipeline again with `save_pretrained`"
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}", hint) from error
     except ValueError as error:

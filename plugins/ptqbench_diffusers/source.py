@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from functools import cached_property
 from pathlib import Path
 
@@ -79,7 +80,7 @@ class DiffusersSource(ModelSource):
 
     @property
     def _reference(self) -> Path | None:
-        return Path(self.options.reference).expanduser() if self.options.reference else None
+        return Path(os.path.expanduser(self.options.reference)) if self.options.reference else None
 
     def _folder(self) -> PipelineFolder:
         return find_pipeline(self.options.path, self.options.revision, self.options.unet)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ _CHECKSUM = "weights_sha256"
 
 def folder_of(option: str) -> Path:
     """The folder that a component's `folder` option names; empty means the shipped one."""
-    return Path(option).expanduser() if option else SHIPPED
+    return Path(os.path.expanduser(option)) if option else SHIPPED
 
 
 def fingerprint(folder: Path, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ _DOWNLOAD = f"download {SOURCE} ({SIZE} bytes)"
 
 def find_weights(option: str) -> Path:
     """The file that the option names, or the one in torch's hub cache. Raises `UserError` if there is none."""
-    path = Path(option).expanduser() if option else hub_file()
+    path = Path(os.path.expanduser(option)) if option else hub_file()
     if path.is_file():
         return path
     hint = f"{_DOWNLOAD}\nwhere there is a network, and put it at {hub_file()}"

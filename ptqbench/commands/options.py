@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -37,11 +38,15 @@ def find_cell(cells: Sequence[C], wanted: str, where: str) -> C:
 
 
 def default_cache() -> Path:
-    """PTQBENCH_CACHE, or the user's cache folder."""
+    """PTQBENCH_CACHE, or the user's cache folder; a user without a home, as in some containers, has one for temporary files."""
     if named := os.environ.get("PTQBENCH_CACHE"):
         return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "ptqbench"
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "ptqbench"
+    try:
+        return Path.home() / ".cache" / "ptqbench"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"ptqbench-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
 
 
 experiment_argument = click.argument("recipe", type=click.Path(path_type=Path))

@@ -57,8 +57,8 @@ def manager_with(files: Sequence[Path]) -> PluginManager:
 
 
 def print_json(data: object) -> None:
-    """Print data as JSON on stdout."""
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False, default=str))
+    """Print data as JSON on stdout, in ASCII, which every code page has."""
+    click.echo(json.dumps(data, indent=2, default=str))
 
 
 def console() -> Console:

@@ -98,7 +98,7 @@ class Document(Table):
 def read_document(path: Path) -> Document:
     """Read and check a findings file. Raises `UserError` naming every problem with its place."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such file", "name a findings file, such as docs/findings.toml") from error
     except OSError as error:

@@ -124,7 +124,7 @@ def _time_row(found: TimeAnswer) -> tuple[str, ...]:
 
 def _figure(figure: Figure, folder: Path) -> tuple[str, ...]:
     try:
-        found: Any = json.loads((folder / figure.file).read_text(encoding="utf-8"))
+        found: Any = json.loads((folder / figure.file).read_text(encoding="utf-8-sig"))
         for key in figure.key:
             found = _inside(found, key)
         value, n = found.get("value", found.get("mean")), found.get("n", found.get("seeds"))

@@ -28,7 +28,7 @@ def save(path: Path, baseline: Snapshot) -> None:
 def load(path: Path) -> Snapshot:
     """Read a baseline. Raises `UserError` for anything that `save` would not have written."""
     try:
-        return loads(path.read_text(encoding="utf-8"), str(path))
+        return loads(path.read_text(encoding="utf-8-sig"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}", "name a file that `ptqbench check --update` wrote") from error
 

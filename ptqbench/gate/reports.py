@@ -69,7 +69,8 @@ def junit(report: Report) -> str:
             node.text = f"{lines.sentence(finding)}\n{finding.command}"
     suite.attrib.update({"tests": str(len(report.findings)), **{key: str(value) for key, value in counts.items()}})
     ElementTree.indent(suite)
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
+    # In character references, so that a stream of any code page prints what the declaration says.
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite).decode("ascii") + "\n"
 
 
 def as_json(report: Report) -> str:
@@ -83,7 +84,7 @@ def as_json(report: Report) -> str:
         "notes": list(report.notes),
         "findings": [{**dataclasses.asdict(f), "fails": report.fails(f)} for f in report.findings],
     }
-    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(data, indent=1) + "\n"
 
 
 FORMATS: dict[str, Callable[[Report], str]] = {"terminal": terminal, "md": markdown, "json": as_json, "junit": junit}

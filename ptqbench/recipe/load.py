@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -93,7 +94,7 @@ def plugin_files(raw: Mapping[str, Any], path: Path | None) -> Iterator[Path]:
 
 def beside(recipe: Path | None, name: str) -> Path:
     """A path that a recipe names; relative ones start at the recipe's folder."""
-    return (recipe.parent if recipe is not None else Path.cwd()) / Path(name).expanduser()
+    return (recipe.parent if recipe is not None else Path.cwd()) / Path(os.path.expanduser(name))
 
 
 class _Loader:

@@ -186,7 +186,7 @@ class RunRecord:
         if not path.is_file():
             raise UserError(f"no results at {run}", "give a folder that `ptqbench run` wrote; it holds results.json")
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path} cannot be read: {error}", "give a folder that `ptqbench run` wrote") from error
         return cls.from_json(text, str(path))
