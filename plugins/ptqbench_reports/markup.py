@@ -7,6 +7,7 @@ from abc import abstractmethod
 
 from tabulate import tabulate
 
+from ptqbench.results import markdown
 from ptqbench.results.record import RunRecord
 from ptqbench.results.report import tables_of
 from ptqbench.results.tables import Cell, Column, Table
@@ -73,11 +74,7 @@ class MarkdownReporter(MarkupReporter):
 
     def table(self, table: Table) -> str:
         notes = "".join(f"- {self.escape(note)}\n" for note in table.notes)
-        return f"## {self.escape(table.title)}\n\n{self._lead(table)}{self.body(table)}\n\n{notes}"
-
-    def _lead(self, table: Table) -> str:
-        lines = [f"**{self.escape(x.label)}** {self.escape(x.text)}" if x.label else self.escape(x.text) for x in table.lead]
-        return "".join(f"{line}\n\n" for line in lines)
+        return f"## {self.escape(table.title)}\n\n{markdown.lead(table.lead)}{self.body(table)}\n\n{notes}"
 
     def escape(self, text: str) -> str:
         # The baseline's star and a method's name with underscores must not start emphasis.

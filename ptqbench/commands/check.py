@@ -13,13 +13,14 @@ import click
 from ptqbench.commands.files import require_file
 from ptqbench.commands.options import cache_option
 from ptqbench.commands.output import colored, table_width
-from ptqbench.errors import EXIT_OK, NotComparableError, UserError
+from ptqbench.errors import EXIT_OK, UserError
 from ptqbench.gate import baseline_file, reports
-from ptqbench.gate.compare import ALL_TIERS, compare
+from ptqbench.gate.compare import ALL_TIERS, compare, without_baseline
 from ptqbench.gate.confirm import confirm
 from ptqbench.gate.snapshot import Change, Snapshot, snapshot
 from ptqbench.gate.update import first_baseline, replaced, tightened
 from ptqbench.gate.verdicts import Report, Tier
+from ptqbench.results.headline import headline
 from ptqbench.results.record import RunRecord
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
@@ -73,10 +74,10 @@ def command(
     if anew:
         return _replace(record, now, path, reason)
     if not path.exists():
-        return _first(now, path, run, update)
+        return _first(record, now, path, run, form, out) if not update else _made(now, path)
     then = baseline_file.load(path)
     strictness = {"strict": strict, "strict_cost": strict_cost, "strict_state": strict_state}
-    found = compare(now, then, wanted=wanted, where=str(path), **strictness)
+    found = replace(compare(now, then, wanted=wanted, where=str(path), **strictness), headline=tuple(headline(record)))
     if fresh:
         found = _confirmed(found, record, now, then, fresh, cache)
     _print(found, form, out)
@@ -107,10 +108,16 @@ def _confirmed(found: Report, record: RunRecord, now: Snapshot, then: Snapshot, 
     return confirm(found, now, then, fresh, rerun_of(record, cache))
 
 
-def _first(now: Snapshot, path: Path, run: Path, update: bool) -> int:
-    if not update:
-        make = shlex.join(["ptqbench", "check", str(run), "--baseline", str(path), "--update"])
-        raise NotComparableError(f"there is no baseline at {path}", f"make one from this run: {make}")
+def _first(record: RunRecord, now: Snapshot, path: Path, run: Path, form: str, out: tuple[Path, ...]) -> int:
+    """No baseline: reports are written all the same, for the first pull request that runs the check reads them."""
+    make = f"make one from this run: {shlex.join(['ptqbench', 'check', str(run), '--baseline', str(path), '--update'])}"
+    found = replace(without_baseline(now, str(path), make), headline=tuple(headline(record)))
+    _print(found, form, out)
+    click.echo(f"error: there is no baseline at {path}\n  {make}", err=True)
+    return found.exit_code
+
+
+def _made(now: Snapshot, path: Path) -> int:
     baseline_file.save(path, first_baseline(now, _today()))
     click.echo(f"{path}: first baseline, {len(now.cells)} cells", err=True)
     return EXIT_OK

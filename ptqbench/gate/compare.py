@@ -43,6 +43,14 @@ def compare(
     return replace(report, notes=(*report.notes, remedy))
 
 
+def without_baseline(now: Snapshot, where: str, remedy: str) -> Report:
+    """The report of a run that has nothing to be compared with: its failed cells, and that everything else is unknown."""
+    failed = [Finding(Verdict.FAILED, Tier.EXACT, name, "cell", e.failed) for name, e in now.cells.items() if e.failed]
+    unknown = Finding(Verdict.INCOMPARABLE, Tier.EXACT, "all cells", "baseline", f"there is no baseline at {where}")
+    findings = (replace(f, command=_command(now, f)) for f in (*failed, unknown))
+    return Report(now.recipe, where, tuple(findings), (remedy,))
+
+
 def environment_differs(now: Snapshot, then: Snapshot) -> str:
     """How the machines differ, in words; "" if their fingerprints match. A run that does not name its processor never
     matches: seconds on an unknown machine mean nothing."""
@@ -72,6 +80,7 @@ def _findings(
             if not elsewhere:
                 yield from tiers.state(pair, strict_state)
         if {Tier.EXACT, Tier.STAT} & set(wanted):
+            yield from tiers.evidence(pair, first)
             yield from tiers.metric_sets(pair, first)
             yield from tiers.protocols(pair, first)
         if Tier.STAT in wanted:
@@ -111,7 +120,10 @@ def _notes(now: Snapshot, then: Snapshot, wanted: Collection[Tier]) -> Iterator[
                 f"one calibration seed in the baseline for {', '.join(single)}: "
                 "differences say nothing about other calibrations"
             )
-    if differs := environment_differs(now, then):
+    differs = environment_differs(now, then)
+    if not differs and Tier.EXACT in wanted and any(p.then.seeds != p.now.seeds for p in _pairs(now, then)):
+        yield "codes and grids are not compared where calibration seeds are not the baseline's"
+    if differs:
         if Tier.EXACT in wanted and any(entry.state for entry in then.cells.values()):
             yield f"codes and grids are not compared: {differs}"
         if Tier.COST in wanted:

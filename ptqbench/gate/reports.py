@@ -13,7 +13,7 @@ from ptqbench.errors import EXIT_OK, UserError
 from ptqbench.gate import lines
 from ptqbench.gate.verdicts import Finding, Report, Verdict, commands
 from ptqbench.results import console
-from ptqbench.results.markdown import escape, table
+from ptqbench.results.markdown import escape, lead, table
 from ptqbench.results.tables import Cell, Column, Table
 
 SCHEMA = 1
@@ -36,20 +36,20 @@ def terminal(report: Report, width: int = 100, *, color: bool = False) -> str:
     order = [lines.HEADINGS.index(x) for x in ("cell", "what", "verdict", "baseline", "now", "difference", "band")]
     columns = [Column(x, x, text=x in TEXT_COLUMNS) for x in (lines.HEADINGS[i] for i in order)]
     rows = [[Cell(texts[i]) for i in order] for texts in map(lines.columns, report.notable)]
-    found = Table(f"{report.recipe} against {report.baseline}: {report.summary}", columns, rows, notes)
-    if not rows:
-        return "\n ".join([found.title, *notes]) + "\n"
+    title = f"{report.recipe} against {report.baseline}: {report.summary}"
+    found = Table(title, columns if rows else [], rows, notes, list(report.headline))
     return console.render([found], width, color=color)
 
 
 def markdown(report: Report) -> str:
     """At most 60 000 bytes: what does not fit is counted."""
     ok = report.exit_code == EXIT_OK
-    head = f"{MARKER}\n## ptqbench: {report.recipe} {'passes' if ok else 'does not pass'}\n\n{report.summary}\n"
+    head = f"{MARKER}\n## ptqbench: {report.recipe} {'passes' if ok else 'does not pass'}\n\n{report.summary}\n\n"
+    head += lead(report.headline)
     failing = commands(report.failing)
     tail = "".join(f"- {escape(note)}\n" for note in lines.remarks(report))
     for shown in (len(report.notable), *range(min(len(report.notable), 400), -1, -20), 0):
-        text = f"{head}\n{_table(report.notable[:shown], len(report.notable))}{_commands(failing[:shown])}{tail}"
+        text = f"{head}{_table(report.notable[:shown], len(report.notable))}{_commands(failing[:shown])}{tail}"
         if len(text.encode()) <= MARKDOWN_BYTES:
             return text
     return head
@@ -81,6 +81,7 @@ def as_json(report: Report) -> str:
         "baseline": report.baseline,
         "exit_code": report.exit_code,
         "counts": {str(verdict): report.counts[verdict] for verdict in Verdict},
+        "headline": [dataclasses.asdict(line) for line in report.headline],
         "notes": list(report.notes),
         "findings": [{**dataclasses.asdict(f), "fails": report.fails(f)} for f in report.findings],
     }

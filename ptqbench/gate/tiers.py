@@ -10,6 +10,7 @@ from ptqbench.gate.difference import Difference, Side, judge, spread_unknown
 from ptqbench.gate.snapshot import Entry, Measure, Snapshot
 from ptqbench.gate.verdicts import Finding, Tier, Verdict
 from ptqbench.results import formatting
+from ptqbench.results.formatting import ranges
 from ptqbench.results.protocols import mismatch
 
 STATE = "codes and grids"
@@ -57,6 +58,20 @@ def state(pair: Pair, strict: bool) -> Iterator[Finding]:
         yield Finding(Verdict.CHANGED, Tier.EXACT, pair.id, STATE, text, informational=not strict)
 
 
+def evidence(pair: Pair, tier: Tier) -> Iterator[Finding]:
+    """Less than the baseline rests on: seeds, images, a hash of codes and grids. What nobody looked at has not passed."""
+    then, now = pair.then, pair.now
+    if len(now.seeds) < len(then.seeds):
+        text = f"the baseline has {len(then.seeds)} ({ranges(then.seeds)}), the run {len(now.seeds)} ({ranges(now.seeds)})"
+        yield Finding(Verdict.CHANGED, tier, pair.id, "calibration seeds", text)
+    if then.state and not now.state:
+        yield Finding(Verdict.CHANGED, tier, pair.id, STATE, "the baseline has a hash of them, the run has none")
+    for name in common(pair):
+        if now.metrics[name].n < then.metrics[name].n:
+            text = why_not_comparable(then.metrics[name], now.metrics[name])
+            yield Finding(Verdict.CHANGED, tier, pair.id, name, text)
+
+
 def metric_sets(pair: Pair, tier: Tier) -> Iterator[Finding]:
     """Metrics that only one side has."""
     for name in pair.then.metrics.keys() - pair.now.metrics.keys():
@@ -81,9 +96,10 @@ def common(pair: Pair) -> list[str]:
 
 
 def protocols(pair: Pair, tier: Tier) -> Iterator[Finding]:
-    """Metrics under another protocol: named, but never with their numbers."""
+    """Metrics under another protocol, or on more images: named, but never with their numbers."""
     for name in common(pair):
-        if why := why_not_comparable(pair.then.metrics[name], pair.now.metrics[name]):
+        then, now = pair.then.metrics[name], pair.now.metrics[name]
+        if now.n >= then.n and (why := why_not_comparable(then, now)):
             yield Finding(Verdict.INCOMPARABLE, tier, pair.id, name, why)
 
 

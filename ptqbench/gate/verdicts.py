@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from ptqbench.errors import EXIT_CELL_FAILED, EXIT_NOT_COMPARABLE, EXIT_OK, EXIT_REGRESSION
 from ptqbench.gate.difference import Difference
+from ptqbench.results.tables import Line
 
 
 class Verdict(StrEnum):
@@ -66,13 +67,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """All findings, worst first, and notes about the comparison as a whole."""
+    """All findings, worst first, and notes about the comparison as a whole.
+
+    `headline` has the sentences about the run itself: how its methods compare with each other.
+    """
 
     recipe: str
     baseline: str
     findings: tuple[Finding, ...]
     notes: tuple[str, ...] = ()
     strict: bool = False
+    headline: tuple[Line, ...] = ()
     counts: Counter[Verdict] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:

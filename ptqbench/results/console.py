@@ -34,7 +34,7 @@ def render(tables: Sequence[Table], width: int, *, color: bool = False) -> str:
         console.print(Text(table.title, style="bold"))
         _print_lead(console, table.lead)
         shown = fitted(_grouped(table), width)
-        for number, columns in enumerate(_panels(shown, width)):
+        for number, columns in enumerate(_panels(shown, width) if shown.columns else []):
             if number:
                 # Without it a reader takes the rest for another table.
                 console.print(Text(f"{table.title}, continued", style="dim"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ptqbench.results.tables import Line
+
 MARKUP = "\\|*_`<>"
 """Characters that would end a table's cell or start markup."""
 
@@ -13,6 +15,11 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequenc
     right; none if it is empty."""
     rules = ["---:" if flush else "---" for flush in right or [False] * len(headings)]
     return "\n".join(f"| {' | '.join(map(_unbarred, line))} |" for line in (headings, rules, *rows))
+
+
+def lead(lines: Sequence[Line]) -> str:
+    """Sentences before a table, each a paragraph behind its label."""
+    return "".join(f"**{escape(x.label)}** {escape(x.text)}\n\n" if x.label else f"{escape(x.text)}\n\n" for x in lines)
 
 
 def escape(text: str) -> str:

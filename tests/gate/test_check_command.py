@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner, Result
 from gate_samples import scaled, steady
+from paired_samples import sampled_run
 
 from ptqbench.cli import cli
+from ptqbench.results.compare import attach_comparisons
 from ptqbench.results.record import RunRecord
 
 
@@ -41,6 +44,39 @@ def test_a_missing_baseline_is_exit_4_with_the_command_that_makes_one(place):
     made = CliRunner().invoke(cli, command.split()[1:])
     assert made.exit_code == 0
     assert check("run").exit_code == 0
+
+
+def test_reports_are_written_without_a_baseline_too(place, monkeypatch):
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(place / "summary.md"))
+    result = check("run", "--out", "check.xml", "--out", "check.json")
+    assert result.exit_code == 4
+    assert "there is no baseline" in result.stdout
+    suite = ElementTree.fromstring(Path("check.xml").read_text())
+    assert (suite.get("skipped"), suite.get("failures")) == ("1", "0")
+    assert json.loads(Path("check.json").read_text())["exit_code"] == 4
+    assert "make one from this run" in Path("summary.md").read_text()
+    broken = steady()
+    broken.cells[0].status = "failed"
+    write(place / "broken", broken)
+    assert check("broken").exit_code == 5
+
+
+def test_a_byte_order_mark_is_taken_in_every_file(place):
+    check("run", "--update")
+    for path in (Path("baselines/sample.toml"), place / "run" / "results.json"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert check("run").exit_code == 0
+
+
+def test_the_report_opens_with_how_the_methods_compare(place):
+    record = attach_comparisons(sampled_run({"plain": 5.0, "fitted": 4.0}))
+    write(place / "told", record)
+    check("told", "--update")
+    sentence = "Better than plain: fitted (fd-digits@data"
+    assert sentence in check("told").stdout
+    assert f"**W4A8** {sentence}" in check("told", "--format", "md").stdout
+    told = json.loads(check("told", "--format", "json").stdout)["headline"]
+    assert [line["label"] for line in told] == ["", "W4A8"]
 
 
 def test_a_regression_is_exit_1_and_names_what_a_reader_needs(place):
