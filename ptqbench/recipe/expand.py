@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ptqbench.recipe.checks import check_fit, check_steps
-from ptqbench.recipe.experiment import FULL_BITS, UNCALIBRATED, Cell, Method
+from ptqbench.recipe.experiment import FULL_BITS, FULL_PRECISION_CELL, Cell, Method
 from ptqbench.recipe.keypath import KeyPath
 from ptqbench.recipe.methods import Labelled
 from ptqbench.recipe.problems import Problems
@@ -28,7 +28,7 @@ def expand(
     if count > MAX_CELLS:
         problems.add(("sweep",), f"makes {count} cells", f"at most {MAX_CELLS}: leave out values")
         return ()
-    cells = [Cell(None, UNCALIBRATED)]
+    cells = [FULL_PRECISION_CELL]
     for label in dict.fromkeys(labels) if labels else [None]:
         for item in (item for items in methods.values() for item in items):
             method, where = _with_bits(item.method, label)

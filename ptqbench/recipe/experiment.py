@@ -11,7 +11,7 @@ from ptqbench.plugin.component import Bound
 from ptqbench.plugin.names import FULL_PRECISION, row_name
 
 OTHER_NOISE = "other noise"
-"""Variant of the full-precision cell on another block of noise: how far two equal models seem to differ."""
+"""Variant of the noise floor, which says how far two equal models seem to differ."""
 
 FULL_BITS = 32
 """Bits that mean: not quantized."""
@@ -94,8 +94,8 @@ class Method:
 class Cell:
     """One row of the comparison before seeds are averaged: method x bits x variant x calibration seed.
 
-    `method` is None for the full-precision row, and for the noise floor, which is its variant on other noise. `variant` spells
-    out generic sweep axes, for example "temperature=0.5".
+    `method` is None where nothing is quantized: in `FULL_PRECISION_CELL` and `NOISE_FLOOR`. `variant` spells out generic sweep
+    axes, for example "temperature=0.5".
     """
 
     method: Method | None
@@ -121,6 +121,13 @@ class Cell:
     def id(self) -> str:
         """Unique in the experiment, readable, and usable with `run --only`."""
         return self.row if self.method is None else f"{self.row}/seed{self.seed}"
+
+
+FULL_PRECISION_CELL = Cell(None, UNCALIBRATED)
+"""The row that stands in every comparison."""
+
+NOISE_FLOOR = Cell(None, UNCALIBRATED, OTHER_NOISE)
+"""The full-precision model on another block of noise: computed with every comparison, kept beside its rows."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ptqbench.fitting.subject import Subject
 from ptqbench.measuring.accounting import BitLedger, bit_ledger, float_bytes
 from ptqbench.measuring.measure import Measurement
 from ptqbench.measuring.state_hash import state_hash
-from ptqbench.recipe.experiment import Cell
+from ptqbench.recipe.experiment import NOISE_FLOOR, Cell
 from ptqbench.results.record import Budget, CellRecord
 from ptqbench.sampling.images import FULL, OTHER, generate, image_chunks, image_shards
 from ptqbench.stage.arithmetic import arithmetic
@@ -118,7 +118,7 @@ class CellRun:
         """The cell's predictor: as it is for full precision, else quantized, with the method's hooks fitted in order."""
         ctx, method = self.ctx, self.cell.method
         if method is None:
-            return Calibrated(ctx.predictor(), OTHER if self.cell.variant else FULL)
+            return Calibrated(ctx.predictor(), OTHER if self.cell == NOISE_FLOOR else FULL)
         quantizer = cell_quantizer(ctx, self.cell, self.costs, self.tell)
         q, state = quantizer.run()
         corrected = Corrected(ctx.predictor(q.module, q.context), state)

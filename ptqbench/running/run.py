@@ -18,7 +18,7 @@ from ptqbench.measuring.features import check_metrics
 from ptqbench.measuring.protocol import protocol
 from ptqbench.plugin.classes import check_classes
 from ptqbench.recipe.describe import describe_methods
-from ptqbench.recipe.experiment import Experiment
+from ptqbench.recipe.experiment import NOISE_FLOOR, Experiment
 from ptqbench.results.compare import attach_comparisons
 from ptqbench.results.record import CellRecord, RunRecord
 from ptqbench.running.cell import TRACEBACK, CellRun, cell_key
@@ -65,9 +65,8 @@ def run_experiment(
 
 
 def _record(ctx: RunContext, settings: Settings, cells: list[CellRecord]) -> RunRecord:
-    """The record of all cells; the last one is the noise floor."""
+    """The record of all cells, among them the noise floor."""
     e = ctx.experiment
-    *cells, floor = cells
     record = RunRecord(
         name=e.name,
         title=e.title,
@@ -77,14 +76,14 @@ def _record(ctx: RunContext, settings: Settings, cells: list[CellRecord]) -> Run
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         environment=environment(settings),
         protocol=protocol(ctx),
-        cells=cells,
+        cells=[cell for cell in cells if cell.id != NOISE_FLOOR.id],
         methods=describe_methods(e.cells),
         published=[
             {"title": t.title, "source": t.source, "rows": [vars(row) | {"metrics": dict(row.metrics)} for row in t.rows]}
             for t in e.published
         ],
         recipe=dict(e.raw),
-        noise_floor=floor.metrics,
+        noise_floor=next(cell.metrics for cell in cells if cell.id == NOISE_FLOOR.id),
     )
     return attach_comparisons(record)
 

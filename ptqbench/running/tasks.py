@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ptqbench.failures import blamed
 from ptqbench.measuring.features import REFERENCE_TASKS, image_features, reference_features, wanted_outputs
-from ptqbench.recipe.experiment import OTHER_NOISE, UNCALIBRATED, Cell, Experiment
+from ptqbench.recipe.experiment import NOISE_FLOOR, Cell, Experiment
 from ptqbench.results.record import CellRecord
 from ptqbench.running.cell import CellRun, cell_key
 from ptqbench.sampling.images import FULL, generate, image_shards
@@ -47,8 +47,8 @@ def _reference_tasks(ctx: RunContext) -> int:
 
 
 def all_cells(experiment: Experiment) -> list[Cell]:
-    """The recipe's cells, and last the noise floor: the full-precision model on another block of noise."""
-    return [*experiment.cells, Cell(None, UNCALIBRATED, OTHER_NOISE)]
+    """The recipe's cells and the noise floor."""
+    return [*experiment.cells, NOISE_FLOOR]
 
 
 def cell_tasks(ctx: RunContext) -> list[Task]:
