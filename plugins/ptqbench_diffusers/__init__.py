@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ptqbench import Component, Options, hookimpl
+from ptqbench.plugin.paths import RecipePath, RecipePathOrId
 
 Label = Annotated[int, Field(ge=0)]
 
@@ -17,10 +18,12 @@ Label = Annotated[int, Field(ge=0)]
 class DiffusersOptions(Options):
     """Options of the model `diffusers`."""
 
-    path: str = Field(min_length=1, description="folder of a saved pipeline, or a hub id (OWNER/NAME)")
+    path: RecipePathOrId = Field(
+        min_length=1, description="folder of a saved pipeline (relative to the recipe), or a hub id (OWNER/NAME)"
+    )
     revision: str = Field("", description="branch, tag or commit of a hub id; empty for its main branch")
     unet: str = Field("unet", min_length=1, description="subfolder that holds the denoiser, for example unet_ema")
-    reference: str = Field(
+    reference: RecipePath = Field(
         "",
         description="real images of the model's size for metrics @data: a folder of png files, or an .npz file "
         "with arr_0 (N, H, W, C) uint8; empty for none",

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ptqbench.errors import UserError
+from ptqbench.plugin.names import nearest
 from ptqbench_diffusers.layout import PipelineFolder
 
 HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
@@ -28,9 +29,19 @@ def find_pipeline(path: str, revision: str = "", unet: str = "unet") -> Pipeline
     if not HUB_ID.fullmatch(path):
         raise UserError(
             f"model.path: there is no folder {path}",
-            "name a folder that `save_pretrained` wrote, or a hub id, in the recipe or with --set model.path=PATH",
+            f"{_near(folder)}name a folder that `save_pretrained` wrote, relative to the recipe, or a hub id (OWNER/NAME)",
         )
     return PipelineFolder.at(_snapshot(path, revision, unet), unet)
+
+
+def _near(folder: Path) -> str:
+    """What may have been meant instead of a folder that is not there."""
+    here = Path.cwd() / folder.name
+    if here.is_dir():
+        return f"there is {here}, in the working folder; paths start at the recipe's: "
+    siblings = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+    close = nearest(folder.name, siblings)
+    return f'did you mean "{folder.parent / close}"? ' if close else ""
 
 
 @lru_cache(maxsize=8)

@@ -18,6 +18,8 @@ AUTOENCODERS = ("VQModel", "AutoencoderKL")
 CONFIG, SCHEDULER, INDEX = "config.json", "scheduler_config.json", "model_index.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SHARDS = f"{WEIGHTS}.index.json"
+VARIANT = "diffusion_pytorch_model.*.safetensors"
+"""What `save_pretrained(variant="fp16")` writes, and its like."""
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -71,6 +73,14 @@ def _weights(folder: Path, class_name: str) -> tuple[Path, ...]:
     missing = [file.name for file in files if not file.is_file()]
     if not missing:
         return files
+    if variants := sorted(path.name for path in folder.glob(VARIANT)):
+        kind = variants[0].split(".")[1]
+        raise UserError(
+            f"{folder} holds weights in another precision only: {', '.join(variants)}",
+            "save them once under the plain name, which float32 is read from: "
+            f'python -c "from diffusers import {class_name} as M; '
+            f"M.from_pretrained('{folder}', variant='{kind}').float().save_pretrained('{folder}')\"",
+        )
     if any(path for pattern in PICKLED for path in folder.glob(pattern)):
         raise UserError(
             f"{folder} holds weights as pickle files only, which can run code when they are read",

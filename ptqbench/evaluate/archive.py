@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zipfile
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ptqbench.digest import CHUNK
 from ptqbench.errors import UserError
 from ptqbench.evaluate.features import POOL, SPATIAL
 from ptqbench.evaluate.moments import Gaussian
@@ -31,8 +33,25 @@ def open_array(path: Path, name: str = ARRAY) -> tuple[list[str], NDArray[Any] |
         names = list(archive.files)
         if name not in names:
             return names, None
+        require_whole(path, f"{name}.npy")
         mapped = _mapped(path, f"{name}.npy")
         return names, archive[name] if mapped is None else mapped
+
+
+def require_whole(path: Path, member: str) -> None:
+    """Read a member of an archive against its checksum, once in a process. Raises `zipfile.BadZipFile` if a byte is wrong.
+
+    An array that stays on disk is mapped past it.
+    """
+    state = path.stat()
+    _require_whole(path.resolve(), member, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _require_whole(path: Path, member: str, size: int, changed: int) -> None:
+    with zipfile.ZipFile(path) as archive, archive.open(member) as stream:
+        while stream.read(CHUNK):
+            pass
 
 
 def has_images(path: Path) -> bool:
@@ -51,6 +70,8 @@ def read_statistics(path: Path, widths: Mapping[str, int]) -> dict[str, Gaussian
     with np.load(path, allow_pickle=False) as archive:
         for output, (mean, covariance) in STATISTICS.items():
             if output in widths and mean in archive.files and covariance in archive.files:
+                for name in (mean, covariance):
+                    require_whole(path, f"{name}.npy")
                 found[output] = _gaussian(path, (mean, archive[mean]), (covariance, archive[covariance]), widths[output])
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -24,6 +25,9 @@ LOSSY = (".jpg", ".jpeg", ".webp")
 MODES = {1: "L", 3: "RGB"}
 PART = 256
 """Images that are read at a time."""
+DEPTH = 8
+"""Bits of each channel of what a model generates."""
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _RESIZE = "prepare a copy at the model's size; nothing is resized here, because how it is done moves every metric"
 
 
@@ -78,10 +82,10 @@ def open_pictures(path: Path, shape: tuple[int, int, int], setting: str) -> Chun
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
     """Errors of reading a file become a `UserError` that names it."""
-    broken = (OSError, ValueError, SyntaxError, EOFError, zipfile.BadZipFile, UnidentifiedImageError)
+    broken = (OSError, ValueError, SyntaxError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
     try:
         yield
-    except (*broken, Image.DecompressionBombError) as error:
+    except (*broken, UnidentifiedImageError, Image.DecompressionBombError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"cannot read {path}: {reason}", "replace the file") from error
 
@@ -113,8 +117,25 @@ def _checked_array(path: Path, shape: tuple[int, int, int]) -> NDArray[Any]:
     return found
 
 
+def _require_png(path: Path) -> None:
+    """Raises `UserError` for a file that is a PNG by its name only, or of another depth: a decoder would quietly round it."""
+    with path.open("rb") as stream:
+        head = stream.read(25)
+    if not head.startswith(_SIGNATURE):
+        with Image.open(path) as picture:
+            kind = picture.format
+        raise UserError(
+            f"{path} is called .png and is {kind}", "keep pixels that were never compressed with losses, as png files"
+        )
+    # The header chunk: length, "IHDR", width, height, then the depth.
+    if len(head) == 25 and head[24] != DEPTH:
+        raise UserError(f"{path} has {head[24]} bits per channel, generated images have {DEPTH}", "prepare a copy with 8 bits")
+
+
 def _picture(path: Path, shape: tuple[int, int, int]) -> NDArray[Any]:
     channels, height, width = shape
+    with readable(path):
+        _require_png(path)
     with readable(path), Image.open(path) as picture:
         mode, size = picture.mode, picture.size
         fits = (mode, size) == (MODES.get(channels), (width, height))

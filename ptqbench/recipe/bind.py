@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -13,6 +14,7 @@ from ptqbench.errors import UserError
 from ptqbench.plugin.component import Bound, Preset
 from ptqbench.plugin.manager import PluginManager
 from ptqbench.plugin.names import role_words
+from ptqbench.plugin.paths import FOLDER
 from ptqbench.plugin.records import Record
 from ptqbench.recipe.keypath import KeyPath
 from ptqbench.recipe.presets import whole_preset
@@ -35,10 +37,11 @@ def validate(model: type[BaseModel], data: object, where: KeyPath, problems: Pro
 
 @dataclass
 class Binder:
-    """Resolves references with one manager, and reports what does not resolve."""
+    """Resolves references with one manager, and reports what does not resolve; paths in options start at `folder`."""
 
     manager: PluginManager
     problems: Problems
+    folder: Path | None = None
     _records: dict[tuple[str, str], Record | UserError] = field(default_factory=dict)
     _presets: dict[str, Preset | UserError] = field(default_factory=dict)
 
@@ -91,7 +94,7 @@ class Binder:
     def _with_options(self, record: Record, given: Mapping[str, Any], where: KeyPath) -> Bound | None:
         model = record.component.options
         try:
-            options = model.model_validate_json(json.dumps(given, default=str))
+            options = model.model_validate_json(json.dumps(given, default=str), context={FOLDER: self.folder})
             return self.manager.bind(record, options)
         except ValidationError as error:
             noun = f'option of the {role_words(record.role)} "{record.name}"'

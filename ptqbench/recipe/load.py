@@ -68,7 +68,7 @@ def load_experiment(
     data = read_recipe(path) if path is not None else dict(source)  # type: ignore[arg-type]
     raw = apply_overrides(data, overrides, problems)
     manager = manager if manager is not None else PluginManager()
-    experiment = _Loader(raw, path, Binder(manager, problems)).load()
+    experiment = _Loader(raw, path, Binder(manager, problems, path.parent if path is not None else None)).load()
     if problems.found or experiment is None:
         raise problems.error(name, manager.left_out())
     return experiment

@@ -121,6 +121,9 @@ def _portable(experiment: Experiment) -> dict[str, Any]:
     """The recipe as plain data that means the same in another process: files that it names by absolute path."""
     files = [str(path.resolve()) for path in experiment.plugin_files]
     raw = {**experiment.raw, "recipe": {**experiment.raw["recipe"], "plugins": files}}
+    given = raw["model"] if isinstance(raw["model"], dict) else {"use": raw["model"]}
+    chosen = experiment.model.options.model_dump(mode="json", exclude_unset=True)
+    raw["model"] = {**given, **chosen}
     reference = experiment.evaluation.reference
     if reference is not None:
         raw["evaluation"] = {**experiment.raw["evaluation"], "reference": str(reference.resolve())}

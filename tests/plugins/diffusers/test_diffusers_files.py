@@ -292,3 +292,25 @@ def test_paths_that_are_nothing_are_explained(pixel, source, tmp_path):
         source(tmp_path / "nothing").load(CPU)
     with pytest.raises(UserError, match="has no revisions"):
         source(pixel(), revision="main").load(CPU)
+
+
+def test_a_typo_beside_the_recipe_asks_no_network(fake_hub, pixel, source, tmp_path, monkeypatch):
+    """A name with a slash whose first part is a folder was meant to be in it."""
+
+    def answer(local_only):
+        pytest.fail("the hub was asked")
+
+    fake_hub.answer = answer
+    saved = pixel()
+    monkeypatch.chdir(saved.parent.parent)
+    with pytest.raises(UserError, match=r"there is no folder") as caught:
+        source(f"{saved.parent.name}/{saved.name}x").fingerprint()
+    assert f"{saved.name}" in caught.value.hint
+
+
+def test_weights_of_another_precision_alone_are_named(pixel, source):
+    path = pixel()
+    (path / WEIGHTS).rename(path / "unet/diffusion_pytorch_model.fp16.safetensors")
+    with pytest.raises(UserError, match=r"diffusion_pytorch_model\.fp16\.safetensors") as caught:
+        source(path).fingerprint()
+    assert "variant='fp16'" in caught.value.hint
