@@ -19,8 +19,8 @@ from torch import Tensor
 from ptqbench.errors import UserError
 from ptqbench.fitting.losses import per_sample_loss
 from ptqbench.quant.grid import Levels, QuantSpec, fake_quantize
-from ptqbench.stage.schedule import quadratic_timesteps, uniform_timesteps
 from ptqbench_adaround.rounding import beta_at, rounding_regulariser
+from ptqbench_solvers.grids import quadratic_timesteps, uniform_timesteps
 
 DATA = Path(__file__).parent / "data"
 CASES: list[dict[str, Any]] = json.loads((DATA / "parity.json").read_text())["cases"]

@@ -9,7 +9,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ptqbench.roles.hook import PredictionPairs, SamplerHook, StepNoise
+from ptqbench.roles.hook import PredictionPairs, SamplerHook
+from ptqbench.roles.solver import StepNoise
 from ptqbench_ptqd import PtqdOptions
 
 

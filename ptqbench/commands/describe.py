@@ -34,6 +34,7 @@ _KEYS = {
     "loss": "losses",
     "pass": "passes",
     "sampler-hook": "hooks",
+    "solver": "sampling.solver",
     "features": "evaluation.features",
     "metric": "evaluation.metrics",
     "reporter": "report.formats",

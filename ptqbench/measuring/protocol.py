@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ptqbench.plugin.component import Bound
+from ptqbench.recipe.experiment import DEFAULT_SOLVER
 from ptqbench.roles.metric import Metric
 from ptqbench.stage.cache import content_key
 from ptqbench.stage.context import RunContext
@@ -17,26 +18,35 @@ CONVERSION = "clamp to [-1, 1], (x + 1) * 127.5, round half to even, uint8"
 def protocol_id(ctx: RunContext, chosen: Bound, metric: Metric, n: int) -> str:
     """A short hash of everything that must be equal for two numbers of this metric to stand side by side.
 
-    Model and weights, explicit timesteps, eta, guidance, image conversion, what was computed in, the metric with its options,
-    the extractor with its weights and outputs and the reference images where the metric reads features, and n. Bits,
+    Model and weights, explicit timesteps, solver, eta, guidance, image conversion, what was computed in, the metric with its
+    options, the extractor with its weights and outputs and the reference images where the metric reads features, and n. Bits,
     calibration and the block of noise are not part of it: those are what numbers are compared over.
     """
     parts: list[Any] = [
         ctx.experiment.model.name,
         ctx.source_fingerprint,
         ctx.schedule.timesteps.tolist(),
-        ctx.schedule.eta,
+        ctx.experiment.sampling.eta,
         CONVERSION,
         ctx.arithmetic,
         [chosen.name, chosen.component.version, chosen.options.model_dump(mode="json")],
         n,
     ]
+    if not plain_solver(ctx):
+        solver = ctx.experiment.solver
+        parts.append([solver.name, solver.component.version, solver.options.model_dump(mode="json")])
     if ctx.experiment.sampling.guided:
         parts.append(["guidance", ctx.model.guidance])
     if metric.reads:
         real = ctx.reference_digest or ctx.source_fingerprint
         parts += [ctx.experiment.evaluation.features_name, ctx.features_fingerprint, list(metric.reads), real]
     return content_key(*parts)[:10]
+
+
+def plain_solver(ctx: RunContext) -> bool:
+    """Whether timesteps and eta say all about the solver: DDIM with nothing set, as before there were others."""
+    solver = ctx.experiment.solver
+    return solver.name == DEFAULT_SOLVER and solver.options == solver.component.options()
 
 
 def protocol(ctx: RunContext) -> dict[str, Any]:
@@ -48,7 +58,8 @@ def protocol(ctx: RunContext) -> dict[str, Any]:
         "features": e.evaluation.features_name,
         "features sha256": ctx.features_fingerprint,
         "real images sha256": ctx.reference_digest or "",
-        "grid": e.sampling.grid,
+        **({} if plain_solver(ctx) else {"solver": e.solver.name}),
+        "grid": ctx.grid,
         "steps": e.sampling.steps,
         "eta": e.sampling.eta,
         "images": e.sampling.images,

@@ -61,6 +61,7 @@ ROLES: tuple[Role, ...] = (
     Role("range", "RangeEstimator", "how are first ranges found?", "range"),
     Role("pass", "PlanPass", "which layer gets which bits, and how is its input partitioned?", "plan"),
     Role("partitioner", "Partitioner", "what are the units, in execution order?", "plan"),
+    Role("solver", "Solver", "how does a prediction become the next latent?", "solver"),
     Role("sampler-hook", "SamplerHook", "what corrects the prediction while sampling?", "hook"),
     Role("model", "ModelSource", "where do denoiser, schedule and decoder come from?", "model"),
     Role("features", "FeatureExtractor", "which features describe an image?", "features"),

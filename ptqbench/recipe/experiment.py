@@ -13,6 +13,9 @@ from ptqbench.plugin.names import FULL_PRECISION, row_name
 OTHER_NOISE = "other noise"
 """Variant of the noise floor, which says how far two equal models seem to differ."""
 
+DEFAULT_SOLVER = "ddim"
+"""What images are sampled with where a recipe does not say."""
+
 FULL_BITS = 32
 """Bits that mean: not quantized."""
 
@@ -132,12 +135,13 @@ NOISE_FLOOR = Cell(None, UNCALIBRATED, OTHER_NOISE)
 
 @dataclass(frozen=True)
 class Sampling:
-    """How images are generated: the timestep grid, its number of steps, DDIM's eta, and how many images from which noise.
+    """How images are generated: the timestep grid (None for the solver's usual one), its number of steps, DDIM's eta, and how
+    many images from which noise.
 
     `guidance` is the scale of classifier-free guidance; None, or 1, for none.
     """
 
-    grid: Literal["uniform", "quad"]
+    grid: str | None
     steps: int
     eta: float
     images: int
@@ -221,6 +225,7 @@ class Experiment:
     digest: str
     plugin_files: tuple[Path, ...]
     model: Bound
+    solver: Bound
     sampling: Sampling
     calibration: Calibration
     evaluation: Evaluation
@@ -229,8 +234,8 @@ class Experiment:
     reporters: tuple[Bound, ...]
 
     def components(self) -> Iterator[Bound]:
-        """Everything that the run will build: model, features, metrics, reporters, and what each cell's method chose."""
-        yield self.model
+        """Everything that the run will build: model, solver, features, metrics, reporters, what each cell's method chose."""
+        yield from (self.model, self.solver)
         if self.evaluation.features is not None:
             yield self.evaluation.features
         yield from (*self.evaluation.metrics, *self.reporters)

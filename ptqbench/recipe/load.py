@@ -20,6 +20,7 @@ from ptqbench.recipe.defaults import read_defaults
 from ptqbench.recipe.describe import describe_methods
 from ptqbench.recipe.expand import expand
 from ptqbench.recipe.experiment import (
+    DEFAULT_SOLVER,
     Calibration,
     Cell,
     Evaluation,
@@ -115,13 +116,14 @@ class _Loader:
         calibration = self._section("calibration", CalibrationSection)
         evaluation_section = self._section("evaluation", EvaluationSection)
         model = self._model()
+        solver = self.binder.bind("solver", self._table("sampling").get("solver", DEFAULT_SOLVER), ("sampling", "solver"))
         evaluation = self._evaluation(evaluation_section, sampling)
         reporters = self._reporters()
         cells = self._cells(sampling)
         published = self._published()
         checks.check_budgets(sampling, calibration, evaluation_section, self.problems)
         checks.check_baseline(recipe, self.raw.get("methods"), self.problems)
-        if recipe is None or sampling is None or calibration is None or model is None or evaluation is None:
+        if recipe is None or sampling is None or calibration is None or model is None or solver is None or evaluation is None:
             return None
         return Experiment(
             name=recipe.name,
@@ -133,7 +135,8 @@ class _Loader:
             digest=digest_of(self.raw, describe_methods(cells)),
             plugin_files=files,
             model=model,
-            sampling=Sampling(**sampling.model_dump()),
+            solver=solver,
+            sampling=Sampling(**sampling.model_dump(exclude={"solver"})),
             calibration=Calibration(**calibration.model_dump()),
             evaluation=evaluation,
             cells=cells,

@@ -84,7 +84,10 @@ class RecipeSection(Section):
 class SamplingSection(Section):
     """[sampling]: how images are generated."""
 
-    grid: Literal["uniform", "quad"] = Field("uniform", description="spacing of the timesteps")
+    solver: Reference = Field("ddim", description="how a prediction becomes the next latent")
+    grid: Literal["uniform", "quad", "leading", "trailing", "linspace"] | None = Field(
+        None, description="spacing of the timesteps, of those that the solver knows; its usual one if left out"
+    )
     steps: Annotated[int, Field(ge=1, le=1000)] = Field(description="number of sampling steps, 1 to 1000")
     eta: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="DDIM's eta: 0 is deterministic, 1 is DDPM")
     guidance: Annotated[float, Field(ge=0, le=100)] | None = Field(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ptqbench.plugin.component import Options
+from ptqbench.roles.solver import StepNoise
 
 
 @dataclass(frozen=True)
@@ -24,20 +25,6 @@ class PredictionPairs:
     steps: int
     trajectories: int
     at: Callable[[int], tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True)
-class StepNoise:
-    """The noise of one sampling step from the cumulative alpha `alpha` to `alpha_next`.
-
-    The step ends at sqrt(alpha_next) x0 + sqrt(1 - alpha_next - direction^2) eps + sigma z with fresh noise z. Without hooks
-    `direction` equals `sigma` (DDIM, arXiv:2010.02502, equation 12).
-    """
-
-    alpha: float
-    alpha_next: float
-    sigma: float
-    direction: float
 
 
 class SamplerHook(ABC):

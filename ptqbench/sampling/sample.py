@@ -30,14 +30,14 @@ def sample(
     model, schedule = predictor.model, predictor.schedule
     noise = NoiseSource(seed, block, ids, model.shape)
     conditions = model.conditions_of(ids, device)
-    x = noise.draw().to(device)
+    x, update = noise.draw().to(device), schedule.start()
     for s in range(schedule.steps):
         found = predictor(x, torch.full((len(ids),), s, dtype=torch.int64, device="cpu"), conditions)
         if on_step is not None:
             on_step(s, x, found)
         planned = predictor.noise(s)
-        drawn = noise.draw().to(device) if max(planned.sigma, schedule.sigma(s)) > 0 else None
-        x = schedule.update(s, x, found.eps, drawn, planned)
+        drawn = noise.draw().to(device) if max(planned.sigma, schedule.noise(s).sigma) > 0 else None
+        x = update(s, x, found.eps, drawn, planned)
     return x
 
 

@@ -21,13 +21,13 @@ from ptqbench.quant.probe import probe_denoiser
 from ptqbench.recipe.experiment import Calibration, Experiment
 from ptqbench.roles.features import FeatureExtractor
 from ptqbench.roles.model import DiffusionModel, ModelSource
+from ptqbench.roles.solver import Schedule, Solver
 from ptqbench.stage.arithmetic import arithmetic, fix_arithmetic
 from ptqbench.stage.cache import Cache, content_key
 from ptqbench.stage.machine import computing_packages, hardware
 from ptqbench.stage.no_features import NoFeatures
 from ptqbench.stage.precision import FLOAT32, arithmetic_words
 from ptqbench.stage.predictor import Predictor
-from ptqbench.stage.schedule import Schedule
 
 CAPTURE_BUDGET = 128 * 2**20
 """Bytes of full-precision unit outputs that one process keeps at a time."""
@@ -144,7 +144,8 @@ class RunContext:
             self.experiment.model.key,
             self.source_fingerprint,
             self.computing_key,
-            [sampling.grid, sampling.steps, sampling.eta, *([sampling.guidance] if sampling.guided else [])],
+            self.experiment.solver.key,
+            [self.grid, sampling.steps, sampling.eta, *([sampling.guidance] if sampling.guided else [])],
         ]
 
     @cached_property
@@ -167,8 +168,27 @@ class RunContext:
 
     @cached_property
     def schedule(self) -> Schedule:
+        """The steps of the recipe's solver on the model's noise. Raises `UserError` if they do not fit."""
         sampling = self.experiment.sampling
-        return Schedule.build(sampling.grid, sampling.steps, sampling.eta, self.model.alphas_cumprod)
+        return self.solver.schedule(self.model.alphas_cumprod, self.grid, sampling.steps, sampling.eta)
+
+    @cached_property
+    def solver(self) -> Solver:
+        """The recipe's solver. Raises `UserError` for an eta that it does not know."""
+        solver: Solver = build(self.experiment.solver)
+        if self.experiment.sampling.eta and not solver.stochastic:
+            name = self.experiment.solver.name
+            raise UserError(f"sampling.eta is not 0, and the solver {name!r} is deterministic", "leave eta out, or use ddim")
+        return solver
+
+    @property
+    def grid(self) -> str:
+        """The spacing of timesteps. Raises `UserError` for one that the solver does not know."""
+        grid, known = self.experiment.sampling.grid or self.solver.grids[0], self.solver.grids
+        if grid not in known:
+            name = self.experiment.solver.name
+            raise UserError(f"the solver {name!r} has no grid {grid!r}", f"sampling.grid is one of {', '.join(known)}")
+        return grid
 
     @cached_property
     def probe(self) -> Probe:

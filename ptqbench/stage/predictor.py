@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from ptqbench.errors import CellFailedError
 from ptqbench.quant.layer import StepContext
-from ptqbench.roles.hook import SamplerHook, StepNoise
+from ptqbench.roles.hook import SamplerHook
 from ptqbench.roles.model import Conditions, DiffusionModel
+from ptqbench.roles.solver import Schedule, StepNoise
 from ptqbench.stage.counting import count_denoiser
 from ptqbench.stage.prediction import to_noise
-from ptqbench.stage.schedule import Schedule
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from ptqbench.plugin.component import Bound
 from ptqbench.recipe.describe import describe_method
 from ptqbench.recipe.experiment import Cell
 from ptqbench.results.record import HOOK_BYTES
-from ptqbench.roles.hook import PredictionPairs, SamplerHook, StepNoise
+from ptqbench.roles.hook import PredictionPairs, SamplerHook
+from ptqbench.roles.solver import StepNoise
 from ptqbench.running.cell import Calibrated, CellRun
 from ptqbench.running.forecast import _cell_evaluations
 from ptqbench.sampling.reference import calibration_states
@@ -189,7 +190,7 @@ def test_noise_of_a_step_is_the_same_whatever_a_hook_did_to_an_earlier_one(ctx):
     for s in range(schedule.steps):
         eps = seen[2 * s + 1]
         torch.testing.assert_close(seen[2 * s], x)
-        fresh = noise.draw() if schedule.sigma(s) > 0 else None
+        fresh = noise.draw() if schedule.noise(s).sigma > 0 else None
         without = dataclasses.replace(schedule.noise(s), sigma=0.0)
         x = schedule.update(s, x, eps, fresh, without if s == 1 else None)
     torch.testing.assert_close(final, x)

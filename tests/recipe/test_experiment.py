@@ -30,7 +30,8 @@ def test_defaults():
     assert plain.passes == ()
     assert plain.partitioner is None
     experiment = load()
-    assert (experiment.sampling.grid, experiment.sampling.batch, experiment.calibration.batch) == ("uniform", 128, 64)
+    assert (experiment.sampling.grid, experiment.sampling.batch, experiment.calibration.batch) == (None, 128, 64)
+    assert experiment.solver.name == "ddim"
     assert [bound.name for bound in experiment.reporters] == ["markdown"]
     assert experiment.title == "trial"
 

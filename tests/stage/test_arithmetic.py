@@ -141,21 +141,21 @@ def test_packages_and_the_accelerator_are_part_of_every_key(tmp_path, monkeypatc
 
 
 def test_an_edited_comment_of_the_core_changes_no_key_and_a_changed_operator_does(tmp_path):
-    """Hours of results hang on it: a comment of the core edited, then a docstring, then one operator of the update rule."""
+    """Hours of results hang on it: a comment of the core edited, then a docstring, then one operator of a formula."""
     core = Path(context_module.__file__).parents[1]
     shutil.copytree(core, tmp_path / "ptqbench")
-    schedule = tmp_path / "ptqbench/stage/schedule.py"
-    text = schedule.read_text(encoding="utf-8")
+    prediction = tmp_path / "ptqbench/stage/prediction.py"
+    text = prediction.read_text(encoding="utf-8")
 
     def key(changed: str) -> str:
-        schedule.write_text(changed, encoding="utf-8")
+        prediction.write_text(changed, encoding="utf-8")
         return core_fingerprint.__wrapped__(tmp_path / "ptqbench")
 
     before = core_fingerprint.__wrapped__(core)
     assert key(text) == before
     assert key("# A new comment.\n\n" + text) == before
-    assert key(text.replace('"""Sampling schedules', '"""All sampling schedules')) == before
-    assert key(text.replace("(x - math.sqrt(1 - a) * eps)", "(x + math.sqrt(1 - a) * eps)")) != before
+    assert key(text.replace('"""From what', '"""From all that')) == before
+    assert key(text.replace("(x - signal * output)", "(x + signal * output)")) != before
 
 
 def test_the_engine_s_fingerprint_covers_how_records_are_read(tmp_path):

@@ -14,11 +14,11 @@ from diffusers import AutoencoderKL, DDIMPipeline, DDIMScheduler, DDPMScheduler,
 from diffusers.pipelines.ddim import pipeline_ddim
 from diffusers.schedulers import scheduling_ddim
 from safetensors.torch import load_file, save_file
+from solverkit import ddim
 
 from ptqbench.sampling.rng import NoiseSource
 from ptqbench.sampling.sample import sample
 from ptqbench.stage.predictor import Predictor
-from ptqbench.stage.schedule import Schedule
 from ptqbench_diffusers.noise import read_noise
 
 CPU = torch.device("cpu")
@@ -27,7 +27,7 @@ STEPS, IDS, SEED = 10, [0, 1, 2], 5
 
 def our_images(model, eta=0.0):
     """Images in [0, 1] from the engine."""
-    schedule = Schedule.build("uniform", STEPS, eta, model.alphas_cumprod)
+    schedule = ddim("uniform", STEPS, eta, model.alphas_cumprod)
     latents = sample(Predictor(model, model.denoiser, schedule), IDS, seed=SEED, block="images", device=CPU)
     return (model.decode(latents) + 1) / 2
 
@@ -133,7 +133,7 @@ def test_labels_as_timesteps_need_a_class(pixel, source):
 def test_learned_variance_is_dropped(pixel, source):
     model = source(pixel(out_channels=6)).load(CPU)
     x, t = torch.randn(2, 3, 8, 8), torch.tensor([5, 900])
-    schedule = dataclasses.replace(Schedule.build("uniform", STEPS, 0.0, model.alphas_cumprod), timesteps=t)
+    schedule = dataclasses.replace(ddim("uniform", STEPS, 0.0, model.alphas_cumprod), timesteps=t)
     eps = Predictor(model, model.denoiser, schedule).evaluate(x, torch.tensor([0, 1]), {})
     assert torch.equal(eps, model.denoiser(x, t).sample[:, :3])
 

@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from solverkit import ddim
 from torch import Tensor
 
-from ptqbench.roles.hook import PredictionPairs, StepNoise
-from ptqbench.stage.schedule import Schedule
+from ptqbench.roles.hook import PredictionPairs
+from ptqbench.roles.solver import StepNoise
 from ptqbench_ptqd import PtqdOptions
 from ptqbench_ptqd.hook import Ptqd
 
@@ -139,7 +140,7 @@ def test_without_any_part_predictions_and_noise_stay_bit_for_bit():
     quantized = torch.cat([normal(64, 3, 4, 4, seed=5).float(), torch.zeros(2, 3, 4, 4), -torch.zeros(2, 3, 4, 4)])
     found = hook.prediction(torch.zeros(len(quantized), dtype=torch.int64), quantized)
     assert torch.equal(found.view(torch.int32), quantized.view(torch.int32))
-    planned = Schedule.build("uniform", 20, 1.0, ALPHAS).noise(3)
+    planned = ddim("uniform", 20, 1.0, ALPHAS).noise(3)
     assert hook.noise(0, planned) == planned
 
 
@@ -154,7 +155,7 @@ def restored(sigma_q: list[float], compat: bool = False) -> Ptqd:
 @pytest.mark.parametrize("s", [0, 4, 10, 15])
 def test_the_variance_of_a_step_is_what_the_schedule_planned(s):
     """Brute force: the step itself on noisy predictions, in place of the formula for its factor."""
-    schedule, sigma_q = Schedule.build("uniform", 20, 1.0, ALPHAS), 0.3
+    schedule, sigma_q = ddim("uniform", 20, 1.0, ALPHAS), 0.3
     planned = schedule.noise(s)
     hook = restored([sigma_q] * 20)
     calibrated = hook.noise(s, planned)
@@ -171,7 +172,7 @@ def test_the_variance_of_a_step_is_what_the_schedule_planned(s):
 
 
 def test_the_formula_equals_a_difference_quotient_of_the_step():
-    schedule = Schedule.build("uniform", 20, 0.7, ALPHAS)
+    schedule = ddim("uniform", 20, 0.7, ALPHAS)
     deviations = [0.05 * (s + 1) for s in range(20)]
     hook = restored(deviations)
     x, zero, one = (torch.full((1,), value, dtype=torch.float64) for value in (0.4, 0.0, 1.0))
@@ -188,12 +189,12 @@ def test_the_formula_equals_a_difference_quotient_of_the_step():
 def test_noise_is_divided_by_the_slope_as_the_prediction_is():
     hook, reference = Ptqd(PtqdOptions()), restored([0.2])
     hook.restore({"slope": torch.tensor([0.25]), "bias": torch.zeros(1, 1), "deviation": torch.tensor([0.25])})
-    planned = Schedule.build("uniform", 20, 1.0, ALPHAS).noise(0)
+    planned = ddim("uniform", 20, 1.0, ALPHAS).noise(0)
     assert hook.noise(0, planned).sigma == pytest.approx(reference.noise(0, planned).sigma, rel=1e-6)
 
 
 def test_released_code_has_the_reduced_noise_in_the_direction_too():
-    planned = Schedule.build("uniform", 20, 1.0, ALPHAS).noise(5)
+    planned = ddim("uniform", 20, 1.0, ALPHAS).noise(5)
     ours, released = (restored([0.2] * 20, compat).noise(5, planned) for compat in (False, True))
     assert ours.sigma == released.sigma == released.direction
     assert ours.direction == planned.direction > ours.sigma
@@ -201,21 +202,21 @@ def test_released_code_has_the_reduced_noise_in_the_direction_too():
 
 @pytest.mark.parametrize("compat", [False, True])
 def test_a_sampler_without_noise_stays_without(compat):
-    schedule, hook = Schedule.build("uniform", 20, 0.0, ALPHAS), restored([0.5] * 20, compat)
+    schedule, hook = ddim("uniform", 20, 0.0, ALPHAS), restored([0.5] * 20, compat)
     for s in range(20):
         assert hook.noise(s, schedule.noise(s)) == schedule.noise(s)
         assert schedule.noise(s).sigma == 0
 
 
 def test_a_second_hook_starts_from_what_the_first_one_planned():
-    planned = Schedule.build("uniform", 20, 1.0, ALPHAS).noise(5)
+    planned = ddim("uniform", 20, 1.0, ALPHAS).noise(5)
     first, second = restored([0.1] * 20), restored([0.2] * 20)
     both = restored([math.hypot(0.1, 0.2)] * 20)
     assert second.noise(5, first.noise(5, planned)).sigma == pytest.approx(both.noise(5, planned).sigma, rel=1e-6)
 
 
 def test_repeated_timesteps_have_no_noise_to_calibrate():
-    schedule = Schedule.build("quad", 100, 1.0, ALPHAS)
+    schedule = ddim("quad", 100, 1.0, ALPHAS)
     assert restored([0.3] * 100).noise(97, schedule.noise(97)) == StepNoise(
         float(schedule.alpha[97]), float(schedule.alpha_next[97]), 0.0, 0.0
     )

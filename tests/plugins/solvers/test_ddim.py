@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 from diffusers import DDIMScheduler
+from solverkit import ddim
 
 from ptqbench.errors import UserError
-from ptqbench.stage.schedule import Schedule, quadratic_timesteps, uniform_timesteps
+from ptqbench_solvers.grids import quadratic_timesteps, uniform_timesteps
 
 ALPHAS = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
 
@@ -41,22 +42,22 @@ def test_all_steps_reach_from_the_last_timestep_to_zero():
 @pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
 def test_every_update_equals_diffusers(eta, dtype, tolerance):
-    theirs, ours = reference(20), Schedule.build("uniform", 20, eta, ALPHAS)
+    theirs, ours = reference(20), ddim("uniform", 20, eta, ALPHAS)
     g = torch.Generator().manual_seed(0)
     x = torch.randn(2, 3, 4, 4, generator=g, dtype=dtype)
     for s, t in enumerate(theirs.timesteps):
         eps = torch.randn(x.shape, generator=g, dtype=dtype)
         noise = torch.randn(x.shape, generator=g, dtype=dtype)
         expected = theirs.step(eps, t, x, eta=eta, variance_noise=noise if eta else None).prev_sample
-        found = ours.update(s, x, eps, noise if ours.sigma(s) > 0 else None)
+        found = ours.update(s, x, eps, noise if ours.noise(s).sigma > 0 else None)
         assert found.dtype == dtype
         torch.testing.assert_close(found, expected.to(dtype), rtol=tolerance, atol=tolerance)
         x = found
 
 
 def test_the_last_step_adds_no_noise_and_a_perfect_prediction_gives_the_clean_sample():
-    schedule = Schedule.build("uniform", 10, 1.0, ALPHAS)
-    assert schedule.sigma(9) == 0
+    schedule = ddim("uniform", 10, 1.0, ALPHAS)
+    assert schedule.noise(9).sigma == 0
     clean, noise = torch.randn(2, 1, 2, 2, 2, dtype=torch.float64)
     a = schedule.alpha[9]
     noisy = a.sqrt() * clean + (1 - a).sqrt() * noise
@@ -65,16 +66,16 @@ def test_the_last_step_adds_no_noise_and_a_perfect_prediction_gives_the_clean_sa
 
 @pytest.mark.parametrize("s", [0, 7, 18])
 def test_sigma_is_the_posterior_deviation_at_eta_one(s):
-    schedule = Schedule.build("uniform", 20, 1.0, ALPHAS)
+    schedule = ddim("uniform", 20, 1.0, ALPHAS)
     a, b = float(schedule.alpha[s]), float(schedule.alpha_next[s])
-    assert schedule.sigma(s) == pytest.approx(math.sqrt((1 - b) / (1 - a) * (1 - a / b)), rel=1e-12)
-    assert Schedule.build("uniform", 20, 0.0, ALPHAS).sigma(s) == 0
+    assert schedule.noise(s).sigma == pytest.approx(math.sqrt((1 - b) / (1 - a) * (1 - a / b)), rel=1e-12)
+    assert ddim("uniform", 20, 0.0, ALPHAS).noise(s).sigma == 0
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.7])
 @pytest.mark.parametrize("s", [0, 7, 19])
 def test_gains_are_the_derivative_of_the_update(s, eta):
-    schedule = Schedule.build("uniform", 20, eta, ALPHAS)
+    schedule = ddim("uniform", 20, eta, ALPHAS)
     x, noise = torch.randn(2, 1, 1, 2, 2, dtype=torch.float64)
     eps = torch.randn(1, 1, 2, 2, dtype=torch.float64, requires_grad=True)
     (slope,) = torch.autograd.grad(schedule.update(s, x, eps, noise).sum(), eps)
@@ -91,10 +92,10 @@ def test_quadratic_grid_is_the_published_rule():
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_a_repeated_timestep_leaves_the_sample_as_it_is(eta):
-    schedule = Schedule.build("quad", 100, eta, ALPHAS)
+    schedule = ddim("quad", 100, eta, ALPHAS)
     assert schedule.steps == 100
     x, eps = torch.randn(2, 1, 1, 2, 2, dtype=torch.float64)
-    assert schedule.sigma(97) == 0
+    assert schedule.noise(97).sigma == 0
     torch.testing.assert_close(schedule.update(97, x, eps, None), x)
 
 
