@@ -45,7 +45,7 @@ class Shift(SamplerHook):
         self.trajectories = options.trajectories
 
     def fit(self, pairs: PredictionPairs) -> Mapping[str, Tensor]:
-        type(self).fits += 1
+        Shift.fits += 1
         self.seen = pairs
         errors = [quantized - full for full, quantized in map(pairs.at, range(pairs.steps))]
         return {"shift": self.options.share * torch.stack([error.mean() for error in errors])}
