@@ -16,7 +16,12 @@ BROKEN = [
     ('sampling.steps="ten"', "sampling.steps", 'must be a whole number, not "ten"', "1 to 1000"),
     ("sampling.steps=10.0", "sampling.steps", "must be a whole number, not 10.0", "number of sampling steps"),
     ("sampling.steps=0", "sampling.steps", "must be at least 1, not 0", "1 to 1000"),
-    ("sampling.grid=quod", "sampling.grid", 'must be "uniform", "quad", "leading", "trailing" or "linspace"', 'did you mean "quad"'),
+    (
+        "sampling.grid=quod",
+        "sampling.grid",
+        'must be "uniform", "quad", "leading", "trailing" or "linspace"',
+        'did you mean "quad"',
+    ),
     ("sampling.eta=nan", "sampling.eta", "must be a finite number", "DDIM"),
     ("sampling.images=1", "sampling.images", "must be at least 2", "images per cell"),
     ("sampling.images=true", "sampling.images", "must be a whole number, not true", "images"),
