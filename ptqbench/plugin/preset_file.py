@@ -26,7 +26,7 @@ def read_presets(path: Path) -> list[Preset]:
     Raises `PluginError` if it cannot be read, or says what a preset has not; what values must be is checked with all records.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise PluginError(f"{path} cannot be read: {error}") from error
     shared = {"paper": data.pop("paper")} if isinstance(data.get("paper"), str) else {}

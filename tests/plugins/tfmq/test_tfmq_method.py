@@ -59,20 +59,6 @@ def temporal_layers(ctx: RunContext) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_presets_are_methods_with_the_published_constants(name: str) -> None:
-    method = experiment(raw=with_method(name)).cells[1].method
-    assert method is not None
-    assert method.sampler.key["options"]["points"] == "all"
-    assert (method.weighter.name, method.reconstruction.name) == ("uniform", "brecq")
-    assert method.partitioner is not None and method.partitioner.name == "temporal-blocks"
-    options = method.reconstruction.key["options"]
-    assert (options["iterations"], options["rounding_rate"], options["batch"]) == (20_000, 1e-3, 32)
-    assert method.weights.quantizer.key["options"] == {"round_weight": 0.01, "warmup": 0.2, "beta_start": 20.0, "beta_end": 2.0}
-    assert method.activations.range.key["options"]["momentum"] == 0.95
-    assert method.passes[-1].key["options"]["compat"] is (name == "tfmq-dm-released")
-
-
-@pytest.mark.parametrize("name", PRESETS)
 def test_nothing_is_left_to_learn_about_step_sizes(name: str) -> None:
     method = experiment(raw=with_method(name)).cells[1].method
     assert method is not None
