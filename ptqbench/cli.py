@@ -31,6 +31,7 @@ COMMANDS = {
     "findings": ("ptqbench.commands.findings", "Say which claims kept results bear out."),
     "diagnose": ("ptqbench.commands.diagnose", "Look into the fits of a recipe's cells."),
     "study": ("ptqbench.commands.study", "Show what the statistics can and cannot see."),
+    "bench": ("ptqbench.commands.bench", "Measure what features and fits cost."),
     "list": ("ptqbench.commands.list_", "List components and the plugins that they come from."),
     "describe": ("ptqbench.commands.describe", "Show a component's options, paper and deviations."),
     "doctor": ("ptqbench.commands.doctor", "Check the installation."),

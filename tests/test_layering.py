@@ -40,7 +40,7 @@ FLOORS = (
     "measuring",
     "fitting",
     "running",
-    "gate findings studies diagnostics",
+    "gate findings studies diagnostics benchmarks",
     "commands",
     "cli __init__ __main__",
 )

@@ -5,13 +5,8 @@ Only light imports here, so that listing plugins never imports torch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ptqbench import Component, hookimpl
 from ptqbench_metrics.options import FrechetOptions, KernelOptions, ManifoldOptions, ScoreOptions
-
-if TYPE_CHECKING:
-    import click
 
 _EIGENVALUES = "takes the trace from a matrix root; here from eigenvalues"
 _TENSORFLOW = "computes features in TensorFlow, whose resizing and arithmetic give slightly other numbers"
@@ -21,14 +16,6 @@ _TENSORFLOW = "computes features in TensorFlow, whose resizing and arithmetic gi
 def ptqbench_components() -> list[Component]:
     """eps-error, latent-error, branch-error, image-error, psnr, ssim, fd, fid, sfid, kid, precision-recall, inception-score."""
     return [*_paired(), *_distances(), *_others()]
-
-
-@hookimpl
-def ptqbench_commands() -> list[click.Command]:
-    """The group `ptqbench bench`."""
-    from ptqbench_metrics.commands import bench
-
-    return [bench]
 
 
 def _paired() -> list[Component]:

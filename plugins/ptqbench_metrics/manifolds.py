@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from scipy.stats import binomtest
 from torch import Tensor
 
 from ptqbench.evaluate.evidence import Evidence
@@ -62,6 +61,8 @@ def _without_each(hits: Tensor) -> list[float]:
 
 
 def _share(hits: Tensor, replicates: list[float]) -> MetricValue:
+    from scipy.stats import binomtest  # slow to import: only where shares are computed
+
     test = binomtest(int(hits.sum()), len(hits))
     ends = test.proportion_ci(LEVEL, method="wilson")
     # At 0 and at 1 the ends may miss the value by a rounding error.

@@ -14,7 +14,6 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import stdtrit
 
 from ptqbench.evaluate.intervals import LEVEL, jackknife_variance
@@ -167,6 +166,8 @@ def _p_value(parts: Sequence[Part], ratio: float) -> float:
         return LEAST_P
     if ratio <= 0:
         return 1.0
+    from scipy.optimize import brentq  # slow to import: only for differences that can be told apart
+
     return float(np.exp(brentq(lambda x: _critical(parts, np.exp(x) / 2) - ratio, np.log(LEAST_P), 0.0, xtol=1e-12)))
 
 

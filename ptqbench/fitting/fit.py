@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -90,20 +91,24 @@ class UnitFit:
         weights = weights.detach()
         if weights.shape != (size,):
             raise self._refused(f"shape {tuple(weights.shape)}, expected ({size},)")
-        wrong = int((~torch.isfinite(weights)).sum())
+        least, most = weights.aminmax()
+        # One look in each iteration; what exactly is wrong is found out when something is.
+        if not 0 <= float(least) <= float(most) < math.inf or float(most) == 0:
+            raise self._unusable(weights)
+        # The mean of equal weights is rounded; that of ones is not.
+        weights = weights / most
+        return weights / weights.mean()
+
+    def _unusable(self, weights: Tensor) -> CellFailedError:
+        """Why these weights of a mini-batch cannot be used."""
+        size, wrong, below = len(weights), int((~torch.isfinite(weights)).sum()), int((weights < 0).sum())
         if wrong:
-            raise self._refused(
+            return self._refused(
                 f"{wrong} of {size} weights that are not finite", "a division by zero, or losses that overflow?"
             )
-        if float(weights.min()) < 0:
-            raise self._refused(
-                f"{int((weights < 0).sum())} of {size} weights below zero, the least {float(weights.min()):.3g}"
-            )
-        if float(weights.sum()) == 0:
-            raise self._refused(f"{size} weights that are all zero", "at least one sample of each mini-batch must count")
-        # The mean of equal weights is rounded; that of ones is not.
-        weights = weights / weights.max()
-        return weights / weights.mean()
+        if below:
+            return self._refused(f"{below} of {size} weights below zero, the least {float(weights.min()):.3g}")
+        return self._refused(f"{size} weights that are all zero", "at least one sample of each mini-batch must count")
 
     def _refused(self, what: str, remedy: str = "") -> CellFailedError:
         """The error for weights that cannot be used; `what` goes on from "returned"."""

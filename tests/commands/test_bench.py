@@ -1,4 +1,4 @@
-"""`ptqbench bench features`: what it prints, and that streaming finds what one computation finds."""
+"""`ptqbench bench features` and `fit`: what they print, and that streaming finds what one computation finds."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from ptqbench_metrics.bench import ALL_PAIRS, RandomProjection, moments, pairwise, progress, random_images
-from ptqbench_metrics.commands import KINDS, MOMENTS, bench
+from ptqbench.benchmarks.features import ALL_PAIRS, RandomProjection, moments, pairwise, progress, random_images
+from ptqbench.commands.bench import KINDS, MOMENTS, command
 
 
 @pytest.mark.parametrize("width", [16, 64])
@@ -31,7 +31,7 @@ def test_progress_reaches_all_images() -> None:
 
 
 def test_the_command_prints_a_table() -> None:
-    result = CliRunner().invoke(bench, ["features", "--images", "600", "--dims", "4,8"], catch_exceptions=False)
+    result = CliRunner().invoke(command, ["features", "--images", "600", "--dims", "4,8"], catch_exceptions=False)
     assert result.exit_code == 0
     lines = [line.split() for line in result.stdout.splitlines()]
     assert lines[0][:3] == ["what", "width", "images"]
@@ -40,7 +40,7 @@ def test_the_command_prints_a_table() -> None:
 
 def test_the_command_measures_all_pairs() -> None:
     arguments = ["features", "--images", "400", "--dims", "4", "--what", "kid,precision-recall"]
-    result = CliRunner().invoke(bench, arguments, catch_exceptions=False)
+    result = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert result.exit_code == 0
     found = [line.split()[:3] for line in result.stdout.splitlines()[1:]]
     assert found == [[kind, "4", str(n)] for kind in ("kid", "precision-recall") for n in (100, 200, 300, 400)]
@@ -58,12 +58,12 @@ def test_the_names_are_those_of_the_command() -> None:
 
 
 def test_unknown_kinds_are_a_usage_error() -> None:
-    result = CliRunner().invoke(bench, ["features", "--what", "fid"])
+    result = CliRunner().invoke(command, ["features", "--what", "fid"])
     assert result.exit_code == 2
     assert "moments, kid, precision-recall" in result.output
 
 
 def test_widths_must_be_numbers() -> None:
-    result = CliRunner().invoke(bench, ["features", "--dims", "64,many"])
+    result = CliRunner().invoke(command, ["features", "--dims", "64,many"])
     assert result.exit_code == 2
     assert "64,2048" in result.output

@@ -1,8 +1,19 @@
-"""The group `ptqbench bench`: what measuring costs on this machine."""
+"""`ptqbench bench features|fit`: what measuring and fitting cost on this machine."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
 import click
+
+from ptqbench.commands.options import device_option
+from ptqbench.commands.output import json_option, print_json, print_table
+
+if TYPE_CHECKING:
+    from ptqbench.benchmarks.fit import Figure
 
 MOMENTS = "moments"
 KINDS = (MOMENTS, "kid", "precision-recall")
@@ -15,8 +26,8 @@ def _dims(_context: click.Context, _parameter: click.Parameter, text: str) -> li
     return [int(part) for part in parts]
 
 
-@click.group()
-def bench() -> None:
+@click.group("bench", short_help="Measure what features and fits cost.")
+def command() -> None:
     """Measure the time and memory of parts of a comparison."""
 
 
@@ -27,7 +38,7 @@ def _kinds(_context: click.Context, _parameter: click.Parameter, text: str) -> l
     return kinds
 
 
-@bench.command()
+@command.command()
 @click.option("--images", type=click.IntRange(min=16), default=50_000, show_default=True, help="Images of each set.")
 @click.option("--dims", callback=_dims, default="64,2048", show_default=True, help="Widths of the features.")
 @click.option("--what", callback=_kinds, default=MOMENTS, show_default=True, help=f"Any of {', '.join(KINDS)}.")
@@ -40,18 +51,53 @@ def features(images: int, dims: list[int], what: list[str], threads: int) -> Non
     compare all pairs of two sets of random features: their time grows with the square. Memory does not grow with the
     images, but for some numbers for each image.
     """
-    import torch
+    from ptqbench.benchmarks.features import pairwise, progress
 
-    from ptqbench_metrics.bench import pairwise, progress
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with _threads(threads):
         click.echo(f"{'what':<16} {'width':>6} {'images':>8} {'seconds':>8} {'images/s':>9} {'peak MiB':>9}")
         for kind in what:
             for width in dims:
                 for row in progress(images, width) if kind == MOMENTS else pairwise(kind, images, width):
                     figures = f"{row.seconds:>8.2f} {row.images / row.seconds:>9.0f} {row.peak_mib:>9.0f}"
                     click.echo(f"{kind:<16} {width:>6} {row.images:>8} {figures}")
+
+
+@command.command()
+@click.option("--rounds", type=click.IntRange(min=2), default=15, show_default=True, help="Repetitions of each measurement.")
+@device_option
+@json_option
+def fit(rounds: int, device: str, as_json: bool) -> None:
+    """Time what fits are made of, on a network of its own: iterations, weights of samples, ranges, recordings, sampling.
+
+    Ratios are medians over rounds in which both sides take turns, so that a busy machine disturbs them little; on a CPU seconds
+    are those of one thread's processor. `weights alone` is forward, backward and Adam on the unit's weights; `written out in
+    torch` has the same rounding variables and regulariser, differentiated by autograd. What is done once is compared with one
+    pass of all samples through the network.
+    """
+    from ptqbench.benchmarks.fit import figures
+    from ptqbench.stage.context import pick_device
+
+    with _threads(1):
+        found = list(figures(pick_device(device), rounds))
+    if as_json:
+        print_json([dataclasses.asdict(figure) for figure in found])
+    else:
+        headings = ("part", "what", "ms", "ratio", "beside")
+        print_table(headings, _rows(found), keep=2, right=("ms", "ratio"))
+
+
+def _rows(found: Sequence[Figure]) -> list[tuple[str, ...]]:
+    return [(x.part, x.what, f"{1000 * x.seconds:.2f}", f"{x.ratio:.2f}", x.beside) for x in found]
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """So many CPU threads meanwhile."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
     finally:
         torch.set_num_threads(before)

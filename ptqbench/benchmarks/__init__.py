@@ -1,0 +1,1 @@
+"""What parts of a comparison cost on this machine."""

@@ -1,0 +1,150 @@
+"""A method on the benchmark's network: everything that a fit of one of its units needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ptqbench.benchmarks.network import CHANNELS, SIZE, Denoiser
+from ptqbench.boundary.build import build
+from ptqbench.fitting.fit import UnitFit
+from ptqbench.fitting.inner import StepFacts, UnitModules, UnitProblem, trainables
+from ptqbench.fitting.losses import UnitLoss
+from ptqbench.fitting.method import MethodFactory, make_units
+from ptqbench.fitting.quantize import MethodQuantizer
+from ptqbench.fitting.subject import Subject
+from ptqbench.fitting.unit_capture import UnitCapture
+from ptqbench.quant.model import QuantizedDenoiser
+from ptqbench.quant.plan import UnitPlan
+from ptqbench.quant.probe import probe_denoiser
+from ptqbench.recipe.experiment import Method
+from ptqbench.recipe.load import load_experiment
+from ptqbench.roles.plan import Partitioner
+from ptqbench.roles.reconstruction import Course, Rate
+from ptqbench.sampling.calibrate import CalibrationSet
+from ptqbench.sampling.rng import stream
+from ptqbench.stage.cache import Cache, Costs
+
+STEPS = 20
+RATE = 0.02
+RECIPE: dict[str, Any] = {
+    "recipe": {"name": "bench", "baseline": "equal"},
+    "model": {"use": "digits"},
+    "sampling": {"steps": STEPS, "images": 64, "seed": 0},
+    "calibration": {"trajectories": 64, "samples": 256},
+    "evaluation": {"metrics": ["eps-error"]},
+    "methods": {
+        # No warm-up: each iteration has the regulariser, as four of five have in a fit.
+        "equal": {"method": "q-diffusion", "weights": {"quantizer": {"use": "adaround", "warmup": 0.0}}, "passes": []},
+        "gacq": {"extends": "equal", "weighter": "gacq"},
+    },
+    "sweep": {"bits": ["W4A32", "W4A8"], "seeds": [0]},
+}
+"""The methods that are timed; the model is not loaded, the benchmark's own network takes its place."""
+
+
+@dataclass
+class Bench:
+    """A method on a network of this width with this many residual blocks, and `samples` random calibration samples."""
+
+    device: torch.device
+    method: str = "equal"
+    bits: str = "W4A32"
+    width: int = 64
+    blocks: int = 2
+    samples: int = 256
+
+    @cached_property
+    def chosen(self) -> Method:
+        cells = load_experiment(RECIPE).cells
+        return next(c.method for c in cells if c.method and (c.name, c.bits) == (self.method, self.bits))
+
+    @cached_property
+    def denoiser(self) -> Denoiser:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return Denoiser(self.width, self.blocks).to(self.device).requires_grad_(False).eval()
+
+    @cached_property
+    def calibration(self) -> CalibrationSet:
+        n = self.samples
+        step = torch.arange(n) % STEPS
+        none = torch.zeros(n, dtype=torch.int64)
+        return CalibrationSet(self.x(n), 1000 * (STEPS - 1 - step) // STEPS, step, torch.arange(n), none)
+
+    def x(self, count: int) -> Tensor:
+        """Noise as inputs of the network."""
+        return torch.randn(count, CHANNELS, SIZE, SIZE, generator=stream(0, "bench"))
+
+    @cached_property
+    def quantizer(self) -> MethodQuantizer:
+        x, t = self.x(2).to(self.device), torch.zeros(2, device=self.device)
+        probe = probe_denoiser(self.denoiser, lambda: self.denoiser(x, t), x)
+        subject = Subject(
+            denoiser=self.denoiser,
+            probe=probe,
+            timesteps=1000 * torch.arange(STEPS).flip(0) // STEPS,
+            calibration=lambda: (self.calibration, ""),
+            predict=self._predict,
+            denoising_error=lambda: torch.ones(STEPS),
+            batch=64,
+            device=self.device,
+            cache=Cache(Path()),
+            key=[],
+        )
+        return MethodQuantizer(subject, self.chosen, 0, Costs(), lambda *_: None)
+
+    def _predict(self, calibration: CalibrationSet, q: QuantizedDenoiser | None, index: Tensor) -> Tensor:
+        if q is not None:
+            q.context.step = calibration.step[index].to(self.device)
+        network = self.denoiser if q is None else q.module
+        return network(calibration.x[index].to(self.device), calibration.t[index].to(self.device))
+
+    @cached_property
+    def q(self) -> QuantizedDenoiser:
+        """The quantized copy before anything of it is known."""
+        return QuantizedDenoiser(self.denoiser, self.quantizer.plan, MethodFactory(self.chosen), STEPS)
+
+    @cached_property
+    def partitioner(self) -> Partitioner:
+        assert self.chosen.partitioner is not None
+        return build(self.chosen.partitioner)
+
+    @cached_property
+    def units(self) -> list[UnitPlan]:
+        return make_units(self.denoiser, self.quantizer.subject.probe, self.partitioner)
+
+    @cached_property
+    def loss(self) -> UnitLoss:
+        return UnitLoss.of(self.chosen.losses)
+
+    def capture(self) -> UnitCapture:
+        """A recorder of the first phase, which has not recorded anything."""
+        phase = self.quantizer.reconstruction.phases[0]
+        return UnitCapture(self.quantizer.samples, self.q, self.denoiser, phase, self.loss, self.partitioner, self.units)
+
+    def problem(self, name: str) -> UnitProblem:
+        """A unit that has begun to learn."""
+        unit = next(unit for unit in self.units if unit.name == name)
+        phase = self.quantizer.reconstruction.phases[0]
+        data = self.capture().data(unit, self.units.index(unit))
+        for site in self.q.owned(unit).values():
+            site.begin_learning(phase.learns)
+        module = self.q.module.get_submodule(unit.module)
+        both = UnitModules(module, self.denoiser.get_submodule(unit.module))
+        facts = StepFacts(self.quantizer.subject.timesteps, self.quantizer.subject.denoising_error)
+        return UnitProblem(both, trainables(module, phase.learns), data, self.loss, facts, self.q.context, self.device)
+
+    def fit(self, problem: UnitProblem, batch: int, iterations: int) -> UnitFit:
+        """A fit of the unit that is ready to run."""
+        phase = self.quantizer.reconstruction.phases[0]
+        course = Course(iterations, batch, {"rounding": Rate(RATE)})
+        streams = stream(0, "mini-batches"), stream(0, "weighter")
+        made = UnitFit("unit", phase, course, problem, build(self.chosen.weighter), *streams)
+        made.begin()
+        return made
