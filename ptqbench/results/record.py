@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ptqbench.errors import UserError
 
@@ -20,6 +23,10 @@ IMAGES = "images"
 """The unit of most counts (`Number.unit`)."""
 
 
+STRICT = ConfigDict(extra="forbid", strict=True)
+"""How records are read: every field of its type, none that is not known."""
+
+
 @dataclass
 class Number:
     """A measured number: value, 95 % interval, the count it rests on, and short named lists for reports.
@@ -29,6 +36,8 @@ class Number:
     side by side. `replicates` are the values with one block of image ids left out at a time, the same blocks in every
     cell on the same noise: differences of two cells' replicates give the paired jackknife of their difference.
     """
+
+    __pydantic_config__ = STRICT
 
     value: float
     low: float
@@ -44,6 +53,8 @@ class Number:
 @dataclass
 class StageCost:
     """What a stage took when it was computed: wall seconds, peak resident memory in MiB; `cached` if not in this run."""
+
+    __pydantic_config__ = STRICT
 
     seconds: float
     peak_mib: float
@@ -61,6 +72,8 @@ class Budget:
     single units while these are fitted.
     """
 
+    __pydantic_config__ = STRICT
+
     training: int = 0
     validation: int = 0
     gradient_steps: int = 0
@@ -75,6 +88,8 @@ class CellRecord:
     tensors that stay in full precision; `ledger` lists each layer's grids and bytes, `ledger_hash` names it, and
     `bits_summary` has its totals ("average weight bits", "average activation bits", "bops", "bytes", `HOOK_BYTES`).
     `state_hash` names the quantized weights and grids bit for bit, which is repeated in an equal environment only."""
+
+    __pydantic_config__ = STRICT
 
     id: str
     method: str
@@ -115,6 +130,8 @@ class Comparison:
     difference of the full-precision model between two blocks of noise.
     """
 
+    __pydantic_config__ = STRICT
+
     method: str
     bits: str
     variant: str
@@ -142,6 +159,8 @@ class RunRecord:
     `noise_floor` is the full-precision model on another block of noise, measured like a cell; `comparisons` are the
     differences to the baseline (`ptqbench.results.compare`), `invocation` the words after `ptqbench run` that decide what
     was computed."""
+
+    __pydantic_config__ = STRICT
 
     name: str
     title: str
@@ -172,12 +191,13 @@ class RunRecord:
                 raise UserError(
                     f"{where} has schema {data['schema']}, this version reads {SCHEMA}", "use the version that wrote it"
                 )
-            cells = [CellRecord.from_dict(c) for c in data.pop("cells")]
-            floor = {name: Number(**value) for name, value in data.pop("noise_floor", {}).items()}
-            comparisons = [Comparison(**c) for c in data.pop("comparisons", [])]
-            return cls(cells=cells, noise_floor=floor, comparisons=comparisons, **data)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{where} is not a ptqbench result: {error}", "give a folder that `ptqbench run` wrote") from error
+            return _reader().validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            reason = str(error)
+        raise UserError(f"{where} is not a ptqbench result: {reason}", "give a folder that `ptqbench run` wrote")
 
     @classmethod
     def load(cls, run: Path) -> RunRecord:
@@ -190,3 +210,8 @@ class RunRecord:
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path} cannot be read: {error}", "give a folder that `ptqbench run` wrote") from error
         return cls.from_json(text, str(path))
+
+
+@cache
+def _reader() -> TypeAdapter[RunRecord]:
+    return TypeAdapter(RunRecord)
