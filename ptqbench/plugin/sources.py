@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import importlib
 import importlib.util
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
@@ -127,11 +129,20 @@ def import_file(info: PluginInfo) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[info.module] = module
     try:
-        exec(compile(info.path.read_bytes(), str(info.path), "exec"), module.__dict__)
+        exec(compile(_parsed(info.path), str(info.path), "exec"), module.__dict__)
     except BaseException:
         sys.modules.pop(info.module, None)
         raise
     return module
+
+
+def _parsed(path: Path) -> ast.Module:
+    """The syntax tree of a plugin file. Raises `PluginError` if one hook hides another, as where two files were made one."""
+    tree = ast.parse(path.read_bytes(), str(path))
+    counts = Counter(node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("ptqbench_"))
+    for name in (name for name, count in counts.items() if count > 1):
+        raise PluginError(f'it defines "{name}" twice, and the last hides the others: return everything from one')
+    return tree
 
 
 def source_digest(packages: Iterable[str]) -> str:

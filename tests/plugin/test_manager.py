@@ -211,6 +211,7 @@ def test_a_single_file_plugin(tmp_path):
         ("late.txt", late(), "not a .py file"),
         ("bad.py", "\n\nraise OSError('hm')", "bad.py:3"),
         ("bad.py", late().replace("_components", "_component"), "did you mean"),
+        ("bad.py", late() + late().replace("Late", "Other"), 'defines "ptqbench_components" twice'),
     ],
 )
 def test_a_single_file_plugin_that_cannot_be_loaded(tmp_path, name, source, reason):
