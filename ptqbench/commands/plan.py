@@ -18,6 +18,7 @@ from ptqbench.commands.options import (
     settings_for,
 )
 from ptqbench.commands.output import json_option, print_json, print_table
+from ptqbench.errors import CellFailedError
 from ptqbench.failures import blamed
 from ptqbench.recipe.experiment import Cell, Experiment
 from ptqbench.recipe.load import load_experiment
@@ -39,15 +40,17 @@ def command(recipe: Path, overrides: tuple[str, ...], cache: Path, wanted: str |
     """Show what `ptqbench run RECIPE` would do: cells, layers with their grids, forecast of time, memory and disk."""
     experiment = load_experiment(recipe, overrides=overrides)
     cell = experiment.cells[-1] if wanted is None else find_cell(experiment.cells, wanted, "recipe")
-    from ptqbench.measuring.features import check_metrics
-    from ptqbench.plugin.classes import check_classes
     from ptqbench.running.forecast import cell_ledger, forecast
+    from ptqbench.running.preflight import preflight
     from ptqbench.stage.context import RunContext
 
-    check_classes(experiment.components())
     settings = settings_for(cache, device)
     ctx = RunContext.of(experiment, settings)
-    check_metrics(ctx)
+    found = preflight(ctx)
+    found.require_shared()
+    if found.cells:
+        message = f"{len(found.cells)} of {len(experiment.cells)} cells would fail; `ptqbench run` computes the others"
+        raise CellFailedError(message, "\n".join(found.lines()))
     ledger = cell_ledger(ctx, cell)
     expected = forecast(ctx)
     if as_json:

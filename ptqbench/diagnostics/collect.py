@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from ptqbench.boundary.build import build
 from ptqbench.diagnostics.observer import GradientObserver
+from ptqbench.errors import PluginError
 from ptqbench.failures import PLUGIN_ERRORS, blamed, reason_of, traceback_of
-from ptqbench.fitting.method import phases_fail, phases_with_work
+from ptqbench.fitting.method import phases_with_work
 from ptqbench.fitting.units import observed_file, weighter_file
-from ptqbench.plugin.classes import check_classes
 from ptqbench.recipe.experiment import Cell, Experiment
 from ptqbench.results.costs import FAILED
 from ptqbench.running.cell import cell_quantizer
 from ptqbench.running.executor import Local, Report
+from ptqbench.running.preflight import preflight
 from ptqbench.running.tasks import Task, cell_tasks, perform, reference_tasks
 from ptqbench.stage.cache import CacheWriteError, Costs, Entry
 from ptqbench.stage.context import RunContext, Settings
@@ -77,13 +78,19 @@ def collect(
     Raises `PluginError` for a component whose class cannot be used, before anything is computed, and for one that fails in
     what all cells share.
     """
-    check_classes(experiment.components())
     ctx = RunContext.of(experiment, settings)
-    fitted = [task for task in cell_tasks(ctx) if task.index < len(experiment.cells) and _fits(experiment.cells[task.index])]
+    found = preflight(ctx, measuring=False)
+    found.require_shared()
+    tasks = [task for task in cell_tasks(ctx) if task.index < len(experiment.cells)]
+    # A plugin's author gets the traceback, which the cell's own task keeps.
+    known = {name: error for name, error in found.cells.items() if not isinstance(error, PluginError)}
+    fitted = [t for t in tasks if t.label not in known and (t.label in found.cells or _fits(experiment.cells[t.index]))]
     # Images, probes and features belong to evaluation.
     shared = [task for task in reference_tasks(ctx) if task.kind == "trajectories"]
     announce([*shared, *fitted])
-    results: dict[int, dict[str, Any]] = {}
+    results: dict[int, dict[str, Any]] = {
+        t.index: {FAILED: str(known[t.label]), "traceback": ""} for t in tasks if t.label in known
+    }
     with Local(experiment, settings, ctx, report, partial(observe, observer=observer)) as executor:
         for wave in (shared, fitted):
             for task, result in executor.run(wave):
@@ -94,11 +101,11 @@ def collect(
 
 
 def _fits(cell: Cell) -> bool:
-    """Whether any phase of the cell has something to learn, or the cell fails where this is asked: its task says so."""
+    """Whether any phase of the cell has something to learn."""
     method = cell.method
     if method is None:
         return False
-    return phases_fail(method) or bool(phases_with_work(build(method.reconstruction), method))
+    return bool(phases_with_work(build(method.reconstruction), method))
 
 
 def observe(ctx: RunContext, task: Task, tell: Tell, observer: GradientObserver) -> dict[str, Any] | None:
@@ -127,7 +134,7 @@ def _read(ctx: RunContext, results: Mapping[int, dict[str, Any]]) -> Collected:
             found.unfitted += [cell.id] if cell.method else []
         elif FAILED in results[index]:
             found.failed[cell.id] = results[index][FAILED]
-            found.tracebacks[cell.id] = results[index]["traceback"]
+            found.tracebacks |= {cell.id: text} if (text := results[index]["traceback"]) else {}
         else:
             for phase, (name, seconds) in results[index]["phases"].items():
                 units = read_units(ctx.cache.entry(*name.split("/")))

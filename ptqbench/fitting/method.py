@@ -9,7 +9,6 @@ from torch import nn
 
 from ptqbench.boundary.build import build
 from ptqbench.errors import CellFailedError
-from ptqbench.failures import PLUGIN_ERRORS
 from ptqbench.quant.grid import Layout, QuantSpec
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.quant.plan import Plan, Probe, UnitPlan, check_units
@@ -79,15 +78,6 @@ def phases_with_work(reconstruction: Reconstruction, method: Method) -> list[Pha
                 "choose a reconstruction that learns this kind of trainables, or a quantizer that learns nothing",
             )
     return [phase for phase in reconstruction.phases if has_work(phase, method)]
-
-
-def phases_fail(method: Method) -> bool:
-    """Whether it cannot even be said what the method's phases are: its cells fail in their own tasks, which tell why."""
-    try:
-        phases_with_work(build(method.reconstruction), method)
-    except PLUGIN_ERRORS:
-        return True
-    return False
 
 
 def check_kinds(q: QuantizedDenoiser) -> None:

@@ -39,35 +39,59 @@ def wanted_outputs(ctx: RunContext) -> tuple[str, ...]:
     return tuple(sorted(read))
 
 
-def check_metrics(ctx: RunContext) -> None:
-    """Raises `UserError` for metrics that could give no number, or not under their names.
+def metric_problems(ctx: RunContext) -> list[UserError]:
+    """Why metrics could give no number, or not under their names: one for each metric that has any.
 
-    There is no extractor or it lacks what a metric reads, the reference's file has no images for it, the recipe generates too
-    few images, two metrics share a column.
+    There is no extractor, it lacks its weights or what a metric reads, the reference's file has no images for it, the recipe
+    generates too few images, two metrics share a column.
     """
-    info, alone = feature_info(ctx), statistics_alone(ctx)
+    found: list[UserError] = []
     owners: dict[str, str] = {}
+    try:
+        info, alone = feature_info(ctx), statistics_alone(ctx)
+    except UserError as error:
+        return [error]
     for bound in ctx.experiment.evaluation.metrics:
-        metric = _metric(bound)
-        if metric.reads and ctx.experiment.evaluation.features is None:
-            remedy = "name some: features = ... in [evaluation] (see `ptqbench list --role features`)"
-            raise UserError(f'the metric "{bound.name}" reads features, and the recipe names none', remedy)
-        for output in metric.reads:
-            if output not in info.outputs:
-                raise UserError(
-                    f'the metric "{bound.name}" reads the output {output!r}, and the features "{info.name}" have '
-                    f"{', '.join(info.outputs)}",
-                    'choose features = "inception", or leave the metric out',
-                )
-        _check_images(bound.name, metric.least_images(info), ctx.experiment.sampling.images)
-        for name in metric.names(info):
-            _check_name(bound.name, name, info)
-            if alone is not None and name.endswith("@data"):
-                _check_statistics(bound.name, metric, name, alone)
-            if owners.setdefault(name, bound.name) != bound.name:
-                raise UserError(
-                    f'the metrics "{owners[name]}" and "{bound.name}" both give the column {name}', "leave one of them out"
-                )
+        try:
+            _check_metric(ctx, bound, info, alone, owners)
+        except UserError as error:
+            found.append(error)
+    try:
+        _ = ctx.features_fingerprint if wanted_outputs(ctx) and ctx.experiment.evaluation.features else ""
+    except UserError as error:
+        found.append(error)
+    return found
+
+
+def check_metrics(ctx: RunContext) -> None:
+    """Raises the first of `metric_problems`."""
+    for problem in metric_problems(ctx):
+        raise problem
+
+
+def _check_metric(
+    ctx: RunContext, bound: Bound, info: FeatureInfo, alone: frozenset[str] | None, owners: dict[str, str]
+) -> None:
+    metric = _metric(bound)
+    if metric.reads and ctx.experiment.evaluation.features is None:
+        remedy = "name some: features = ... in [evaluation] (see `ptqbench list --role features`)"
+        raise UserError(f'the metric "{bound.name}" reads features, and the recipe names none', remedy)
+    for output in metric.reads:
+        if output not in info.outputs:
+            raise UserError(
+                f'the metric "{bound.name}" reads the output {output!r}, and the features "{info.name}" have '
+                f"{', '.join(info.outputs)}",
+                'choose features = "inception", or leave the metric out',
+            )
+    _check_images(bound.name, metric.least_images(info), ctx.experiment.sampling.images)
+    for name in metric.names(info):
+        _check_name(bound.name, name, info)
+        if alone is not None and name.endswith("@data"):
+            _check_statistics(bound.name, metric, name, alone)
+        if owners.setdefault(name, bound.name) != bound.name:
+            raise UserError(
+                f'the metrics "{owners[name]}" and "{bound.name}" both give the column {name}', "leave one of them out"
+            )
 
 
 def _check_images(metric: str, least: int, images: int) -> None:

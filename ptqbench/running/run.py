@@ -12,17 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ptqbench.errors import PluginError
 from ptqbench.failures import blamed
-from ptqbench.fitting.method import phases_fail
 from ptqbench.measuring.features import check_metrics
 from ptqbench.measuring.protocol import protocol
 from ptqbench.plugin.classes import check_classes
 from ptqbench.recipe.describe import describe_methods
 from ptqbench.recipe.experiment import NOISE_FLOOR, Experiment
 from ptqbench.results.compare import attach_comparisons
+from ptqbench.results.costs import FAILED
 from ptqbench.results.record import CellRecord, RunRecord
 from ptqbench.running.cell import TRACEBACK, CellRun, cell_key
 from ptqbench.running.executor import Local, Report, failed_or_done
+from ptqbench.running.preflight import preflight
 from ptqbench.running.tasks import Task, all_cells, cell_tasks, pending, reference_tasks
 from ptqbench.stage.context import RunContext, Settings
 from ptqbench.stage.machine import PACKAGES, hardware
@@ -48,15 +50,22 @@ def run_experiment(
     if not pending(ctx):
         # Nothing to compute: reading the records needs neither workers nor the model.
         return _record(ctx, settings, [CellRun(ctx, cell, lambda *_: None).run() for cell in all_cells(experiment)])
+    found = preflight(ctx)
+    found.require_shared()
     references = reference_tasks(ctx)
     announce([*references, *tasks])
     records: dict[int, CellRecord] = {}
-    # Cells that cannot be done need nothing of full precision: their reasons should not wait for it.
-    methods = [cell.method for cell in all_cells(experiment)]
-    hopeless = {i for i, method in enumerate(methods) if method is not None and phases_fail(method)}
-    first, last = ([task for task in tasks if (task.index in hopeless) == told] for told in (True, False))
+    # Cells that cannot be done wait for nothing, and cost nothing: their reasons are known now.
+    for task in tasks:
+        cell, error = all_cells(experiment)[task.index], found.cells.get(task.label)
+        if error is not None and not isinstance(error, PluginError):
+            records[task.index] = CellRecord(cell.id, cell.name, cell.bits, cell.variant, cell.seed, FAILED, str(error))
+            report(task, FAILED, 1.0)
+    # A plugin's author gets the traceback, which the cell's own task keeps.
+    broken = [task for task in tasks if task.index not in records and task.label in found.cells]
+    rest = [task for task in tasks if task.index not in records and task not in broken]
     with Local(experiment, settings, ctx, report) as executor:
-        for wave in (first, references, last):
+        for wave in (broken, references, rest):
             for task, result in executor.run(wave):
                 report(task, failed_or_done(result), 1.0)
                 if result is not None:

@@ -1,0 +1,125 @@
+"""What cannot work is known before anything is computed, told by whose input caused it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from enginekit import recipe
+from torch import Tensor
+
+from ptqbench.errors import EXIT_CELL_FAILED, EXIT_USAGE, UserError
+from ptqbench.recipe.load import load_experiment
+from ptqbench.running.preflight import Findings, preflight
+from ptqbench.running.run import run_experiment
+from ptqbench.stage.cache import Cache
+from ptqbench.stage.context import RunContext, Settings
+
+
+def context(tmp_path: Path, data: dict[str, Any] | None = None) -> RunContext:
+    return RunContext(load_experiment(data or recipe()), Cache(tmp_path), torch.device("cpu"))
+
+
+def test_a_recipe_that_works_has_no_problems_and_computes_nothing(tmp_path: Path) -> None:
+    assert preflight(context(tmp_path)) == Findings()
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def without_samples() -> dict[str, Any]:
+    """Calibration at a single step leaves step groups without samples to hold out."""
+    data = recipe()
+    data["calibration"]["trajectories"] = 40
+    data["methods"]["gacq"]["sampler"] = {"use": "stride", "points": 1}
+    return data
+
+
+def test_a_step_group_without_samples(tmp_path: Path) -> None:
+    found = preflight(context(tmp_path, without_samples()))
+    assert (found.shared, list(found.cells), found.exit_code) == ([], ["gacq/W4A8/seed0"], EXIT_CELL_FAILED)
+    assert "calibration samples, too few to hold out" in found.cells["gacq/W4A8/seed0"].message
+
+
+def test_a_sampler_that_needs_more_trajectories(tmp_path: Path) -> None:
+    data = without_samples()
+    data["calibration"]["trajectories"] = 8
+    found = preflight(context(tmp_path, data))
+    assert (list(found.cells), found.exit_code) == (["gacq/W4A8/seed0"], EXIT_CELL_FAILED)
+    assert "needs 40 trajectories" in found.cells["gacq/W4A8/seed0"].message
+
+
+def test_the_run_fails_that_cell_at_once_and_computes_the_others(tmp_path: Path) -> None:
+    data = without_samples()
+    data["sweep"]["only"] = ["gacq", "nearest"]
+    events: list[str] = []
+    record = run_experiment(
+        load_experiment(data),
+        Settings(tmp_path, "cpu", 1, 1),
+        lambda task, what, part: events.append(f"{task.label} {what}") if part >= 1 else None,
+        lambda tasks: None,
+    )
+    status = {cell.id: cell.status for cell in record.cells}
+    assert status == {"full-precision": "ok", "nearest/W4A8/seed0": "ok", "gacq/W4A8/seed0": "failed"}
+    assert events[0] == "gacq/W4A8/seed0 failed"
+    assert "too few to hold out" in record.cells[-1].reason
+
+
+def broken(ctx: RunContext, change: Callable[[Any], None]) -> list[UserError]:
+    change(ctx.model)
+    return preflight(ctx).shared
+
+
+def fails_late(model: Any) -> None:
+    """A time embedding with fewer entries than the schedule has steps."""
+    call = model.call
+
+    def short(denoiser: Any, x: Tensor, t: Tensor, cond: Any) -> Tensor:
+        torch.nn.functional.embedding(t, torch.zeros(2, 3))
+        found: Tensor = call(denoiser, x, t, cond)
+        return found
+
+    model.call = short
+
+
+def not_finite(model: Any) -> None:
+    with torch.no_grad():
+        next(model.denoiser.parameters()).fill_(float("nan"))
+
+
+def channels(count: int) -> Callable[[Any], None]:
+    def change(model: Any) -> None:
+        model.decode = lambda x: torch.zeros(len(x), count, 8, 8)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (fails_late, "the denoiser fails at timestep"),
+        (not_finite, "is not finite"),
+        (channels(2), "the model's images are (1, 2, 8, 8)"),
+        (channels(4), "(1, 4, 8, 8)"),
+        (channels(6), "(1, 6, 8, 8)"),
+    ],
+)
+def test_a_model_that_cannot_work_is_the_users_to_mend(tmp_path: Path, change: Callable[[Any], None], words: str) -> None:
+    (error,) = broken(context(tmp_path), change)
+    assert words in error.message
+    assert error.exit_code == EXIT_USAGE
+    assert error.hint
+
+
+def test_problems_of_metrics_come_in_one_list(tmp_path: Path) -> None:
+    data = recipe()
+    data["sampling"]["images"] = 2
+    data["evaluation"].update(features={"use": "inception", "weights": str(tmp_path / "none.pth")}, metrics=["fid", "psnr"])
+    data["evaluation"]["probes"] = 2
+    found = preflight(context(tmp_path, data))
+    text = "\n".join(found.lines())
+    assert "needs at least" in text and "Inception weights" in text
+    assert found.exit_code == EXIT_USAGE
+    with pytest.raises(UserError, match="2 problems before anything is computed"):
+        found.require_shared()
