@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,18 @@ from ptqbench.results.costs import FAILED
 if TYPE_CHECKING:
     from ptqbench.running.tasks import Task
 
+EVERY = 60.0
+"""Seconds after which a log without a terminal gets a line, also where nothing has finished."""
+
 
 class Progress:
     """`announce` the tasks once, then `report` each as it goes; part 1.0 without a text means done, with `FAILED` failed."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.cells, self.done = 0, 0
+        self.begun: float | None = None
+        self.spoken = clock()
         self.console = Console(stderr=True)
         self.bars = Bars(
             TextColumn("{task.description}"),
@@ -46,6 +54,7 @@ class Progress:
     def announce(self, tasks: list[Task]) -> None:
         """Show how much there is to do."""
         self.total = self.bars.add_task("all stages", total=len(tasks), what="")
+        self.cells = sum(task.kind == "cell" for task in tasks)
 
     def report(self, task: Task, what: str, part: float) -> None:
         """Show what a task does now."""
@@ -53,19 +62,36 @@ class Progress:
             return  # a worker's message that was overtaken by its result
         finished = part >= 1.0 and what in ("", FAILED)
         if task not in self.started:
-            self.started[task] = time.monotonic()
+            self.started[task] = self.clock()
+        if task.kind == "cell" and self.begun is None and not finished:
+            self.begun = self.clock()
         if task.kind == "cell" and task not in self.running and not finished:
             self.running[task] = self.bars.add_task(f"  {task.label}", total=100, what=what)
         if finished:
             self._finish(task, what or "done")
         elif task in self.running:
             self.bars.update(self.running[task], completed=round(100 * part), what=what)
+        if not finished and not self.console.is_terminal and self.clock() - self.spoken >= EVERY:
+            self._say(f"{self._counted()}: now {task.label}{f', {what}' if what else ''}")
 
     def _finish(self, task: Task, how: str) -> None:
         self.finished.add(task)
         if task in self.running:
             self.bars.remove_task(self.running.pop(task))
+        self.done += task.kind == "cell"
         if self.total is not None:
-            self.bars.advance(self.total)
+            self.bars.update(self.total, advance=1, what=self._counted())
         if not self.console.is_terminal and task.kind == "cell":
-            self.console.print(f"{task.label}: {how} in {time.monotonic() - self.started[task]:.1f} s", highlight=False)
+            self._say(f"{task.label}: {how} in {self.clock() - self.started[task]:.1f} s ({self._counted()})")
+
+    def _say(self, text: str) -> None:
+        self.spoken = self.clock()
+        self.console.print(text, highlight=False, soft_wrap=True)
+
+    def _counted(self) -> str:
+        """ "3 of 16 cells, about 12 min left", from what the cells took so far."""
+        counted = f"{self.done} of {self.cells} cells"
+        if self.begun is None or not 0 < self.done < self.cells:
+            return counted
+        left = (self.clock() - self.begun) / self.done * (self.cells - self.done)
+        return f"{counted}, about {left:.0f} s left" if left < 90 else f"{counted}, about {left / 60:.0f} min left"
