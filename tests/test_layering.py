@@ -29,7 +29,7 @@ def imported(path: Path) -> set[str]:
 FLOORS = (
     "errors digest version process streams",
     "plugin",
-    "failures",
+    "failures stage/counting",
     "quant/grid quant/plan quant/steps quant/units evaluate",
     "results recipe",
     "roles",

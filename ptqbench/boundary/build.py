@@ -6,6 +6,7 @@ import functools
 import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
 from ptqbench.boundary.call import Call, Owner, calling, nested
@@ -13,13 +14,13 @@ from ptqbench.plugin.component import Bound
 from ptqbench.plugin.hookspecs import ROLES
 
 Check = Callable[..., Any]
-"""Looks at what a call returned: gets the call, the component, what came back and the arguments; gives what the core gets.
+"""Makes a call and looks at it: gets the call, the component, the method and its arguments, and returns what the core gets.
 
 Raises what `Call.refused` makes. A role's checks stand in the module of this room that is called like the interface's, under
-the names of its methods in `CHECKS`.
+the names of its methods in `CHECKS`; `check_made` looks at what the class says of itself.
 """
 
-_OWNER = "_boundary_owner"
+_OWNER, _OPTIONS = "_boundary_owner", "_boundary_options"
 _MODULES = {role.name: role.module for role in ROLES}
 
 
@@ -34,12 +35,21 @@ def build(bound: Bound, **context: Any) -> Any:
 
     Raises `PluginFault` where it cannot be built.
     """
-    owner = owner_of(bound)
-    guarded = _guarded(bound.component.load(), _MODULES[bound.role])
+    owner, module = owner_of(bound), _MODULES[bound.role]
+    guarded = _guarded(bound.component.load(), module)
     with calling(Call(owner, "__init__")):
         component = guarded(bound.options, **context)
+    options = getattr(component, "options", bound.options)
+    object.__setattr__(component, _OPTIONS, (options, dict(options)))
+    made = getattr(_checks(module), "check_made", None)
+    if made is not None:
+        made(Call(owner, ""), component)
     object.__setattr__(component, _OWNER, owner)
     return component
+
+
+def _checks(module: str) -> ModuleType:
+    return importlib.import_module(f"ptqbench.boundary.{module}")
 
 
 @functools.cache
@@ -52,7 +62,7 @@ def _guarded(found: type, module: str) -> type:
         for name, value in vars(interface).items()
         if inspect.isfunction(value) and not name.startswith("_")
     }
-    checks: Mapping[str, Check] = importlib.import_module(f"ptqbench.boundary.{module}").CHECKS
+    checks: Mapping[str, Check] = _checks(module).CHECKS
     methods = {name: _entry(found, name, checks.get(name)) for name in sorted(names)}
     return type(found)(found.__name__, (found,), {**methods, "__module__": found.__module__, "__doc__": found.__doc__})
 
@@ -62,18 +72,28 @@ def _entry(found: type, name: str, check: Check | None) -> Callable[..., Any]:
 
     @functools.wraps(getattr(found, name))
     def entry(self: Any, *args: Any, **kwargs: Any) -> Any:
-        method = functools.partial(getattr(found, name), self)
         owner = self.__dict__.get(_OWNER)
         if owner is None or nested(owner):
-            return method(*args, **kwargs)
+            return getattr(found, name)(self, *args, **kwargs)
         call = Call(owner, name)
-        with calling(call):
-            returned = method(*args, **kwargs)
-        if inspect.isgenerator(returned):
-            return _steps(call, returned)
-        return returned if check is None else check(call, self, returned, *args, **kwargs)
+
+        def method(*args: Any, **kwargs: Any) -> Any:
+            with calling(call):
+                returned = getattr(found, name)(self, *args, **kwargs)
+            _check_options(call, self)
+            return _steps(call, returned) if inspect.isgenerator(returned) else returned
+
+        return method(*args, **kwargs) if check is None else check(call, self, method, *args, **kwargs)
 
     return entry
+
+
+def _check_options(call: Call, component: Any) -> None:
+    """A component cannot change its own options: results are kept under them."""
+    options, values = component.__dict__[_OPTIONS]
+    now = getattr(component, "options", options)
+    if now is not options or any(getattr(now, name) is not value for name, value in values.items()):
+        raise call.refused("changed its own options", "options are what the recipe says; keep what you compute in attributes")
 
 
 def _steps(call: Call, iterator: Iterator[Any]) -> Iterator[Any]:

@@ -40,13 +40,12 @@ class Call:
     method: str
 
     def __str__(self) -> str:
-        if not self.method:
-            return f'the {role_words(self.owner.role)} "{self.owner.name}"'
-        return f'{self.method}() of the {role_words(self.owner.role)} "{self.owner.name}"'
+        component = f'the {role_words(self.owner.role)} "{self.owner.name}"'
+        return f"{self.method}() of {component}" if self.method else component
 
     def refused(self, what: str, remedy: str) -> PluginFault:
-        """The error for what the call returned or did; `what` goes on from the component ("returned a list")."""
-        return PluginFault(f"{self.owner} {what}", f"{remedy}: mend its {self.method}()")
+        """The error for what the call returned or did: `what` goes on from the component, `remedy` says what would be right."""
+        return PluginFault(f"{self.owner} {what}", f"{remedy}: mend its {self.method}()" if self.method else remedy)
 
 
 _running: ContextVar[tuple[Call, ...]] = ContextVar("the calls into plugins that are under way, innermost last", default=())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,10 +17,7 @@ from ptqbench.roles.weighter import Batch, SampleWeighter
 
 @dataclass
 class UnitFit:
-    """One unit in one phase. `rng` orders the mini-batches; the weighter draws from `weighter_rng`, a stream of its own.
-
-    `weighter_name` is what the recipe calls the weighter, for messages.
-    """
+    """One unit in one phase. `rng` orders the mini-batches; the weighter draws from `weighter_rng`, a stream of its own."""
 
     unit: str
     phase: Phase
@@ -30,7 +26,6 @@ class UnitFit:
     weighter: SampleWeighter
     rng: Generator
     weighter_rng: Generator
-    weighter_name: str = ""
 
     def begin(self) -> None:
         """Set the problem up as the course says, and let the weighter begin.
@@ -75,47 +70,13 @@ class UnitFit:
             yield (i + 1) / iterations
 
     def weighted_loss(self, batch: Batch) -> Tensor:
-        """mean_i(w_i * loss_i) with the weights rescaled to mean 1: equal weights give the unweighted loss, bit for bit.
-
-        Raises `CellFailedError` if the weighter returns anything but B finite weights >= 0 that are not all zero.
-        """
-        weights = self._weights(batch)
-        factors = self.weighter.part_weights(batch, self.problem)
-        return (weights * total(self.problem.loss_parts(batch), factors)).mean()
-
-    def _weights(self, batch: Batch) -> Tensor:
+        """mean_i(w_i * loss_i) with the weights rescaled to mean 1: equal weights give the unweighted loss, bit for bit."""
         weights = self.weighter.weights(batch, self.problem)
-        size = len(batch)
-        if not isinstance(weights, Tensor):
-            raise self._refused(f"{type(weights).__name__}, expected a tensor ({size},)")
-        weights = weights.detach()
-        if weights.shape != (size,):
-            raise self._refused(f"shape {tuple(weights.shape)}, expected ({size},)")
-        least, most = weights.aminmax()
-        # One look in each iteration; what exactly is wrong is found out when something is.
-        if not 0 <= float(least) <= float(most) < math.inf or float(most) == 0:
-            raise self._unusable(weights)
+        factors = self.weighter.part_weights(batch, self.problem)
         # The mean of equal weights is rounded; that of ones is not.
-        weights = weights / most
-        return weights / weights.mean()
-
-    def _unusable(self, weights: Tensor) -> CellFailedError:
-        """Why these weights of a mini-batch cannot be used."""
-        size, wrong, below = len(weights), int((~torch.isfinite(weights)).sum()), int((weights < 0).sum())
-        if wrong:
-            return self._refused(
-                f"{wrong} of {size} weights that are not finite", "a division by zero, or losses that overflow?"
-            )
-        if below:
-            return self._refused(f"{below} of {size} weights below zero, the least {float(weights.min()):.3g}")
-        return self._refused(f"{size} weights that are all zero", "at least one sample of each mini-batch must count")
-
-    def _refused(self, what: str, remedy: str = "") -> CellFailedError:
-        """The error for weights that cannot be used; `what` goes on from "returned"."""
-        return CellFailedError(
-            f"the weighter {self.weighter_name!r} returned {what} in unit {self.unit!r}, phase {self.phase.name!r}",
-            f"{remedy or 'weights are finite numbers >= 0, one for each sample'}: mend its weights()",
-        )
+        weights = weights / weights.max()
+        weights = weights / weights.mean()
+        return (weights * total(self.problem.loss_parts(batch), factors)).mean()
 
     def penalty(self, progress: float) -> Tensor | None:
         """Sum of the regularisers of all learning quantizers in the unit; None if none has one at this point."""

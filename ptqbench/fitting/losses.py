@@ -51,14 +51,11 @@ class UnitLoss:
     def parts(self, outcome: Outcome) -> dict[str, Tensor]:
         """Every part as "term" or "term.part", each (B,).
 
-        Raises `CellFailedError` if no term applies to the unit, or if a term returns anything but one value per sample.
+        Raises `CellFailedError` if no term applies to the unit.
         """
         found: dict[str, Tensor] = {}
         for name, term in self.terms:
             for part, value in term.losses(outcome).items():
-                if value.shape != outcome.step.shape:
-                    shape, wanted = tuple(value.shape), tuple(outcome.step.shape)
-                    raise CellFailedError(f"the loss term {name!r} returned shape {shape}, expected {wanted}")
                 found[f"{name}.{part}" if part else name] = value
         if not found:
             names = ", ".join(name for name, _ in self.terms)
@@ -69,7 +66,7 @@ class UnitLoss:
 def total(parts: Mapping[str, Tensor], factors: Mapping[str, Tensor] | None = None) -> Tensor:
     """The sum of all parts (B,), those named in `factors` multiplied by theirs.
 
-    Raises `CellFailedError` for a factor of a part that the loss does not have, or of another shape.
+    Raises `CellFailedError` for a factor of a part that the loss does not have.
     """
     factors = factors or {}
     if unknown := sorted(set(factors) - set(parts)):
@@ -78,8 +75,5 @@ def total(parts: Mapping[str, Tensor], factors: Mapping[str, Tensor] | None = No
     weighed = []
     for name, value in parts.items():
         factor = factors.get(name)
-        if factor is not None and factor.shape != value.shape:
-            shape = tuple(factor.shape)
-            raise CellFailedError(f"the weighter weighs the part {name!r} with shape {shape}, expected {tuple(value.shape)}")
-        weighed.append(value if factor is None else factor.detach() * value)
+        weighed.append(value if factor is None else factor * value)
     return torch.stack(weighed).sum(0) if len(weighed) > 1 else weighed[0]

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from torch import nn
-
 from ptqbench.boundary.build import build
 from ptqbench.errors import CellFailedError
 from ptqbench.quant.grid import Layout, QuantSpec
-from ptqbench.quant.model import QuantizedDenoiser
-from ptqbench.quant.plan import Plan, Probe, UnitPlan, check_units
+from ptqbench.quant.plan import Plan, Probe
 from ptqbench.recipe.experiment import Method, SiteChoice
-from ptqbench.roles.plan import Partitioner
 from ptqbench.roles.quantizer import Quantizer
 from ptqbench.roles.reconstruction import Phase, Reconstruction
 
@@ -44,20 +40,7 @@ def make_plan(probe: Probe, method: Method) -> Plan:
     plan = Plan.uniform(probe, _spec(method.weights), _spec(method.activations))
     for bound in method.passes:
         plan = build(bound).apply(plan, probe)
-    forgotten = [p.name for p in plan.layers if p.weight is None and not method.weights.off and not p.why]
-    if forgotten:
-        raise CellFailedError(
-            f"a plan pass left layers in full precision without saying why: {', '.join(forgotten)}",
-            "note the reason with LayerPlan.change(why, weight=None)",
-        )
     return plan
-
-
-def make_units(denoiser: nn.Module, probe: Probe, partitioner: Partitioner) -> list[UnitPlan]:
-    """The method's units, checked to own every layer exactly once."""
-    units = partitioner.units(denoiser, probe)
-    check_units(units, probe)
-    return units
 
 
 def has_work(phase: Phase, method: Method) -> bool:
@@ -78,19 +61,6 @@ def phases_with_work(reconstruction: Reconstruction, method: Method) -> list[Pha
                 "choose a reconstruction that learns this kind of trainables, or a quantizer that learns nothing",
             )
     return [phase for phase in reconstruction.phases if has_work(phase, method)]
-
-
-def check_kinds(q: QuantizedDenoiser) -> None:
-    """Raises `CellFailedError` for trainables of a kind that their quantizer does not offer: no phase would learn them."""
-    for quantizer in q.module.modules():
-        if isinstance(quantizer, Quantizer):
-            hidden = {group.kind for group in quantizer.learnable()} - quantizer.offers(quantizer.options)
-            if hidden:
-                raise CellFailedError(
-                    f"the quantizer class {type(quantizer).__name__} has trainables of a kind that it does not offer: "
-                    f"{_listed(hidden)}",
-                    "name the kind in its offers()",
-                )
 
 
 def _offers(method: Method) -> list[tuple[str, frozenset[str]]]:

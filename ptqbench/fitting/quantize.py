@@ -15,7 +15,7 @@ from ptqbench.boundary.build import build
 from ptqbench.errors import CellFailedError
 from ptqbench.fitting.inner import StepFacts
 from ptqbench.fitting.losses import UnitLoss
-from ptqbench.fitting.method import MethodFactory, check_kinds, make_plan, make_units, phases_with_work
+from ptqbench.fitting.method import MethodFactory, make_plan, phases_with_work
 from ptqbench.fitting.observer import Observer
 from ptqbench.fitting.subject import Subject
 from ptqbench.fitting.unit_data import Samples
@@ -98,7 +98,6 @@ class MethodQuantizer:
         """The finished quantized denoiser, and the key of its state."""
         steps = len(self.subject.timesteps)
         q = QuantizedDenoiser(self.subject.denoiser, self.plan, MethodFactory(self.method), steps)
-        check_kinds(q)
         phases = phases_with_work(self.reconstruction, self.method)
         key = self._weight_grids(q)
         ranged = self.method.activations.off
@@ -163,7 +162,7 @@ class MethodQuantizer:
         """Fit all units in execution order; finished units are kept, so an interrupted phase goes on at the next one."""
         method = self.method
         partitioner: Partitioner = build(self._partitioner())
-        units = make_units(self.subject.denoiser, self.subject.probe, partitioner)
+        units = partitioner.units(self.subject.denoiser, self.subject.probe)
         key = content_key(
             upstream,
             self.samples.key,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ptqbench.boundary.build import build
 from ptqbench.errors import CellFailedError
+from ptqbench.failures import blamed
 from ptqbench.fitting.fit import UnitFit
 from ptqbench.fitting.inner import StepFacts, UnitModules, UnitProblem, trainables
 from ptqbench.fitting.losses import UnitLoss
@@ -70,7 +71,8 @@ class UnitFitter:
         for i, unit in enumerate(self.units):
             part = f"unit-{i:03d}"
             if not self.entry.has(f"{part}.json"):
-                self._store(unit, part, self._fit(unit, i))
+                with blamed(f"unit {unit.name}, phase {self.phase.name}"):
+                    self._store(unit, part, self._fit(unit, i))
             # Fresh and resumed runs both go on from what was stored, so that they cannot differ.
             self.q.restore(self._stored(part))
             reports[unit.name] = self.entry.load_json(f"{part}.json")
@@ -120,7 +122,6 @@ class UnitFitter:
             weighter,
             rng=stream(self.seed, "mini-batches", name),
             weighter_rng=stream(self.seed, f"weighter/{self.weighter.name}", name),
-            weighter_name=self.weighter.name,
         )
         count, observer = 0, self.observer
         label = f"{self.phase.name} {position + 1}/{len(self.units)} {unit.name}"

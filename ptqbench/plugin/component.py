@@ -5,18 +5,29 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from ptqbench.plugin.frozen import frozen, refuse
 
 
 class Options(BaseModel):
     """Base class of a component's options: a frozen record whose fields carry defaults, bounds and descriptions.
 
-    One class drives validation of recipes, `ptqbench describe` and the cache key.
+    One class drives validation of recipes, `ptqbench describe` and the cache key. Lists and tables in it are frozen as well;
+    changing anything raises `TypeError`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @model_validator(mode="after")
+    def _freeze(self) -> Self:
+        self.__dict__.update({name: frozen(self.__dict__[name]) for name in type(self).model_fields})
+        return self
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        refuse()
 
 
 class NoOptions(Options):

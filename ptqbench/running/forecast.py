@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ptqbench.boundary.build import build
 from ptqbench.evaluate.pictures import count_pictures
 from ptqbench.fitting.hooks import fitting_trajectories
-from ptqbench.fitting.method import make_plan, make_units, phases_with_work
+from ptqbench.fitting.method import make_plan, phases_with_work
 from ptqbench.measuring.features import wanted_outputs
 from ptqbench.recipe.experiment import Cell, Method
 from ptqbench.roles.reconstruction import Phase, Reconstruction
@@ -108,7 +108,7 @@ def _phase_evaluations(ctx: RunContext, method: Method, reconstruction: Reconstr
     course = reconstruction.course(phase)
     passes = 1.0
     if phase.inputs != "full-precision":
-        units = len(make_units(ctx.model.denoiser, ctx.probe, build(method.partitioner)))
+        units = len(build(method.partitioner).units(ctx.model.denoiser, ctx.probe))
         passes += REPLAYED if _layer_outputs(ctx) < SPARE * REPLAY_BUDGET else units / 2
     captures = ctx.experiment.calibration.samples * passes
     # All units together cost about one network; each gets its own iterations.

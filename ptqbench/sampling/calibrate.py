@@ -43,30 +43,6 @@ class CalibrationSet:
         return {name: value[self.trajectory[index], self.branch[index]] for name, value in self.cond.items()}
 
 
-def check_selection(selection: object, name: str, n: int, trajectories: int, steps: int) -> Selection:
-    """What the sampler `name` chose: n pairs among `trajectories` trajectories of `steps` sampling steps.
-
-    Raises `CellFailedError` that says what it chose and what there is: another type or count, pairs outside the grid, or
-    finished samples (step `steps`) without a timestep of their own.
-    """
-    owner, remedy = f"the sampler {name!r}", "mend the sampler's select()"
-    if not isinstance(selection, Selection):
-        raise CellFailedError(f"{owner} chose {type(selection).__name__} instead of a Selection", remedy)
-    limit = steps - 1 if selection.t is None else steps
-    for what, chosen, most in (("trajectory", selection.trajectory, trajectories - 1), ("step", selection.step, limit)):
-        if not isinstance(chosen, Tensor) or chosen.is_floating_point() or chosen.dim() != 1:
-            got = f"{chosen.dtype} {tuple(chosen.shape)}" if isinstance(chosen, Tensor) else type(chosen).__name__
-            raise CellFailedError(f"{owner} gave {what} as {got}, expected int64 ({n},)", remedy)
-        if len(chosen) != n:
-            raise CellFailedError(f"{owner} chose {len(chosen)} samples ({what}), the budget is {n}", remedy)
-        outside = chosen[(chosen < 0) | (chosen > most)]
-        if len(outside):
-            raise CellFailedError(f"{owner} chose {what} {int(outside[0])}, there are 0..{most}", remedy)
-    if selection.t is not None and tuple(selection.t.shape) != (n,):
-        raise CellFailedError(f"{owner} gave t of shape {tuple(selection.t.shape)}, expected ({n},)", remedy)
-    return selection
-
-
 def gather(
     selection: Selection,
     timesteps: Tensor,
@@ -75,8 +51,7 @@ def gather(
 ) -> CalibrationSet:
     """Pair each chosen state with its own timestep, once in each branch. `states(i)` is trajectory i, (S + 1, C, H, W).
 
-    `cond` are the conditions of all trajectories, by branch. The selection is one that `check_selection` let pass. Samples of
-    one state follow each other.
+    `cond` are the conditions of all trajectories, by branch. Samples of one state follow each other.
     """
     last = int(timesteps.shape[0]) - 1
     x = torch.stack([states(int(i))[int(s)] for i, s in zip(selection.trajectory, selection.step, strict=True)])

@@ -11,7 +11,7 @@ from ptqbench.boundary.build import build
 from ptqbench.errors import CellFailedError
 from ptqbench.recipe.experiment import Method
 from ptqbench.roles.sampler import CalibrationSampler, TrajectoryGrid
-from ptqbench.sampling.calibrate import CalibrationSet, check_selection, gather
+from ptqbench.sampling.calibrate import CalibrationSet, gather
 from ptqbench.sampling.capture import Recorded, record, record_one
 from ptqbench.sampling.rng import normal, stream
 from ptqbench.sampling.sample import sample, shards
@@ -84,8 +84,7 @@ def calibration_set(ctx: RunContext, costs: Costs, method: Method, seed: int) ->
         sampler: CalibrationSampler = build(method.sampler)
         tap = partial(step_features, ctx, seed)
         grid = TrajectoryGrid(ctx.schedule.timesteps, wanted.trajectories, ctx.probe.calls, tap)
-        selection = sampler.select(grid, chosen_states, stream(seed, f"sampler/{method.sampler.name}"))
-        chosen = check_selection(selection, method.sampler.name, chosen_states, wanted.trajectories, ctx.schedule.steps)
+        chosen = sampler.select(grid, chosen_states, stream(seed, f"sampler/{method.sampler.name}"))
         pieces = [(ids, trajectory_shard(ctx, Costs(), seed, ids)) for ids in trajectory_shards(ctx)]
 
         def states(trajectory: int) -> Tensor:

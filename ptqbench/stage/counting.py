@@ -45,6 +45,16 @@ def counting(name: str, tally: Tally) -> Iterator[None]:
         include(tally)
 
 
+@contextlib.contextmanager
+def uncounted() -> Iterator[None]:
+    """What is evaluated in this block is no part of what anything took."""
+    token = _open.set(None)
+    try:
+        yield
+    finally:
+        _open.reset(token)
+
+
 def include(tally: Mapping[str, Evaluations]) -> None:
     """The result that is being computed, if any, rests on results with this tally."""
     if (current := _open.get()) is not None:

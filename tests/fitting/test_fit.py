@@ -71,36 +71,6 @@ def test_weights_are_rescaled_to_mean_one():
     torch.testing.assert_close(made.weighted_loss(batch), expected)
 
 
-def test_weights_are_constants_of_the_optimisation():
-    made = fit(Given(torch.ones(4, requires_grad=True)))
-    made.weighted_loss(made.problem.draw(4, rng=made.rng)).backward()
-    assert made.weighter.value.grad is None
-    assert made.problem.params["weight"].grad is not None
-
-
-NAN, INF = float("nan"), float("inf")
-BAD = {
-    "too few": (torch.ones(3), "shape (3,), expected (4,)"),
-    "two axes": (torch.ones(4, 1), "shape (4, 1), expected (4,)"),
-    "negative": (torch.tensor([1.0, -0.1, 1.0, 1.0]), "1 of 4 weights below zero, the least -0.1"),
-    "nan": (torch.tensor([1.0, NAN, 1.0, NAN]), "2 of 4 weights that are not finite"),
-    "infinite": (torch.tensor([1.0, INF, 1.0, 1.0]), "1 of 4 weights that are not finite"),
-    "all zero": (torch.zeros(4), "4 weights that are all zero"),
-    "a list": ([1.0, 1.0, 1.0, 1.0], "list, expected a tensor (4,)"),
-    "nothing": (None, "NoneType, expected a tensor (4,)"),
-}
-
-
-@pytest.mark.parametrize(("bad", "words"), BAD.values(), ids=BAD)
-def test_bad_weights_are_refused_with_weighter_unit_and_phase(bad, words):
-    made = fit(Given(bad))
-    made.weighter_name = "given"
-    with pytest.raises(CellFailedError) as caught:
-        made.weighted_loss(made.problem.draw(4, rng=made.rng))
-    assert caught.value.message == f"the weighter 'given' returned {words} in unit 'u', phase 'rounding'"
-    assert "mend its weights()" in caught.value.hint
-
-
 def test_a_weighter_that_draws_does_not_shift_the_mini_batches():
     def order(weighter):
         made, seen = fit(weighter), []

@@ -116,13 +116,9 @@ def test_a_weighter_may_weigh_single_parts():
     torch.testing.assert_close(context.weighted_loss(batch), expected)
 
 
-@pytest.mark.parametrize(
-    ("factors", "message"),
-    [({"haar": torch.ones(N)}, "not there: haar"), ({"parts": torch.ones(N - 1)}, r"shape \(15,\), expected \(16,\)")],
-)
-def test_factors_that_do_not_fit_are_refused(factors, message):
-    context, batch = fit(Factors(**factors))
-    with pytest.raises(CellFailedError, match=message):
+def test_factors_of_parts_that_are_not_there_are_refused():
+    context, batch = fit(Factors(haar=torch.ones(N)))
+    with pytest.raises(CellFailedError, match="not there: haar"):
         context.weighted_loss(batch)
 
 
@@ -131,22 +127,14 @@ def test_one_part_without_factor_is_returned_as_it_is():
     assert total({"output": value}) is value
 
 
-class Scalar(LossTerm):
-    def losses(self, outcome):
-        return {"": outcome.output[0].mean()}
-
-
 class Nowhere(LossTerm):
     def losses(self, outcome):
         return {}
 
 
-@pytest.mark.parametrize(
-    ("term", "message"), [(Scalar, r"returned shape \(\), expected \(16,\)"), (Nowhere, "no loss term applies")]
-)
-def test_terms_that_give_nothing_per_sample_are_refused(term, message):
-    made, *_ = problem(UnitLoss([("x", term(NoOptions()))]))
-    with pytest.raises(CellFailedError, match=message):
+def test_terms_of_which_none_applies_are_refused():
+    made, *_ = problem(UnitLoss([("x", Nowhere(NoOptions()))]))
+    with pytest.raises(CellFailedError, match="no loss term applies"):
         made.losses(made.draw(N, rng=stream(0, "b")))
 
 

@@ -8,7 +8,6 @@ from enginekit import cell_of, context, experiment, quantized
 
 from ptqbench.errors import CellFailedError
 from ptqbench.fitting.losses import UnitLoss
-from ptqbench.fitting.method import make_units
 from ptqbench.fitting.unit_capture import UnitCapture
 from ptqbench.plugin.component import NoOptions
 from ptqbench.quant.plan import UnitPlan
@@ -31,7 +30,7 @@ def capture(cache):
     cell = cell_of(ctx, "qdiffusion")
     q, quantizer = quantized(ctx, cell)
     partitioner = cell.method.partitioner.create()
-    units = make_units(ctx.model.denoiser, ctx.probe, partitioner)
+    units = partitioner.units(ctx.model.denoiser, ctx.probe)
     return UnitCapture(
         quantizer.samples, q, ctx.model.denoiser, PHASE, UnitLoss([("x", Reads(NoOptions()))]), partitioner, units
     )

@@ -11,7 +11,6 @@ from enginekit import PLAIN, cell_of, context, experiment, quantized
 
 from ptqbench.boundary.build import build
 from ptqbench.fitting import unit_capture
-from ptqbench.fitting.method import make_units
 from ptqbench.fitting.unit_capture import UnitCapture
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.quant.plan import UnitPlan
@@ -26,7 +25,7 @@ def made(cache, *overrides: str, order: Callable[[list[UnitPlan]], list[UnitPlan
     cell = cell_of(ctx, "qdiffusion")
     q, quantizer = quantized(ctx, cell)
     partitioner = build(cell.method.partitioner)
-    units = order(make_units(ctx.model.denoiser, ctx.probe, partitioner))
+    units = order(partitioner.units(ctx.model.denoiser, ctx.probe))
     return UnitCapture(quantizer.samples, q, ctx.model.denoiser, PHASE, PLAIN, partitioner, units)
 
 

@@ -8,7 +8,7 @@ from enginekit import cell_of, context, experiment, quantized
 
 from ptqbench.errors import CellFailedError
 from ptqbench.roles.sampler import Selection
-from ptqbench.sampling.calibrate import check_selection, gather, split
+from ptqbench.sampling.calibrate import gather, split
 from ptqbench.sampling.reference import calibration_set, trajectory_shard, trajectory_shards
 from ptqbench.sampling.rng import stream
 from ptqbench.stage.cache import Costs
@@ -47,32 +47,6 @@ def test_a_sampler_may_mislabel_samples_and_take_finished_ones():
     assert found.x.flatten().tolist() == [17, 1, 8]
     assert found.t.tolist() == [4, 0, 1]
     assert found.step.tolist() == [4, 1, 2]
-
-
-THREE = torch.tensor([1, 1, 1])
-OUTSIDE = {
-    "trajectory": (Selection(torch.tensor([2, 999, 1]), THREE), "chose trajectory 999, there are 0..7"),
-    "negative trajectory": (Selection(torch.tensor([2, -1, 1]), THREE), "chose trajectory -1, there are 0..7"),
-    "finished without t": (chosen([5, 0, 0]), "chose step 5, there are 0..4"),
-    "negative step": (chosen([-1, 0, 0]), "chose step -1, there are 0..4"),
-    "beyond finished": (chosen([6, 0, 0], THREE), "chose step 6, there are 0..5"),
-    "count": (Selection(THREE[:2], THREE), "chose 2 samples (trajectory), the budget is 3"),
-    "fractions": (Selection(THREE, THREE.float()), "gave step as torch.float32 (3,), expected int64 (3,)"),
-    "labels": (chosen([0, 0, 0], THREE[:2]), "gave t of shape (2,), expected (3,)"),
-    "pairs": ([(0, 1)], "chose list instead of a Selection"),
-}
-
-
-@pytest.mark.parametrize(("selection", "words"), OUTSIDE.values(), ids=OUTSIDE)
-def test_a_selection_outside_the_grid_is_refused(selection, words):
-    with pytest.raises(CellFailedError) as caught:
-        check_selection(selection, "mine", 3, 8, 5)
-    assert caught.value.message == f"the sampler 'mine' {words}"
-
-
-def test_a_selection_inside_the_grid_is_taken():
-    inside = chosen([5, 0, 4], THREE)
-    assert check_selection(inside, "mine", 3, 3, 5) is inside
 
 
 STEPS = torch.randint(0, 20, (400,), generator=torch.Generator().manual_seed(0))
