@@ -1,4 +1,4 @@
-"""What a component's class must be before a run may use it: there, of its role's interface, complete, and constructible.
+"""What a component's class must be before a run may use it: there, of its role's interface, complete, with its signatures.
 
 The check imports the class, and with it torch, so it stands at the beginning of a run and not where plugins register.
 """
@@ -43,7 +43,7 @@ def check_class(component: Component, plugin: str) -> type:
     known = _ROLES[component.role]
     owner = f'the {role_words(component.role)} "{component.name}" of plugin "{plugin}"'
     found = _load(component, owner)
-    wrong = _wrong_class(found, known) or _wrong_constructor(found, known)
+    wrong = _wrong_class(found, known) or _wrong_constructor(found, known) or _wrong_methods(found, known)
     if wrong:
         raise PluginError(f"{owner} cannot be used: {wrong[0]}", wrong[1])
     return found
@@ -65,7 +65,7 @@ def _load(component: Component, owner: str) -> type:
 
 def _wrong_class(found: type, role: Role) -> tuple[str, str] | None:
     """What keeps a class from being of the interface, and the remedy."""
-    interface = getattr(importlib.import_module(f"ptqbench.roles.{role.module}"), role.interface)
+    interface = _interface(role)
     if not issubclass(found, interface):
         return (
             f"its class {found.__name__} is no subclass of {role.interface}",
@@ -79,6 +79,49 @@ def _wrong_class(found: type, role: Role) -> tuple[str, str] | None:
     remedy = f"{role.path} says what each gets and returns"
     words = ", ".join(f"{name}()" for name in missing)
     return f"its class {found.__name__} lacks {words}, which {role.interface} asks for", "; ".join([*guesses, remedy])
+
+
+def _interface(role: Role) -> type:
+    found: type = getattr(importlib.import_module(f"ptqbench.roles.{role.module}"), role.interface)
+    return found
+
+
+def _wrong_methods(found: type, role: Role) -> tuple[str, str] | None:
+    """A method that does not take what the interface's takes, or one that is perhaps misspelt, and the remedy."""
+    interface = _interface(role)
+    known = {name: method for name, method in vars(interface).items() if _is_method(name, method)}
+    for name, method in known.items():
+        error = _misfit(getattr(found, name), method)
+        if error:
+            wanted = str(inspect.signature(getattr(method, "__func__", method))).replace("'", "")
+            return f"its {name}() does not take what {role.interface} gives it: {error}", f"write def {name}{wanted}"
+    inherited = {name for name in known if getattr(found, name) is getattr(interface, name)}
+    for name, method in vars(found).items():
+        close = nearest(name, inherited, 0.8) if _is_method(name, method) and not hasattr(interface, name) else ""
+        if close and not _misfit(method, known[close]):
+            words = f"its {name}() is called by nobody, and {close}() is not there"
+            return words, f"did you mean {close}? A method of your own begins with an underscore"
+    return None
+
+
+def _is_method(name: str, value: object) -> bool:
+    return not name.startswith("_") and (inspect.isfunction(value) or isinstance(value, classmethod))
+
+
+def _misfit(method: object, wanted: object) -> str:
+    """Why a method cannot be called with everything that another one takes; "" if it can."""
+    plain = getattr(wanted, "__func__", wanted)
+    parameters = list(inspect.signature(plain).parameters.values())  # type: ignore[arg-type]
+    by_name = {p.name: None for p in parameters if p.kind is p.KEYWORD_ONLY}
+    # What a bound method is called with: a class method has its class already.
+    own = parameters[1:] if inspect.ismethod(method) else parameters
+    try:
+        inspect.signature(method).bind(*[None for p in own if p.name not in by_name], **by_name)  # type: ignore[arg-type]
+    except TypeError as error:
+        return str(error)
+    except ValueError:
+        pass  # made in C, without a signature
+    return ""
 
 
 def _wrong_constructor(found: type, role: Role) -> tuple[str, str] | None:

@@ -9,10 +9,10 @@ FULL_PRECISION = "full-precision"
 """Name of the row that stands in every comparison without being asked for."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
     """The known name that resembles `name` most, or "" if none does; case is ignored."""
     by_lower = {item.lower(): item for item in known}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=likeness)
     return by_lower[close[0]] if close else ""
 
 

@@ -12,7 +12,9 @@ from ptqbench.plugin.classes import check_class
 from ptqbench.plugin.component import Component
 from ptqbench.plugin.hookspecs import ROLES
 from ptqbench.plugin.manager import PluginManager
+from ptqbench.roles.quantizer import Quantizer
 from ptqbench.roles.range import RangeEstimator
+from ptqbench.roles.reporter import Reporter
 from ptqbench.roles.weighter import SampleWeighter
 
 
@@ -53,7 +55,68 @@ class NoLevels(RangeEstimator):
         return None
 
 
+class TwoArguments(SampleWeighter):
+    """Was written for another version."""
+
+    def weights(self, batch):
+        return None
+
+
+class MoreArguments(SampleWeighter):
+    """Wants what nobody gives."""
+
+    def weights(self, batch, problem, rng):
+        return None
+
+
+class Keyword(Reporter):
+    """Lacks an argument that is given by name."""
+
+    def render(self, run):
+        return ""
+
+
+class Misspelt(SampleWeighter):
+    """Reports in vain."""
+
+    def weights(self, batch, problem):
+        return None
+
+    def reports(self):
+        return {}
+
+
+class OfTheClass(Quantizer):
+    """Complete, but for an argument of its class method."""
+
+    observe = freeze = forward = export = restore = lambda *_: None
+
+    @classmethod
+    def offers(cls):
+        return frozenset()
+
+
 WRONG = {
+    "too few arguments": (
+        "weighter",
+        TwoArguments,
+        r"its weights\(\) does not take .*: too many pos",
+        "def weights(self, batch",
+    ),
+    "too many arguments": (
+        "weighter",
+        MoreArguments,
+        r"its weights\(\) does not .*missing a required .*'rng'",
+        "problem",
+    ),
+    "no keyword": ("reporter", Keyword, r"its render\(\) does not .*unexpected keyword argument 'width'", "width"),
+    "class method": (
+        "weight-quantizer",
+        OfTheClass,
+        r"its offers\(\) does not .*too many",
+        "def offers(cls, options",
+    ),
+    "misspelt": ("weighter", Misspelt, r"its reports\(\) is called by nobody", "did you mean report?"),
     "no subclass": ("weighter", Bare, "no subclass of SampleWeighter", "from ptqbench.roles.weighter import SampleWeighter"),
     "abstract": (
         "weighter",
@@ -91,6 +154,23 @@ def test_a_module_that_breaks_is_told_with_its_line(source, reason, tmp_path, mo
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(PluginError, match=rf"{reason} at .*trial_breaking.py:\d"):
         check_class(Component("weighter", "w", "wrong", "trial_breaking:W"), "mine")
+
+
+class Helpers(SampleWeighter):
+    """Methods of its own, and others that take more than they are given."""
+
+    def weights(self, batch, problem=None, *more):
+        return None
+
+    def report(self, *args, **kwargs):
+        return {}
+
+    def weight_of(self, sample):
+        return 1.0
+
+
+def test_methods_of_its_own_and_wider_signatures_are_no_mistake():
+    assert check_class(Component("weighter", "w", "right", Helpers), "mine.py") is Helpers
 
 
 def test_every_installed_component_can_be_used():
