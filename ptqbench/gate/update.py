@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -23,8 +24,10 @@ class Update:
 
 
 def first_baseline(now: Snapshot, date: str, reason: str = FIRST) -> Snapshot:
-    """A baseline from a run. Raises `CellFailedError` if a cell failed: a gap would never be noticed again."""
+    """A baseline from a run. Raises `CellFailedError` if a cell failed, since a gap would never be noticed again, and for
+    numbers that are not finite."""
     failed = [name for name, entry in now.cells.items() if entry.failed]
+    require_finite(now)
     if failed:
         raise CellFailedError(
             f"no baseline from a run in which cells failed: {', '.join(failed)}",
@@ -54,9 +57,10 @@ def tightened(now: Snapshot, old: Snapshot, report: Report) -> Update:
 
     A value that is the same stays as it is: moving it towards every lucky run would make the next run look worse.
     Cells with a failed or changed finding are left alone. Raises `UserError` for a run on other noise or under other
-    calibration seeds: a baseline has one of each.
+    calibration seeds: a baseline has one of each; `CellFailedError` for numbers that are not finite.
     """
     _check_equal_seeds(now, old)
+    require_finite(now)
     cells = dict(old.cells)
     changes: list[str] = []
     # A better value comes with other codes and grids: they alone are no reason to refuse it.
@@ -75,6 +79,16 @@ def tightened(now: Snapshot, old: Snapshot, report: Report) -> Update:
             changes.append(f"{word}: {finding.cell} {finding.subject}")
     order = [*old.cells, *(name for name in now.cells if name not in old.cells)]
     return Update(replace(old, cells={name: cells[name] for name in order if name in cells}), tuple(changes))
+
+
+def require_finite(now: Snapshot) -> None:
+    """Raises `CellFailedError` for numbers of a run that are not finite: nothing could ever be better or worse than they."""
+    for cell, entry in now.cells.items():
+        for name, measure in entry.metrics.items():
+            if not all(math.isfinite(x) for x in (measure.value, measure.low, measure.high, *measure.replicates)):
+                raise CellFailedError(
+                    f"no baseline with {name} of {cell}, which is not finite", "mend the metric, and run again"
+                )
 
 
 def _check_equal_seeds(now: Snapshot, old: Snapshot) -> None:

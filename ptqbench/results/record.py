@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -23,8 +24,8 @@ IMAGES = "images"
 """The unit of most counts (`Number.unit`)."""
 
 
-STRICT = ConfigDict(extra="forbid", strict=True)
-"""How records are read: every field of its type, none that is not known."""
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+"""How records are read: every field of its type and every number finite, none that is not known."""
 
 
 @dataclass
@@ -180,13 +181,14 @@ class RunRecord:
     schema: int = SCHEMA
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=False) + "\n"
+        """The record as JSON, which has no word for what is no finite number: that becomes null."""
+        return json.dumps(_finite(dataclasses.asdict(self)), indent=1, sort_keys=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: str = "results.json") -> RunRecord:
         """Parse what `to_json` wrote. Raises `UserError` for anything else, or another schema."""
         try:
-            data = json.loads(text)
+            data = json.loads(text, parse_constant=_no_number)
             if data["schema"] != SCHEMA:
                 raise UserError(
                     f"{where} has schema {data['schema']}, this version reads {SCHEMA}", "use the version that wrote it"
@@ -210,6 +212,18 @@ class RunRecord:
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path} cannot be read: {error}", "give a folder that `ptqbench run` wrote") from error
         return cls.from_json(text, str(path))
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no number")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @cache

@@ -64,6 +64,7 @@ def test_the_whole_file(tmp_path):
         ("value = ", 'value = "x" #', "must be a number"),
         ("by_seed = [", "by_seed = [true, ", "by_seed must be a number"),
         ('better = "lower"', 'better = "smaller"', "better must be"),
+        ("value = ", "value = nan #", "value must be a finite number, not nan"),
         ("seeds = [", "seeds = [[", "not a baseline"),
     ],
 )
@@ -86,6 +87,16 @@ def test_no_baseline_from_failed_cells():
     record.cells[0] = CellRecord("plain/W4A8/seed0", "plain", "W4A8", "", 0, "failed", "no memory")
     with pytest.raises(CellFailedError, match="plain/W4A8"):
         first_baseline(snapshot(record), "")
+
+
+@pytest.mark.parametrize("field", ["value", "low", "high", "replicates"])
+def test_a_baseline_never_keeps_what_is_no_number(field):
+    record = steady()
+    found = record.cells[0].metrics["fd@data"]
+    setattr(found, field, [float("nan")] * len(found.replicates) if field == "replicates" else float("inf"))
+    for update in (lambda: first_baseline(snapshot(record), ""), lambda: tighten(record)):
+        with pytest.raises(CellFailedError, match="no baseline with fd@data of plain/W4A8, which is not finite"):
+            update()
 
 
 def test_tightening_adds_and_takes_what_is_better():

@@ -9,7 +9,7 @@ import pytest
 from comparison_samples import one_seed
 
 from ptqbench.errors import UserError
-from ptqbench.results.record import RunRecord
+from ptqbench.results.record import Comparison, RunRecord
 
 
 def test_round_trip() -> None:
@@ -43,6 +43,24 @@ def test_anything_else_is_refused(tmp_path: Path, text: str, message: str) -> No
         RunRecord.load(tmp_path)
     assert str(path) in caught.value.message
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity", "null", '"1"', "true"])
+def test_a_metric_that_is_no_number_is_refused(tmp_path: Path, word: str) -> None:
+    data = json.loads(one_seed().to_json())
+    data["cells"][1]["metrics"]["eps-error"]["value"] = "here"
+    (tmp_path / "results.json").write_text(json.dumps(data).replace('"here"', word), encoding="utf-8")
+    with pytest.raises(UserError, match=r"not a ptqbench result: .*(is no number|valid number)"):
+        RunRecord.load(tmp_path)
+
+
+def test_what_is_no_number_is_written_as_null() -> None:
+    record = one_seed()
+    record.comparisons = [Comparison("a", "W4A8", "", "psnr", "b", "better", detectable=float("inf"))]
+    record.cells[1].metrics["eps-error"].detail["t"] = [float("nan"), 0.0]
+    data = json.loads(record.to_json(), parse_constant=pytest.fail)
+    assert data["comparisons"][0]["detectable"] is None
+    assert data["cells"][1]["metrics"]["eps-error"]["detail"]["t"] == [None, 0.0]
 
 
 def test_no_results(tmp_path: Path) -> None:
