@@ -9,7 +9,7 @@ import pytest
 import torch
 from enginekit import cell_of, context, experiment, files, quantized, run_cell, values
 
-from ptqbench.errors import CellFailedError
+from ptqbench.errors import PluginError
 from ptqbench.fitting.method import make_plan
 from ptqbench.measuring.accounting import bit_ledger
 from ptqbench.measuring.measure import Measurement
@@ -131,7 +131,7 @@ def test_a_layer_that_nobody_quantized_fails_the_cell_unless_the_plan_says_why(c
 
     ends = cell_of(ctx, "qdiffusion").method.passes[0].component.load()
     monkeypatch.setattr(ends, "apply", without(()))
-    with pytest.raises(CellFailedError, match="without saying why"):
+    with pytest.raises(PluginError, match="without saying why"):
         make_plan(ctx.probe, cell_of(ctx, "qdiffusion").method)
     monkeypatch.setattr(ends, "apply", without(("the paper keeps it",)))
     assert make_plan(ctx.probe, cell_of(ctx, "qdiffusion").method).layers[2].weight is None

@@ -106,7 +106,7 @@ def test_a_bug_is_told_with_the_plugins_own_line(tmp_path, made):
     assert first.startswith(
         'plugin "failing.py" failed in weights() of the weighter "stumbling": RuntimeError: The size of ten'
     )
-    assert first.endswith("failing.py:24")
+    assert first.endswith("failing.py:24 (unit first, phase rounding)")
 
 
 def test_the_whole_traceback_of_a_cell_that_failed_is_kept(tmp_path, made):
