@@ -15,7 +15,7 @@ from ptqbench.boundary.build import build
 from ptqbench.fitting.fit import UnitFit
 from ptqbench.fitting.inner import StepFacts, UnitModules, UnitProblem, trainables
 from ptqbench.fitting.losses import UnitLoss
-from ptqbench.fitting.method import MethodFactory, make_units
+from ptqbench.fitting.method import MethodFactory
 from ptqbench.fitting.quantize import MethodQuantizer
 from ptqbench.fitting.subject import Subject
 from ptqbench.fitting.unit_capture import UnitCapture
@@ -117,7 +117,7 @@ class Bench:
 
     @cached_property
     def units(self) -> list[UnitPlan]:
-        return make_units(self.denoiser, self.quantizer.subject.probe, self.partitioner)
+        return self.partitioner.units(self.denoiser, self.quantizer.subject.probe)
 
     @cached_property
     def loss(self) -> UnitLoss:

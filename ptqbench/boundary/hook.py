@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ptqbench.boundary.call import Call
 from ptqbench.boundary.values import check_finite, check_held, check_named, check_tensor, count, described, held
-from ptqbench.roles.hook import PredictionPairs, SamplerHook, StepNoise
+from ptqbench.roles.hook import PredictionPairs, SamplerHook
+from ptqbench.roles.solver import StepNoise
 
 
 def check_made(call: Call, hook: SamplerHook) -> None:
@@ -43,7 +44,7 @@ def _noise(
 ) -> StepNoise:
     found = noise(step, planned)
     if not isinstance(found, StepNoise):
-        raise call.refused(f"planned {described(found)} at step {step}", "return a ptqbench.roles.hook.StepNoise")
+        raise call.refused(f"planned {described(found)} at step {step}", "return a ptqbench.roles.solver.StepNoise")
     if not all(isinstance(x, float | int) and math.isfinite(x) and x >= 0 for x in (found.sigma, found.direction)):
         raise call.refused(f"planned {found} at step {step}", "deviations are finite numbers, and not negative")
     return found

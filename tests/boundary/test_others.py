@@ -13,13 +13,14 @@ from ptqbench.errors import PluginError
 from ptqbench.quant.grid import Levels, QuantSpec
 from ptqbench.quant.plan import LayerProbe, Plan, Probe, UnitPlan
 from ptqbench.roles.features import FeatureExtractor
-from ptqbench.roles.hook import SamplerHook, StepNoise
+from ptqbench.roles.hook import SamplerHook
 from ptqbench.roles.loss import LossTerm, Outcome
 from ptqbench.roles.model import DiffusionModel, ModelSource
 from ptqbench.roles.plan import Partitioner, PlanPass
 from ptqbench.roles.range import RangeEstimator
 from ptqbench.roles.reconstruction import Course, Phase, Rate, Reconstruction
 from ptqbench.roles.reporter import Reporter
+from ptqbench.roles.solver import Schedule, Solver, StepNoise
 
 NAN = float("nan")
 CPU = torch.device("cpu")
@@ -236,3 +237,32 @@ def test_phases_of_reconstructions():
 def test_reporters_return_text():
     refused(lambda: make("reporter", answering(Reporter, render=b"text")).render(None), "returned bytes")
     refused(lambda: make("reporter", type("T", (answering(Reporter),), {"suffix": "txt"})), "has the suffix 'txt'")
+
+
+class Steps(Schedule):
+    """Stays where it is."""
+
+    def __init__(self, timesteps=(9, 5, 1), alpha=(0.1, 0.5, 0.9), update=None):
+        self.timesteps, self.alpha = torch.tensor(timesteps), torch.tensor(alpha, dtype=torch.float64)
+        self.update = update or (lambda s, x, eps, noise, planned: x)
+
+    def start(self):
+        return self.update
+
+
+def schedule(answer):
+    solver = make("solver", type("Trial", (answering(Solver, schedule=answer),), {"grids": ("leading",)}))
+    return solver.schedule(ALPHAS, "leading", 3, 0.0)
+
+
+def test_solvers():
+    x = torch.zeros(2, 1, 4, 4)
+    refused(lambda: make("solver", answering(Solver)), "has grids = ()")
+    refused(lambda: schedule([9, 5, 1]), "returned list")
+    refused(lambda: schedule(Steps(timesteps=(9.0, 5.0, 1.0))), "gave float32 (3,) as timesteps")
+    refused(lambda: schedule(Steps(alpha=(0.1, 0.5))), "gave float64 (2,) as alpha")
+    refused(lambda: schedule(Steps(alpha=(0.1, 0.5, 1.5))), "no cumulative ones")
+    refused(lambda: schedule(Steps(update=lambda *_: None)).start()(0, x, x, None, None), "gave nothing as the next latent")
+    refused(lambda: schedule(Steps(update=lambda s, x, *_: x[:1])).start()(0, x, x, None, None), "gave float32 (1, 1, 4, 4)")
+    refused(lambda: schedule(Steps(update=lambda s, x, *_: x.add_(1))).start()(0, x, x, None, None), "wrote into x")
+    assert schedule(Steps()).start()(0, x, x, None, None) is x

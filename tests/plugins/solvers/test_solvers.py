@@ -188,7 +188,7 @@ def bound(kind: type[Solver]) -> Bound:
 def test_a_solver_that_misbehaves_is_named():
     broken = build(bound(Nothing))
     for answer, message in (
-        (7, "returned int from schedule"),
+        (7, "returned 7"),
         (dataclasses.replace(dpm(), alpha=ALPHAS), "gave timesteps and alphas that are not"),
     ):
         broken.answer = answer
