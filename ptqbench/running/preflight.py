@@ -13,14 +13,14 @@ from torch import Tensor
 from ptqbench.boundary.build import build, owner_of
 from ptqbench.errors import EXIT_CELL_FAILED, EXIT_PLUGIN, EXIT_USAGE, CellFailedError, UserError
 from ptqbench.failures import PLUGIN_ERRORS, PluginFault, reason_of, told, words
-from ptqbench.fitting.method import make_plan, make_units, phases_with_work
+from ptqbench.fitting.method import make_plan, phases_with_work
 from ptqbench.measuring.features import metric_problems
 from ptqbench.plugin.classes import check_classes
 from ptqbench.recipe.experiment import Cell, Method
 from ptqbench.roles.reconstruction import Reconstruction
 from ptqbench.roles.sampler import TrajectoryGrid
 from ptqbench.roles.weighter import SampleWeighter
-from ptqbench.sampling.calibrate import check_selection, split
+from ptqbench.sampling.calibrate import split
 from ptqbench.sampling.rng import stream
 from ptqbench.stage.arithmetic import arithmetic
 from ptqbench.stage.context import RunContext
@@ -164,7 +164,7 @@ def _cell_problem(ctx: RunContext, cell: Cell, method: Method) -> UserError | No
             name = method.reconstruction.name
             raise CellFailedError(f"at {method.bits} there is nothing that {name!r} could learn", "choose other bits")
         if phases and method.partitioner is not None:
-            make_units(ctx.model.denoiser, ctx.probe, build(method.partitioner))
+            build(method.partitioner).units(ctx.model.denoiser, ctx.probe)
         for phase in phases:
             reconstruction.course(phase)
         if phases or not method.activations.off:
@@ -191,12 +191,11 @@ def _select(ctx: RunContext, cell: Cell, method: Method) -> None:
     grid = TrajectoryGrid(ctx.schedule.timesteps, wanted.trajectories, ctx.probe.calls, no_features)
     count = wanted.samples // branches
     try:
-        found = build(method.sampler).select(grid, count, stream(cell.seed, f"sampler/{method.sampler.name}"))
+        chosen = build(method.sampler).select(grid, count, stream(cell.seed, f"sampler/{method.sampler.name}"))
     except PluginFault as error:
         if isinstance(error.__cause__, _NeedsTrajectories):
             raise _NeedsTrajectories from error
         raise
-    chosen = check_selection(found, method.sampler.name, count, wanted.trajectories, steps)
     weighter: SampleWeighter = build(method.weighter)
     needs = weighter.requires
     each = chosen.step.clamp_max(steps - 1).repeat_interleave(branches, 0)
