@@ -1,0 +1,51 @@
+"""`ptqbench report RUN`: a finished run as one HTML page, or its figures as files for a paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ptqbench.commands.files import require_file, require_folder
+from ptqbench.results.compare import attach_comparisons
+from ptqbench.results.record import RunRecord
+
+
+@click.command("report", short_help="Write a run as one HTML page, or its figures.")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--to", type=click.Path(path_type=Path), metavar="FILE", help="The page; without it, beside the results.")
+@click.option(
+    "--figures",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write each figure there as SVG and PDF, its data as CSV; then no page unless --to names one.",
+)
+def command(run: Path, to: Path | None, figures: Path | None) -> None:
+    """Write RUN, a folder that `ptqbench run` wrote (or its results.json), as a page that needs no network and no script."""
+    record = RunRecord.load(run)
+    shown = record if record.comparisons else attach_comparisons(record)
+    page = to or (None if figures else run / "report.html" if run.is_dir() else run.with_suffix(".html"))
+    if page is not None:
+        require_file(page, "--to")
+    if figures is not None:
+        require_folder(figures, "--figures")
+        _figures(shown, figures)
+    if page is not None:
+        _page(shown, page, run if run.is_dir() else run.parent)
+
+
+def _figures(record: RunRecord, folder: Path) -> None:
+    # Pictures and templates take a second to import: help and listings do without.
+    from ptqbench.report.figures import write_figures
+
+    written = write_figures(record, folder)
+    click.echo(f"written: {len(written)} files in {folder}", err=True)
+
+
+def _page(record: RunRecord, path: Path, beside: Path) -> None:
+    from ptqbench.report.page import render
+
+    text = render(record, beside)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    click.echo(f"written: {path} ({len(text.encode()) / 2**20:.2f} MiB)", err=True)

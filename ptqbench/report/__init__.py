@@ -1,0 +1,1 @@
+"""A finished run as one HTML page, and its figures as files: all from `results.json`, nothing is computed anew."""

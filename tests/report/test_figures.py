@@ -1,0 +1,95 @@
+"""Charts: the data that they carry, how far their axes reach, and the files that they become."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from click.testing import CliRunner
+from comparison_samples import one_seed
+from paired_samples import sampled_run
+
+from ptqbench.cli import cli
+from ptqbench.errors import EXIT_OK, EXIT_USAGE
+from ptqbench.report.figures import figures_of, write_figures
+from ptqbench.report.forest import axis_limit
+from ptqbench.results.compare import attach_comparisons
+from ptqbench.results.record import RunRecord
+
+
+@pytest.fixture
+def record() -> RunRecord:
+    return attach_comparisons(sampled_run({"qdiffusion": 5.0, "gacq": 4.0, "nearest": 900.0}))
+
+
+def test_differences_carry_the_record_s_numbers(record: RunRecord) -> None:
+    charts = figures_of(record)["differences"]
+    assert len(charts) == len({c.metric for c in record.comparisons})
+    rows = list(csv.DictReader(charts[0].csv().splitlines()))
+    ours = [c for c in record.comparisons if charts[0].title.startswith(f"{c.metric}:")]
+    assert [float(row["difference"]) for row in rows] == [c.difference for c in ours]
+    assert [float(row["detectable"]) for row in rows] == [c.detectable for c in ours]
+
+
+def test_an_axis_keeps_its_scale_beside_a_row_far_away(record: RunRecord) -> None:
+    base = next(c for c in record.comparisons if c.difference is not None)
+    near = [replace(base, difference=d, low=d - 1, high=d + 1, detectable=1.0) for d in (-1.0, 0.5, 2.0)]
+    far = replace(base, difference=800.0, low=790.0, high=810.0, detectable=5.0)
+    assert axis_limit(near) == pytest.approx(3.15)
+    assert axis_limit([*near, far]) == axis_limit(near)
+
+
+def test_errors_by_timestep_are_means_over_seeds() -> None:
+    chart = next(chart for chart in figures_of(one_seed())["timesteps"])
+    rows = [row for row in csv.DictReader(chart.csv().splitlines()) if row["method"] == "gacq"]
+    assert [(row["bits"], float(row["t"]), float(row["error"])) for row in rows] == [
+        ("W4A32", 950.0, 0.00188),
+        ("W4A32", 0.0, 0.5),
+    ]
+
+
+def test_every_figure_becomes_three_files_that_can_be_read(record: RunRecord, tmp_path: Path) -> None:
+    written = write_figures(record, tmp_path / "new" / "folder")
+    names = {path.stem for path in written}
+    assert {path.suffix for path in written} == {".svg", ".pdf", ".csv"} and len(written) == 3 * len(names)
+    for path in written:
+        content = path.read_bytes()
+        if path.suffix == ".svg":
+            assert ElementTree.fromstring(content).tag.endswith("svg")
+        elif path.suffix == ".pdf":
+            assert content.startswith(b"%PDF")
+    again = write_figures(record, tmp_path / "again")
+    assert [path.read_bytes() for path in written] == [path.read_bytes() for path in again]
+
+
+def test_the_command_writes_beside_the_results_or_where_it_is_told(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(one_seed().to_json(), encoding="utf-8")
+    assert CliRunner().invoke(cli, ["report", str(tmp_path)]).exit_code == EXIT_OK
+    assert (tmp_path / "report.html").is_file()
+    arguments = ["report", str(tmp_path / "results.json"), "--to", str(tmp_path / "deep" / "x.html")]
+    assert CliRunner().invoke(cli, [*arguments, "--figures", str(tmp_path / "f")]).exit_code == EXIT_OK
+    assert (tmp_path / "deep" / "x.html").read_text() == (tmp_path / "report.html").read_text()
+    assert list((tmp_path / "f").glob("*.pdf"))
+
+
+def test_a_target_that_cannot_be_written_is_refused_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(one_seed().to_json(), encoding="utf-8")
+    result = CliRunner().invoke(cli, ["report", str(tmp_path), "--to", str(tmp_path)])
+    assert result.exit_code == EXIT_USAGE and "--to" in result.output
+    assert CliRunner().invoke(cli, ["report", str(tmp_path / "none")]).exit_code == EXIT_USAGE
+
+
+@pytest.mark.parametrize("words", [["--help"], ["list"], ["report", "--help"]])
+def test_light_commands_import_neither_templates_nor_plots_nor_torch(words: list[str]) -> None:
+    code = (
+        f"import sys; sys.argv = ['ptqbench', *{words!r}]\nfrom ptqbench.cli import main\n"
+        "try:\n main()\nexcept SystemExit:\n pass\n"
+        "print([m for m in ('jinja2', 'matplotlib', 'torch') if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip().endswith("[]")
