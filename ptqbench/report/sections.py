@@ -99,15 +99,14 @@ def picture(path: Path) -> Picture | None:
     """The picture at `path`, small enough for a page; None where there is none or it cannot be read."""
     try:
         data = path.read_bytes()
-        image = Image.open(io.BytesIO(data))
-        image.load()
+        image = Image.open(io.BytesIO(data)).convert("RGB")
     except (OSError, Image.DecompressionBombError):
         return None
     factor = 1
     shown = image
     while len(data) > MOST_PICTURE_BYTES and min(shown.size) > 1:
         factor *= 2
-        shown = image.convert("RGB").reduce(factor)
+        shown = image.reduce(factor)
         out = io.BytesIO()
         shown.save(out, format="PNG", optimize=True)
         data = out.getvalue()

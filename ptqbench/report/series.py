@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.transforms import ScaledTranslation
 
 from ptqbench.report.chart import MARKERS, SERIES, WIDTH, Chart, Value, file_name
 from ptqbench.results.record import RunRecord
 from ptqbench.results.rows import Row, metric_names, rows_of
-from ptqbench.results.tables import metric_column, size_cell
+from ptqbench.results.tables import size_cell
 from ptqbench.results.uncertainty import interval, spreads
 
 WIDE = 10.0
 """Values that span more than this are drawn on a logarithmic axis."""
+
+NEARLY = 1.05
+"""Sizes that differ by less than this factor are drawn beside each other."""
+
+APART, MOST_APART = 11.0, 330.0
+"""How far from each other, and how far all of them together, in 1/72 inch."""
 
 T, ERROR = "t", "error"
 """Lists of `Number.detail` that say where along the trajectory a metric's error lies."""
@@ -45,26 +54,36 @@ def _quality(name: str, found: Sequence[Row], rows: Sequence[Row]) -> Chart:
     def draw() -> Figure:
         figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
         axes = figure.subplots()
-        for row, kib, value, low, high in points:
+        places = _beside([kib for _, kib, *_ in points])
+        shifts = [ScaledTranslation(place / 72, 0, figure.dpi_scale_trans) for place in places]
+        for (row, kib, value, low, high), shift in zip(points, shifts, strict=True):
             sides = [[max(value - low, 0.0)], [max(high - value, 0.0)]]
-            axes.errorbar([kib], [value], sides, **looks[_name(row)], linestyle="none", elinewidth=1, label=_name(row))
-        _scale(axes.set_xscale, [kib for _, kib, *_ in points], 4.0)
-        _scale(axes.set_yscale, [y for *_, value, low, _ in points for y in (value, low)])
-        for bits in dict.fromkeys(row.bits for row in found):
-            sizes = [kib for row, kib, *_ in points if row.bits == bits]
-            axes.annotate(
-                bits, (float(np.mean(sizes)), 1.0), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=8,
-                rotation=30,
+            axes.errorbar(
+                [kib], [value], sides, **looks[_name(row)], linestyle="none", elinewidth=1, label=_name(row),
+                transform=axes.transData + shift,
             )  # fmt: skip
+            # What is moved aside is not seen by the axes.
+            axes.update_datalim([(kib, low), (kib, value), (kib, high)])
+        sizes = [kib for _, kib, *_ in points]
+        axes.set_xlim(0.85 * min(sizes), 1.15 * max(sizes))
+        _scale(axes.set_xscale, axes.xaxis, sizes, 4.0)
+        _scale(axes.set_yscale, axes.yaxis, [y for *_, value, low, _ in points for y in (value, low)])
+        axes.autoscale_view(scalex=False)
+        for bits in dict.fromkeys(row.bits for row in found):
+            own = [i for i, (row, *_) in enumerate(points) if row.bits == bits]
+            shift = ScaledTranslation(float(np.mean([places[i] for i in own])) / 72, 0.06, figure.dpi_scale_trans)
+            middle = float(np.mean([sizes[i] for i in own]))
+            axes.text(middle, 1.0, bits, transform=axes.get_xaxis_transform() + shift, ha="center", va="bottom", fontsize=8)
         axes.set_xlabel("weights in KiB, counted, quantization simulated")
-        axes.set_ylabel(metric_column(name, []).title)
+        axes.set_ylabel(name)
         _legend(figure, [axes])
         return figure
 
     arrow = "down" if better == "lower" else "up"
     caption = (
         f"{name} against the bytes of the weights with their scales and of what stays in full precision; better is {arrow} "
-        "and left. Bars are 95 % intervals over images and calibration seeds together."
+        "and left. Bars are 95 % intervals over images and calibration seeds together. Points of nearly equal bytes stand "
+        "side by side."
     )
     columns = ("method", "bits", "variant", "kib", "value", "low", "high")
     return Chart(file_name("quality", name), f"{name} against bytes", caption, columns, data, draw)
@@ -107,7 +126,7 @@ def _timesteps(name: str, curves: Sequence[Curve], rows: Sequence[Row]) -> Chart
             axes.set_title(bits)
             axes.invert_xaxis()
             axes.set_xlabel("timestep, from noise to image")
-        _scale(panels[0].set_yscale, [e for *_, es in curves for e in es])
+        _scale(panels[0].set_yscale, panels[0].yaxis, [e for *_, es in curves for e in es])
         panels[0].set_ylabel(name)
         for unused in panels[len(settings) :]:
             unused.remove()
@@ -133,16 +152,37 @@ def _looks(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _scale(set_scale: Any, values: Sequence[float], wide: float = WIDE) -> None:
+def _beside(sizes: Sequence[float]) -> list[float]:
+    """Points of 1/72 inch by which each place moves aside, so that nearly equal sizes do not cover each other."""
+    order = sorted(range(len(sizes)), key=lambda i: sizes[i])
+    groups: list[list[int]] = []
+    for i in order:
+        if groups and sizes[i] <= NEARLY * sizes[groups[-1][0]]:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    found = [0.0] * len(sizes)
+    for group in groups:
+        step = min(APART, MOST_APART / len(group))
+        # In reading order: rows of one bit setting stay together.
+        for place, i in enumerate(sorted(group)):
+            found[i] = step * (place - (len(group) - 1) / 2)
+    return found
+
+
+def _scale(set_scale: Callable[[str], None], axis: Axis, values: Sequence[float], wide: float = WIDE) -> None:
     """A logarithmic axis where values are positive and span more than `wide`."""
     if min(values) > 0 and max(values) > wide * min(values):
         set_scale("log")
+        # Powers of ten would be formulas, which no text of a chart is.
+        axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
     """One legend below all panels, every name once."""
-    found = {}
+    found = dict[str, Any]()
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=4)
+            found.setdefault(str(label), handle)
+    figure.legend(handles=list(found.values()), labels=list(found), loc="outside lower center", ncols=4)
