@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 
 from ptqbench.report.chart import MARKERS, SERIES, WIDTH, Chart, Value, file_name
@@ -65,13 +65,18 @@ def _quality(name: str, found: Sequence[Row], rows: Sequence[Row]) -> Chart:
             # What is moved aside is not seen by the axes.
             axes.update_datalim([(kib, low), (kib, value), (kib, high)])
         sizes = [kib for _, kib, *_ in points]
-        axes.set_xlim(0.85 * min(sizes), 1.15 * max(sizes))
+        # Room for what is moved aside at either end.
+        room = max(1.15, (max(sizes) / min(sizes)) ** 0.2)
+        axes.set_xlim(min(sizes) / room, max(sizes) * room)
         _scale(axes.set_xscale, axes.xaxis, sizes, 4.0)
         _scale(axes.set_yscale, axes.yaxis, [y for *_, value, low, _ in points for y in (value, low)])
         axes.autoscale_view(scalex=False)
-        for bits in dict.fromkeys(row.bits for row in found):
+        settings = sorted(dict.fromkeys(row.bits for row in found), key=lambda b: min(p[1] for p in points if p[0].bits == b))
+        for level, bits in enumerate(settings):
             own = [i for i, (row, *_) in enumerate(points) if row.bits == bits]
-            shift = ScaledTranslation(float(np.mean([places[i] for i in own])) / 72, 0.06, figure.dpi_scale_trans)
+            shift = ScaledTranslation(
+                float(np.mean([places[i] for i in own])) / 72, 0.06 + 0.14 * (level % 2), figure.dpi_scale_trans
+            )
             middle = float(np.mean([sizes[i] for i in own]))
             axes.text(middle, 1.0, bits, transform=axes.get_xaxis_transform() + shift, ha="center", va="bottom", fontsize=8)
         axes.set_xlabel("weights in KiB, counted, quantization simulated")
@@ -91,7 +96,7 @@ def _quality(name: str, found: Sequence[Row], rows: Sequence[Row]) -> Chart:
 
 def timesteps(run: RunRecord) -> list[Chart]:
     """A chart for each metric that says where along the trajectory its error lies, with a panel for each bit setting."""
-    rows = [row for row in rows_of(run) if not row.full_precision]
+    rows = rows_of(run)
     return [_timesteps(name, found, rows) for name in metric_names(rows) if (found := _curves(rows, name))]
 
 
@@ -174,6 +179,7 @@ def _scale(set_scale: Callable[[str], None], axis: Axis, values: Sequence[float]
     """A logarithmic axis where values are positive and span more than `wide`."""
     if min(values) > 0 and max(values) > wide * min(values):
         set_scale("log")
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         # Powers of ten would be formulas, which no text of a chart is.
         axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         axis.set_minor_formatter(NullFormatter())

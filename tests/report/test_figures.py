@@ -18,6 +18,7 @@ from ptqbench.cli import cli
 from ptqbench.errors import EXIT_OK, EXIT_USAGE
 from ptqbench.report.figures import figures_of, write_figures
 from ptqbench.report.forest import axis_limit
+from ptqbench.report.series import APART, MOST_APART, _beside
 from ptqbench.results.compare import attach_comparisons
 from ptqbench.results.record import RunRecord
 
@@ -51,6 +52,12 @@ def test_errors_by_timestep_are_means_over_seeds() -> None:
         ("W4A32", 950.0, 0.00188),
         ("W4A32", 0.0, 0.5),
     ]
+
+
+def test_places_of_nearly_equal_sizes_do_not_cover_each_other() -> None:
+    assert _beside([586.6, 2000.0, 587.5]) == [-APART / 2, 0.0, APART / 2]
+    many = _beside([500.0] * 100)
+    assert max(many) - min(many) <= MOST_APART and len(set(many)) == 100
 
 
 def test_every_figure_becomes_three_files_that_can_be_read(record: RunRecord, tmp_path: Path) -> None:
