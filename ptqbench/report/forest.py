@@ -23,7 +23,7 @@ ROW = 0.24
 
 CAPTION = (
     "Method minus {baseline}, with 95 % intervals, from the same noise; {better} is better. A true difference outside the grey "
-    "band would have been seen with a chance of 80 %.{beyond}"
+    "band would have been seen with a chance of 80 % or more.{beyond}"
 )
 BEYOND = " Triangles at the edge lie beyond it; their numbers stand at the right."
 

@@ -88,7 +88,7 @@ def _quality(name: str, found: Sequence[Row], rows: Sequence[Row]) -> Chart:
     caption = (
         f"{name} against the bytes of the weights with their scales and of what stays in full precision; better is {arrow} "
         "and left. Bars are 95 % intervals over images and calibration seeds together. Points of nearly equal bytes stand "
-        "side by side."
+        "side by side around their place."
     )
     columns = ("method", "bits", "variant", "kib", "value", "low", "high")
     return Chart(file_name("quality", name), f"{name} against bytes", caption, columns, data, draw)
