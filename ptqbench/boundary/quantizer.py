@@ -83,7 +83,7 @@ def check_levels(call: Call, quantizer: Quantizer) -> None:
         return
     state, levels = quantizer.export(), quantizer.spec.levels
     scale, zero_point = state["scale"], state["zero_point"]
-    group = torch.arange(len(scale), device=scale.device) if len(scale) > 1 else None
+    group = torch.arange(len(scale), dtype=torch.int64, device=scale.device) if len(scale) > 1 else None
     rows = _ramp(scale, zero_point, levels.low, levels.high)
     found = _as_rows(quantizer(_as_values(rows, quantizer.layout.channel_axis), group), quantizer.layout.channel_axis)
     codes = found.double() / scale[..., None].double() + zero_point[..., None].double()
