@@ -41,6 +41,7 @@ FLOORS = (
     "fitting",
     "running",
     "gate findings studies report diagnostics benchmarks",
+    "api",
     "commands",
     "cli __init__ __main__",
 )

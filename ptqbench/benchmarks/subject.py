@@ -108,7 +108,8 @@ class Bench:
     @cached_property
     def q(self) -> QuantizedDenoiser:
         """The quantized copy before anything of it is known."""
-        return QuantizedDenoiser(self.denoiser, self.quantizer.plan, MethodFactory(self.chosen), STEPS)
+        factory = MethodFactory(self.chosen.weights, self.chosen.activations)
+        return QuantizedDenoiser(self.denoiser, self.quantizer.plan, factory, STEPS)
 
     @cached_property
     def partitioner(self) -> Partitioner:

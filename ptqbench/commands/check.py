@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import os
-import shlex
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from ptqbench.commands.files import require_file
+from ptqbench.api.check import baseline_path, check, how_to_begin
+from ptqbench.api.files import require_file
+from ptqbench.api.result import Run
 from ptqbench.commands.options import cache_option
 from ptqbench.commands.output import colored, table_width
 from ptqbench.errors import EXIT_OK, UserError
 from ptqbench.gate import baseline_file, reports
-from ptqbench.gate.compare import ALL_TIERS, compare, without_baseline
-from ptqbench.gate.confirm import confirm
-from ptqbench.gate.snapshot import Change, Snapshot, snapshot
+from ptqbench.gate.compare import ALL_TIERS
+from ptqbench.gate.snapshot import Change, snapshot
 from ptqbench.gate.update import first_baseline, replaced, tightened
 from ptqbench.gate.verdicts import Report, Tier
-from ptqbench.results.headline import headline
 from ptqbench.results.record import RunRecord
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
@@ -69,20 +68,19 @@ def command(
     no baseline. 5: a cell failed.
     """
     _check_options(update, anew, reason, wanted, out)
-    record = RunRecord.load(run)
-    now, path = snapshot(record), baseline or Path("baselines") / f"{record.name}.toml"
+    loaded = Run.load(run)
+    path = baseline or baseline_path(loaded.record)
     if anew:
-        return _replace(record, now, path, reason)
-    if not path.exists():
-        return _first(record, now, path, run, form, out) if not update else _made(now, path)
-    then = baseline_file.load(path)
+        return _replace(loaded.record, path, reason)
+    if update and not path.exists():
+        return _first(loaded.record, path)
     strictness = {"strict": strict, "strict_cost": strict_cost, "strict_state": strict_state}
-    found = replace(compare(now, then, wanted=wanted, where=str(path), **strictness), headline=tuple(headline(record)))
-    if fresh:
-        found = _confirmed(found, record, now, then, fresh, cache)
+    found = check(loaded, path, tiers=wanted, confirm=fresh, cache=cache, progress=True, **strictness)
     _print(found, form, out)
+    if not path.exists():
+        click.echo(f"error: there is no baseline at {path}\n  {how_to_begin(loaded, path)}", err=True)
     if update:
-        _tighten(now, then, found, path)
+        _tighten(loaded.record, found, path)
     return found.exit_code
 
 
@@ -100,41 +98,25 @@ def _check_options(update: bool, anew: bool, reason: str, wanted: frozenset[Tier
         require_file(path, "--out")
 
 
-def _confirmed(found: Report, record: RunRecord, now: Snapshot, then: Snapshot, fresh: int, cache: Path) -> Report:
-    """The report with what seems worse run again."""
-    # Only here: comparing alone needs nothing that runs.
-    from ptqbench.commands.rerun import rerun_of
-
-    return confirm(found, now, then, fresh, rerun_of(record, cache))
-
-
-def _first(record: RunRecord, now: Snapshot, path: Path, run: Path, form: str, out: tuple[Path, ...]) -> int:
-    """No baseline: reports are written all the same, for the first pull request that runs the check reads them."""
-    make = f"make one from this run: {shlex.join(['ptqbench', 'check', str(run), '--baseline', str(path), '--update'])}"
-    found = replace(without_baseline(now, str(path), make), headline=tuple(headline(record)))
-    _print(found, form, out)
-    click.echo(f"error: there is no baseline at {path}\n  {make}", err=True)
-    return found.exit_code
-
-
-def _made(now: Snapshot, path: Path) -> int:
+def _first(record: RunRecord, path: Path) -> int:
+    now = snapshot(record)
     baseline_file.save(path, first_baseline(now, _today()))
     click.echo(f"{path}: first baseline, {len(now.cells)} cells", err=True)
     return EXIT_OK
 
 
-def _replace(record: RunRecord, now: Snapshot, path: Path, reason: str) -> int:
+def _replace(record: RunRecord, path: Path, reason: str) -> int:
     if record.recipe.get("sweep", {}).get("only"):
         raise UserError("this run has only some cells of its recipe", "run the recipe without --only")
     old = baseline_file.load(path) if path.exists() else None
-    new = replaced(now, old, _today(), reason)
+    new = replaced(snapshot(record), old, _today(), reason)
     baseline_file.save(path, new.baseline)
     click.echo("\n".join([f"{path}: replaced", *(f"  {line}" for line in new.changes)]), err=True)
     return EXIT_OK
 
 
-def _tighten(now: Snapshot, then: Snapshot, found: Report, path: Path) -> None:
-    new = tightened(now, then, found)
+def _tighten(record: RunRecord, found: Report, path: Path) -> None:
+    new = tightened(snapshot(record), baseline_file.load(path), found)
     if new.changes:
         reason = f"--update: {'; '.join(new.changes)}"
         history = (*new.baseline.history, Change(_today(), reason))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ptqbench.api.recipe import load_recipe
 from ptqbench.commands.method_words import HEADINGS, method_words
 from ptqbench.commands.options import experiment_argument, override_option
 from ptqbench.commands.output import json_option, print_json, print_table
@@ -20,10 +21,8 @@ from ptqbench.recipe.experiment import Experiment
 @json_option
 def command(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> int:
     """Check RECIPE and say what it would run, or all that is wrong with it."""
-    from ptqbench.recipe.load import load_experiment
-
     try:
-        experiment = load_experiment(recipe, overrides=overrides)
+        experiment = load_recipe(recipe, set=overrides)
     except UserError as error:
         if not as_json:
             raise

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
+from ptqbench.api.compare import compare
 from ptqbench.commands.output import json_option, print_json, print_tables
 from ptqbench.errors import EXIT_NOT_COMPARABLE, EXIT_OK
-from ptqbench.results.record import RunRecord
 
 
 @click.command("compare", short_help="Put two runs side by side.")
@@ -22,13 +22,10 @@ def command(run_a: Path, run_b: Path, as_json: bool) -> int:
     Numbers are paired only when both runs share model, sampler and noise, and each number its protocol id. What does not
     is refused with the reason, and the exit code is 4.
     """
-    from ptqbench.results.compare import REFUSED
-    from ptqbench.results.compare_runs import compare_runs, runs_table
-
-    found = compare_runs(RunRecord.load(run_a), RunRecord.load(run_b))
+    found = compare(run_a, run_b)
     if as_json:
-        entries = [dataclasses.asdict(c) for c in found]
+        entries = [dataclasses.asdict(c) for c in found.comparisons]
         print_json({"a": str(run_a), "b": str(run_b), "comparisons": entries})
     else:
-        print_tables([runs_table(found, str(run_a), str(run_b))])
-    return EXIT_NOT_COMPARABLE if any(c.verdict == REFUSED for c in found) else EXIT_OK
+        print_tables([found.table()])
+    return EXIT_NOT_COMPARABLE if found.refused else EXIT_OK

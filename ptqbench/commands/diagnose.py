@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ptqbench.commands.files import require_folder
+from ptqbench.api.files import require_folder
+from ptqbench.api.recipe import load_recipe
+from ptqbench.api.settings import settings_for
+from ptqbench.api.tracebacks import write_tracebacks
 from ptqbench.commands.options import (
     cache_option,
     device_option,
     experiment_argument,
     only_option,
-    only_override,
     override_option,
-    settings_for,
     threads_option,
     workers_option,
 )
@@ -24,7 +25,6 @@ from ptqbench.commands.output import print_tables
 from ptqbench.commands.tracebacks import tell_failures
 from ptqbench.errors import EXIT_CELL_FAILED, EXIT_OK, UserError
 from ptqbench.recipe.experiment import Experiment
-from ptqbench.recipe.load import load_experiment
 
 if TYPE_CHECKING:
     from ptqbench.diagnostics.observer import GradientObserver
@@ -61,7 +61,7 @@ def command(
     error of the noise prediction is taken from finished runs in the cache. A cell that fails leaves its traceback in the
     folder errors/ beside the page.
     """
-    experiment = load_experiment(recipe, overrides=(*overrides, *only_override(only)))
+    experiment = load_recipe(recipe, set=overrides, only=only)
     steps = experiment.sampling.steps
     if groups > steps:
         raise UserError(f"{groups} groups of {steps} sampling steps cannot be", f"give --groups {steps} or fewer")
@@ -77,7 +77,7 @@ def command(
     write(found, observer, folder)
     click.echo(f"written to {folder}: diagnostics.md, diagnostics.json, units.json, pictures", err=True)
     print_tables(tables(found))
-    tell_failures(folder, [cell.id for cell in experiment.cells], found.failed, tracebacks)
+    tell_failures(found.failed, write_tracebacks(folder, [cell.id for cell in experiment.cells], tracebacks))
     return EXIT_CELL_FAILED if found.failed else EXIT_OK
 
 
@@ -86,7 +86,7 @@ def _observe(experiment: Experiment, settings: Settings, observer: GradientObser
 
     Raises `UserError` if no cell fits anything.
     """
-    from ptqbench.commands.progress import Progress
+    from ptqbench.api.progress import Progress
     from ptqbench.diagnostics.collect import collect
     from ptqbench.diagnostics.summary import summarize
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from ptqbench.commands.options import default_cache
+from ptqbench.api.settings import default_cache
 from ptqbench.commands.output import json_option, print_json
 from ptqbench.errors import EXIT_OK, EXIT_USAGE
 from ptqbench.plugin.manager import PluginManager

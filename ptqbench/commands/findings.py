@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptqbench.commands.files import require_file
-from ptqbench.commands.options import cache_option, device_option, settings_for, workers_option
+from ptqbench.api.files import require_file
+from ptqbench.commands.options import cache_option, device_option, workers_option
 from ptqbench.errors import EXIT_OK, EXIT_REGRESSION, UserError
 
 if TYPE_CHECKING:
     from ptqbench.findings.document import Document
-    from ptqbench.stage.context import Settings
 
 
 @click.command("findings", short_help="Say which claims kept results bear out.")
@@ -44,7 +43,7 @@ def command(
         require_file(out, "--out")
     document = read_document(file)
     if names:
-        _run(document, file, names, device, settings_for(cache, device, workers))
+        _run(document, file, names, {"cache": cache, "device": device, "workers": workers})
     records = load_records(document, file.parent)
     again = f"ptqbench findings {file.as_posix()}" + (f" --out {out.as_posix()}" if out else "")
     changed = changes(document, records, file.parent)
@@ -65,12 +64,12 @@ def command(
     return EXIT_REGRESSION if check and changed else EXIT_OK
 
 
-def _run(document: Document, file: Path, names: tuple[str, ...], device: str, settings: Settings) -> None:
+def _run(document: Document, file: Path, names: tuple[str, ...], settings: dict[str, Any]) -> None:
     """Run entries of the document and keep their records."""
-    from ptqbench.commands.run import execute, invocation
+    from ptqbench.api.recipe import load_recipe
+    from ptqbench.api.run import run
     from ptqbench.findings.kept import save_record
     from ptqbench.plugin.names import suggest
-    from ptqbench.recipe.load import load_experiment
 
     known = {run.name: run for run in document.runs}
     for name in names:
@@ -78,7 +77,6 @@ def _run(document: Document, file: Path, names: tuple[str, ...], device: str, se
             raise UserError(f"{file} keeps no run {name!r}", suggest(name, list(known), "runs"))
     for entry in document.runs if "all" in names else [known[name] for name in names]:
         click.echo(f"running {entry.name}", err=True)
-        experiment = load_experiment(file.parent / entry.recipe, overrides=entry.overrides)
-        record = execute(experiment, settings)
-        record.invocation = invocation(file.parent / entry.recipe, entry.overrides, device, None)
-        save_record(record, file.parent / document.results / f"{entry.name}.json")
+        experiment = load_recipe(file.parent / entry.recipe, set=entry.overrides)
+        found = run(experiment, progress=True, **settings)
+        save_record(found.record, file.parent / document.results / f"{entry.name}.json")

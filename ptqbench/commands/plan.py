@@ -9,19 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ptqbench.commands.method_words import HEADINGS, method_words
-from ptqbench.commands.options import (
-    cache_option,
-    device_option,
-    experiment_argument,
-    find_cell,
-    override_option,
-    settings_for,
-)
+from ptqbench.commands.options import cache_option, device_option, experiment_argument, override_option
 from ptqbench.commands.output import json_option, print_json, print_table
-from ptqbench.errors import CellFailedError
-from ptqbench.failures import blamed
 from ptqbench.recipe.experiment import Cell, Experiment
-from ptqbench.recipe.load import load_experiment
 from ptqbench.results.formatting import grid_words
 
 if TYPE_CHECKING:
@@ -35,29 +25,17 @@ if TYPE_CHECKING:
 @click.option("--cell", "wanted", metavar="ID", help="The cell whose layers are listed.  [default: the last one]")
 @device_option
 @json_option
-@blamed("the plan")
 def command(recipe: Path, overrides: tuple[str, ...], cache: Path, wanted: str | None, device: str, as_json: bool) -> None:
     """Show what `ptqbench run RECIPE` would do: cells, layers with their grids, forecast of time, memory and disk."""
-    experiment = load_experiment(recipe, overrides=overrides)
-    cell = experiment.cells[-1] if wanted is None else find_cell(experiment.cells, wanted, "recipe")
-    from ptqbench.running.forecast import cell_ledger, forecast
-    from ptqbench.running.preflight import preflight
-    from ptqbench.stage.context import RunContext
+    from ptqbench.api.plan import plan
 
-    settings = settings_for(cache, device)
-    ctx = RunContext.of(experiment, settings)
-    found = preflight(ctx)
-    found.require_shared()
-    if found.cells:
-        message = f"{len(found.cells)} of {len(experiment.cells)} cells would fail; `ptqbench run` computes the others"
-        raise CellFailedError(message, "\n".join(found.lines()))
-    ledger = cell_ledger(ctx, cell)
-    expected = forecast(ctx)
+    found = plan(recipe, set=overrides, cell=wanted, cache=cache, device=device)
+    experiment, cell, ledger, expected = found.experiment, found.cell, found.rows, found.forecast
     if as_json:
         data = {
             "cells": [c.id for c in experiment.cells],
             "layers": {"cell": cell.id, "rows": ledger},
-            "forecast": vars(expected) | {"workers": settings.workers, "wall": expected.wall(settings.workers)},
+            "forecast": vars(expected) | {"workers": found.settings.workers, "wall": expected.wall(found.settings.workers)},
         }
         print_json(data)
         return
@@ -65,7 +43,7 @@ def command(recipe: Path, overrides: tuple[str, ...], cache: Path, wanted: str |
     click.echo("")
     _print_layers(cell, ledger)
     click.echo("")
-    click.echo(_summary(expected, settings.workers))
+    click.echo(_summary(expected, found.settings.workers))
 
 
 def _print_cells(experiment: Experiment, expected: Forecast) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from ptqbench.boundary.build import build
-from ptqbench.commands.options import find_cell
 from ptqbench.commands.output import manager_with, plugin_option, print_json, print_tables, table_width
+from ptqbench.recipe.select import find_cell
 from ptqbench.results.cell_tables import cell_tables
 from ptqbench.results.compare import attach_comparisons
 from ptqbench.results.record import CellRecord, RunRecord

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ptqbench.boundary.build import build
@@ -18,12 +20,31 @@ from ptqbench.stage.stages import Tell
 
 
 @dataclass(frozen=True)
+class KeptHook:
+    """A fitted hook: what was chosen, and the tensors that `SamplerHook.restore` takes."""
+
+    chosen: Bound
+    tensors: Mapping[str, Tensor]
+
+    def create(self, device: torch.device) -> SamplerHook:
+        """The hook, ready to correct predictions on a device."""
+        hook: SamplerHook = build(self.chosen)
+        hook.restore({name: tensor.to(device) for name, tensor in self.tensors.items()})
+        return hook
+
+
+@dataclass(frozen=True)
 class Corrected:
-    """A predictor with fitted hooks, the key of its weights, grids and hooks, and how many values the hooks keep."""
+    """A predictor with fitted hooks, the key of its weights, grids and hooks, and what each hook keeps."""
 
     predictor: Predictor
     state: str
-    values: int = 0
+    kept: tuple[KeptHook, ...] = ()
+
+    @property
+    def values(self) -> int:
+        """How many numbers the hooks keep."""
+        return sum(tensor.numel() for hook in self.kept for tensor in hook.tensors.values())
 
 
 def fitting_trajectories(ctx: RunContext, hook: SamplerHook) -> int:
@@ -53,11 +74,9 @@ class HookFitter:
 
         stored = cached_tensors(self.ctx.cache, self.costs, f"hook-{chosen.name}", key, make)
         # Another instance than the one that was fitted: fresh and resumed runs know the same.
-        restored: SamplerHook = build(chosen)
-        restored.restore(self.ctx.to_device(stored))
-        hooks = (*corrected.predictor.hooks, restored)
-        values = corrected.values + sum(tensor.numel() for tensor in stored.values())
-        return Corrected(dataclasses.replace(corrected.predictor, hooks=hooks), key, values)
+        kept = KeptHook(chosen, stored)
+        hooks = (*corrected.predictor.hooks, kept.create(self.ctx.device))
+        return Corrected(dataclasses.replace(corrected.predictor, hooks=hooks), key, (*corrected.kept, kept))
 
     def _pairs(self, predictor: Predictor, name: str, count: int) -> PredictionPairs:
         """Predictions of the full-precision model and of `predictor` on calibration trajectories."""

@@ -16,15 +16,16 @@ from ptqbench.roles.reconstruction import Phase, Reconstruction
 
 @dataclass(frozen=True)
 class MethodFactory:
-    """Builds a method's quantizers (a `QuantizerFactory`)."""
+    """Builds the quantizers that a method chose for its two kinds of sites (a `QuantizerFactory`)."""
 
-    method: Method
+    weights: SiteChoice
+    activations: SiteChoice
 
     def weight(self, spec: QuantSpec, layout: Layout) -> Quantizer:
-        return _quantizer(self.method.weights, spec, layout)
+        return _quantizer(self.weights, spec, layout)
 
     def activation(self, spec: QuantSpec, layout: Layout) -> Quantizer:
-        return _quantizer(self.method.activations, spec, layout)
+        return _quantizer(self.activations, spec, layout)
 
 
 def _quantizer(choice: SiteChoice, spec: QuantSpec, layout: Layout) -> Quantizer:

@@ -96,8 +96,8 @@ class MethodQuantizer:
 
     def run(self) -> tuple[QuantizedDenoiser, str]:
         """The finished quantized denoiser, and the key of its state."""
-        steps = len(self.subject.timesteps)
-        q = QuantizedDenoiser(self.subject.denoiser, self.plan, MethodFactory(self.method), steps)
+        factory = MethodFactory(self.method.weights, self.method.activations)
+        q = QuantizedDenoiser(self.subject.denoiser, self.plan, factory, len(self.subject.timesteps))
         phases = phases_with_work(self.reconstruction, self.method)
         key = self._weight_grids(q)
         ranged = self.method.activations.off

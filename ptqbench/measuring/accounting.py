@@ -48,6 +48,16 @@ class BitLedger:
         return self.other_bytes + self.hook_bytes + sum(row["weight_bytes"] + row["activation_bytes"] for row in self.rows)
 
     @property
+    def quantized_bytes(self) -> int:
+        """Bytes of codes, scales and zero points, without what layers or weights in floating point take."""
+        return sum(row["activation_bytes"] + (row["weight_bytes"] if row["weight"] else 0) for row in self.rows)
+
+    @property
+    def float_bytes(self) -> int:
+        """Bytes of what stays in floating point, hooks included."""
+        return self.bytes - self.quantized_bytes
+
+    @property
     def hash(self) -> str:
         """Changes with any layer's bits, granularity, partition or exception, and with the size of hooks."""
         hooks = [self.hook_bytes] if self.hook_bytes else []

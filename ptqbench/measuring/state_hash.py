@@ -1,8 +1,12 @@
-"""A short name for what quantization made of a model: its codes, scales and zero points, bit for bit."""
+"""Names for tensors, bit for bit: of what quantization made of a model, and of a model's own weights."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
 
 from ptqbench.quant.model import QuantizedDenoiser
 
@@ -13,10 +17,20 @@ def state_hash(q: QuantizedDenoiser) -> str:
     The last bits of a sum depend on processor, threads and libraries, and codes follow them: only hashes of one environment
     can be expected to be equal.
     """
+    sites = ((name, sorted(q.sites[name].export().items())) for name in sorted(q.sites))
+    return _sha256((f"{name}|{key}", value) for name, state in sites for key, value in state)[:12]
+
+
+def weights_hash(module: nn.Module) -> str:
+    """SHA-256 (hex) over names, types, shapes and values of a module's parameters and persistent buffers."""
+    return _sha256(sorted(module.state_dict().items()))
+
+
+def _sha256(tensors: Iterable[tuple[str, Tensor]]) -> str:
     digest = hashlib.sha256()
-    for name in sorted(q.sites):
-        for key, value in sorted(q.sites[name].export().items()):
-            tensor = value.detach().cpu().contiguous()
-            digest.update(f"{name}|{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()[:12]
+    for name, value in tensors:
+        tensor = value.detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        # As bytes first: numpy does not know all of torch's types.
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -12,6 +12,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
@@ -148,9 +149,15 @@ def _parsed(path: Path) -> ast.Module:
 def source_digest(packages: Iterable[str]) -> str:
     """SHA-256 over the code in the .py files of top-level packages or modules (`code_digest`). Imports none of them.
 
-    Raises `PluginError` if a package cannot be found.
+    Files are compiled again only when a size or a time of change differs. Raises `PluginError` if a package cannot be found.
     """
-    return code_digest({f"{p}/{name}": path.read_bytes() for p in set(packages) for name, path in _sources(p)})
+    files = [(f"{p}/{name}", path, path.stat()) for p in sorted(set(packages)) for name, path in _sources(p)]
+    return _digest(tuple((name, path, status.st_size, status.st_mtime_ns) for name, path, status in files))
+
+
+@lru_cache(maxsize=256)
+def _digest(files: tuple[tuple[str, Path, int, int], ...]) -> str:
+    return code_digest({name: path.read_bytes() for name, path, *_ in files})
 
 
 def _sources(package: str) -> list[tuple[str, Path]]:

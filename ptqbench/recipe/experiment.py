@@ -213,7 +213,8 @@ class PublishedTable:
 class Experiment:
     """A recipe after checking and expansion. `raw` is the merged TOML data (with --set applied).
 
-    `digest` is the SHA-256 of that and of what its methods resolve to, which presets and defaults have a part in.
+    `digest` is the SHA-256 of that and of what its methods resolve to, which presets and defaults have a part in. `overrides`
+    are the words of `--set`, where it was loaded with any.
     """
 
     name: str
@@ -232,6 +233,7 @@ class Experiment:
     cells: tuple[Cell, ...]
     published: tuple[PublishedTable, ...]
     reporters: tuple[Bound, ...]
+    overrides: tuple[str, ...] = ()
 
     def components(self) -> Iterator[Bound]:
         """Everything that the run will build: model, solver, features, metrics, reporters, what each cell's method chose."""

@@ -1,12 +1,32 @@
-"""`sweep.only`: some cells of a recipe instead of all."""
+"""Cells by what they are called: some of a recipe instead of all (`sweep.only`), or one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
+from ptqbench.errors import UserError
 from ptqbench.plugin.names import suggest
 from ptqbench.recipe.experiment import Cell
 from ptqbench.recipe.problems import Problems
+
+
+class HasId(Protocol):
+    """A cell of a recipe or of a record."""
+
+    @property
+    def id(self) -> str: ...
+
+
+C = TypeVar("C", bound=HasId)
+
+
+def find_cell(cells: Sequence[C], wanted: str, where: str) -> C:
+    """The cell with this id. Raises `UserError` with the nearest id for any other; `where` is "recipe" or "run"."""
+    for cell in cells:
+        if cell.id == wanted:
+            return cell
+    raise UserError(f'no cell "{wanted}" in this {where}', suggest(wanted, (cell.id for cell in cells), "cells"))
 
 
 def select(cells: Sequence[Cell], only: Sequence[str], problems: Problems) -> tuple[Cell, ...]:

@@ -21,13 +21,13 @@ def table_text(path: Sequence[str], table: Mapping[str, Any]) -> str:
     lines = [f"[{'.'.join(map(_key, path))}]"]
     sections = []
     for key, value in table.items():
-        line = f"{_key(key)} = {_value(value)}"
+        line = f"{_key(key)} = {value_text(value)}"
         if len(line) <= WIDTH or not value or not isinstance(value, Mapping | list | tuple):
             lines.append(line)
         elif isinstance(value, Mapping):
             sections.append(table_text((*path, key), value))
         else:
-            lines += [f"{_key(key)} = [", *(f"    {_value(item)}," for item in value), "]"]
+            lines += [f"{_key(key)} = [", *(f"    {value_text(item)}," for item in value), "]"]
     return "\n\n".join(["\n".join(lines), *sections])
 
 
@@ -41,7 +41,8 @@ def string(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007F")
 
 
-def _value(value: object) -> str:
+def value_text(value: object) -> str:
+    """A value as TOML. Raises `TypeError` for what TOML has no words for."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
@@ -49,8 +50,8 @@ def _value(value: object) -> str:
     if isinstance(value, str):
         return string(value)
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_value, value))}]"
+        return f"[{', '.join(map(value_text, value))}]"
     if isinstance(value, Mapping):
-        inner = ", ".join(f"{_key(key)} = {_value(item)}" for key, item in value.items())
+        inner = ", ".join(f"{_key(key)} = {value_text(item)}" for key, item in value.items())
         return f"{{ {inner} }}" if inner else "{}"
     raise TypeError(f"TOML has no {type(value).__name__}")

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ptqbench.failures import PLUGIN_ERRORS, reason_of, traceback_of
-from ptqbench.fitting.hooks import Corrected, HookFitter
+from ptqbench.fitting.hooks import Corrected, HookFitter, KeptHook
 from ptqbench.fitting.observer import Observer
 from ptqbench.fitting.quantize import MethodQuantizer
 from ptqbench.fitting.subject import Subject
 from ptqbench.measuring.accounting import BitLedger, bit_ledger, float_bytes
 from ptqbench.measuring.measure import Measurement
 from ptqbench.measuring.state_hash import state_hash
+from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.recipe.experiment import NOISE_FLOOR, Cell
 from ptqbench.results.record import Budget, CellRecord
 from ptqbench.sampling.images import FULL, OTHER, generate, image_chunks, image_shards
@@ -53,7 +54,7 @@ def cell_quantizer(ctx: RunContext, cell: Cell, costs: Costs, tell: Tell, observ
 class Calibrated:
     """What is measured: the predictor and the key of its weights, grids and hooks; what it weighs, and what it took.
 
-    `state` names what they were made from, `state_hash` the codes and grids themselves.
+    `state` names what they were made from, `state_hash` the codes and grids themselves. `made` is None for full precision.
     """
 
     predictor: Predictor
@@ -61,6 +62,16 @@ class Calibrated:
     ledger: BitLedger | None = None
     budget: Budget = field(default_factory=Budget)
     state_hash: str = ""
+    made: Made | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """A quantized denoiser, how it was quantized, and the hooks that were fitted to it."""
+
+    denoiser: QuantizedDenoiser
+    quantizer: MethodQuantizer
+    hooks: tuple[KeptHook, ...]
 
 
 class CellRun:
@@ -101,7 +112,7 @@ class CellRun:
         return CellRecord(id=c.id, method=c.name, bits=c.bits, variant=c.variant, seed=c.seed, cost=self.costs.stages, **fields)
 
     def _compute(self, entry: Entry) -> CellRecord:
-        made = self._calibrated()
+        made = self.calibrated()
         images = image_chunks(self.ctx, made.state, lambda: made.predictor)
         self._generate(made)
         if not entry.has("preview.safetensors"):  # an interrupted run may have got this far
@@ -114,7 +125,7 @@ class CellRun:
             **self._weights(made.ledger),
         )
 
-    def _calibrated(self) -> Calibrated:
+    def calibrated(self) -> Calibrated:
         """The cell's predictor: as it is for full precision, else quantized, with the method's hooks fitted in order."""
         ctx, method = self.ctx, self.cell.method
         if method is None:
@@ -126,7 +137,8 @@ class CellRun:
         for chosen in method.hooks:
             corrected = fitter.fit(corrected, chosen)
         ledger = bit_ledger(ctx.model.denoiser, ctx.probe, quantizer.plan, q, corrected.values)
-        return Calibrated(corrected.predictor, corrected.state, ledger, quantizer.budget(), state_hash(q))
+        made = Made(q, quantizer, corrected.kept)
+        return Calibrated(corrected.predictor, corrected.state, ledger, quantizer.budget(), state_hash(q), made)
 
     def _generate(self, made: Calibrated) -> None:
         pieces = image_shards(self.ctx)

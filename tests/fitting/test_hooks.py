@@ -103,7 +103,7 @@ def with_hooks(ctx: RunContext, *hooks: Bound, name: str = "nearest", bits: str 
 
 def calibrated(ctx: RunContext, cell: Cell) -> tuple[Calibrated, Costs]:
     run = CellRun(ctx, cell, lambda *_: None)
-    return run._calibrated(), run.costs
+    return run.calibrated(), run.costs
 
 
 @pytest.fixture(scope="module", params=[0.0, 1.0], ids=["deterministic", "stochastic"])

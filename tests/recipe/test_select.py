@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fakes import fake_manager, recipe
 
-from ptqbench.commands.run import invocation
+from ptqbench.api.run import invocation
 from ptqbench.errors import UserError
 from ptqbench.recipe.load import load_experiment
 
@@ -40,6 +41,9 @@ def test_a_name_that_fits_no_cell_is_refused(name):
 
 def test_the_words_that_repeat_a_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = invocation(Path("recipes/x.toml"), ("a.b=1",), "auto", None)
-    assert words == ["recipes/x.toml", "--set", "a.b=1"]
-    assert invocation(tmp_path.parent / "y.toml", (), "cpu", 2) == ["y.toml", "--device", "cpu", "--threads", "2"]
+    made = load_experiment(recipe(), manager=fake_manager())
+    inside = replace(made, path=Path("recipes/x.toml"), overrides=("a.b=1",))
+    assert invocation(inside) == ["recipes/x.toml", "--set", "a.b=1"]
+    outside = replace(made, path=tmp_path.parent / "y.toml")
+    assert invocation(outside, "cpu", 2) == ["y.toml", "--device", "cpu", "--threads", "2"]
+    assert invocation(made) == []

@@ -10,7 +10,7 @@ import pytest
 import torch
 from enginekit import TOY, cell_of, context, experiment, recipe, run_cell
 
-from ptqbench.commands.progress import Progress
+from ptqbench.api.progress import Progress
 from ptqbench.errors import EXIT_USAGE, PluginError
 from ptqbench.failures import blamed
 from ptqbench.running import tasks
@@ -125,7 +125,7 @@ def test_an_attempt_that_failed_leaves_nothing_after_one_that_did_not(tmp_path, 
     ctx = context(tmp_path / "cache", wanted)
     cell = cell_of(ctx, "qdiffusion")
     with monkeypatch.context() as patched:
-        patched.setattr(CellRun, "_calibrated", lambda _: 1 / 0)
+        patched.setattr(CellRun, "calibrated", lambda _: 1 / 0)
         assert run_cell(ctx, cell).status == "failed"
     assert list(tracebacks(wanted, settings(tmp_path))) == [cell.id]
     assert run_cell(ctx, cell).status == "ok"

@@ -86,7 +86,7 @@ def test_nothing_is_predicted_in_larger_batches_than_the_recipe_allows(tmp_path)
 def test_a_cell_is_measured_in_batches_of_the_recipe_too(tmp_path):
     ctx, rows = batched(tmp_path, 3)
     run = CellRun(ctx, cell_of(ctx, "nearest"), lambda *_: None)
-    made = run._calibrated()
+    made = run.calibrated()
     probe_states(ctx, Costs())
     rows.clear()
     Measurement(ctx, run.cell, run.costs, made.predictor, made.state).evidence()

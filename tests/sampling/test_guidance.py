@@ -124,7 +124,7 @@ def test_what_is_asked_of_full_precision_alone_is_of_the_first_calibrated_branch
 
 def test_errors_are_of_the_combined_prediction_and_of_each_branch(ctx):
     record = run_cell(ctx, cell_of(ctx, "nearest"))
-    made = CellRun(ctx, cell_of(ctx, "nearest"), lambda *_: None)._calibrated().predictor
+    made = CellRun(ctx, cell_of(ctx, "nearest"), lambda *_: None).calibrated().predictor
     probes = probe_states(ctx, Costs())
     labels, errors = torch.arange(4) % CLASSES, {"eps-error": [], "eps-error.cond": [], "eps-error.uncond": []}
     for s in range(ctx.schedule.steps):

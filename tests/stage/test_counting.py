@@ -122,7 +122,7 @@ def count_rows(ctx: RunContext) -> list[int]:
 def test_a_budget_is_the_number_of_rows_that_the_model_saw(tmp_path, name):
     ctx = context(tmp_path, experiment("model.network=plain"))
     rows = count_rows(ctx)
-    budget = CellRun(ctx, cell_of(ctx, name), lambda *_: None)._calibrated().budget
+    budget = CellRun(ctx, cell_of(ctx, name), lambda *_: None).calibrated().budget
     assert budget.denoiser_evaluations == sum(rows) == sum(budget.by_stage.values())
     assert budget.by_stage["trajectories"] == 8 * 5
     assert budget.by_stage["activation-ranges"] == budget.training
@@ -132,7 +132,7 @@ def test_a_budget_is_the_number_of_rows_that_the_model_saw(tmp_path, name):
         # All samples for each unit, full precision and quantized, and one more that tells the size of recordings.
         assert (budget.by_stage["reconstruct-rounding"] - 1) % 40 == 0
     before = len(rows)
-    again = CellRun(context(tmp_path, ctx.experiment), cell_of(ctx, name), lambda *_: None)._calibrated().budget
+    again = CellRun(context(tmp_path, ctx.experiment), cell_of(ctx, name), lambda *_: None).calibrated().budget
     assert again == budget
     assert len(rows) == before
 

@@ -80,7 +80,7 @@ def test_variance_calibration_alone_acts_on_stochastic_samplers_only(ctx, record
 def test_the_squared_error_falls_by_the_squared_bias_on_the_states_it_was_fitted_on(ctx, records):
     """Slopes are negative in this random network, so that the bias is all that is taken back."""
     assert records
-    corrected = CellRun(ctx, cell_of(ctx, "ptqd", "W3A6"), lambda *_: None)._calibrated().predictor
+    corrected = CellRun(ctx, cell_of(ctx, "ptqd", "W3A6"), lambda *_: None).calibrated().predictor
     plain, full = dataclasses.replace(corrected, hooks=()), ctx.predictor()
     (hook,) = corrected.hooks
     assert hook.slope.tolist() == [0] * STEPS
@@ -98,7 +98,7 @@ def test_the_squared_error_falls_by_the_squared_bias_on_the_states_it_was_fitted
 
 
 def test_predictions_and_images_are_both_corrected(ctx, records):
-    corrected = CellRun(ctx, cell_of(ctx, "ptqd", "W3A6"), lambda *_: None)._calibrated().predictor
+    corrected = CellRun(ctx, cell_of(ctx, "ptqd", "W3A6"), lambda *_: None).calibrated().predictor
     sampling = ctx.experiment.sampling
     latents = sample(corrected, range(8), seed=sampling.seed, block="images", device=ctx.device)
     entry = ctx.cache.entry("cells", cell_key(ctx, cell_of(ctx, "ptqd", "W3A6")))
@@ -129,6 +129,6 @@ def test_a_fitted_hook_is_read_back(ctx, records):
     assert records
     run = CellRun(ctx, cell_of(ctx, "ptqd", "W3A6"), lambda *_: None)
     run.costs = Costs()
-    made = run._calibrated()
+    made = run.calibrated()
     assert run.costs.stages["hook-ptqd"].cached
     assert made.budget == records["ptqd"].budget

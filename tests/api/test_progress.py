@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ptqbench.commands.progress import Progress
+from ptqbench.api.progress import Progress
 from ptqbench.running.tasks import Task
 
 

@@ -9,8 +9,8 @@ from click.testing import CliRunner, Result
 from e2ekit import write_recipe
 from paired_samples import sampled_run
 
+from ptqbench.api.files import require_file, require_folder
 from ptqbench.cli import cli
-from ptqbench.commands.files import require_file, require_folder
 from ptqbench.errors import EXIT_USAGE, UserError
 
 

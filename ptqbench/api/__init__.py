@@ -1,0 +1,1 @@
+"""What the command line does, as functions; and quantizing a denoiser of one's own, which needs no recipe."""

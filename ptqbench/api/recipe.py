@@ -1,0 +1,67 @@
+"""Reading a recipe in Python. No torch: a mistake in it is told at once."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ptqbench.errors import UserError
+from ptqbench.plugin.manager import PluginManager
+from ptqbench.recipe.experiment import Experiment
+from ptqbench.recipe.load import load_experiment
+from ptqbench.recipe.toml_text import value_text
+from ptqbench.results.record import RunRecord
+
+Recipe = str | Path | Mapping[str, Any] | Experiment
+"""A recipe's file, its data as TOML gives it, or what `load_recipe` made of either."""
+
+Overrides = Mapping[str, Any] | Sequence[str]
+"""Values of a recipe by key path, {"sweep.seeds": [0]}, or in the words of `--set`, ["sweep.seeds=[0]"]."""
+
+
+def load_recipe(
+    recipe: Recipe, *, set: Overrides = (), only: Sequence[str] = (), manager: PluginManager | None = None
+) -> Experiment:
+    """A recipe checked and expanded to its cells, with values of it changed and, by `only`, some cells of all.
+
+    Raises `RecipeError` with everything that is wrong in it, or `RecipePluginError` if plugins are all that is.
+    """
+    if isinstance(recipe, Experiment):
+        if set or only:
+            raise UserError("a loaded recipe cannot be changed", "give set and only to load_recipe")
+        return recipe
+    # As part of the recipe's data the choice of cells reaches worker processes, digest and record.
+    chosen = [f"sweep.only={json.dumps(only)}"] if only else []
+    words = _words(set)
+    return replace(load_experiment(recipe, overrides=[*words, *chosen], manager=manager), overrides=tuple(words))
+
+
+def recorded_recipe(record: RunRecord, *overrides: str) -> Experiment:
+    """The experiment that a record is of. Files that its recipe names are looked for where the recipe was.
+
+    Raises `UserError` for a record without its recipe, and where the recipe cannot be run any more: a plugin file is gone, say.
+    """
+    recipe = Path(record.invocation[0]) if record.invocation else Path(f"{record.name}.toml")
+    raw = copy.deepcopy(record.recipe)
+    if "methods" not in raw:
+        raise UserError(f"the record of {recipe} lacks the recipe, which is needed to run cells again", "run the recipe again")
+    section, evaluation = raw["recipe"], raw["evaluation"]
+    section["plugins"] = [str(recipe.parent / file) for file in section.get("plugins", ())]
+    if "reference" in evaluation:
+        evaluation["reference"] = str(recipe.parent / Path(evaluation["reference"]).expanduser())
+    return load_experiment(raw, overrides=overrides)
+
+
+def _words(overrides: Overrides) -> list[str]:
+    if not isinstance(overrides, Mapping):
+        return list(overrides)
+    try:
+        return [f"{key}={value_text(value)}" for key, value in overrides.items()]
+    except TypeError as error:
+        raise UserError(
+            f"a value of set cannot be in a recipe: {error}", "numbers, strings, booleans, lists and dicts can"
+        ) from error

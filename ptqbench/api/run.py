@@ -1,0 +1,93 @@
+"""Running a comparison from Python; `ptqbench run` is this and the printing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from ptqbench.api.files import require_folder
+from ptqbench.api.progress import Progress
+from ptqbench.api.recipe import Overrides, Recipe, load_recipe
+from ptqbench.api.result import Run, later
+from ptqbench.api.settings import settings_for
+from ptqbench.api.tracebacks import write_tracebacks
+from ptqbench.boundary.build import build
+from ptqbench.recipe.experiment import Experiment
+from ptqbench.results.gallery import save_gallery
+from ptqbench.running.executor import Report
+from ptqbench.running.run import previews, run_experiment, tracebacks
+from ptqbench.running.tasks import Task
+from ptqbench.stage.arithmetic import arithmetic
+from ptqbench.stage.context import Settings
+
+
+def run(
+    recipe: Recipe,
+    *,
+    set: Overrides = (),
+    only: Sequence[str] = (),
+    out: str | Path | None = None,
+    cache: str | Path | None = None,
+    device: str = "auto",
+    workers: int | None = 1,
+    threads: int | None = None,
+    progress: bool = False,
+) -> Run:
+    """Compute a comparison, or read from the cache what is there of it.
+
+    `out` is the folder that results are written to, as `ptqbench run` does; without it nothing is written but the cache (see
+    `default_cache`). `device` is "cpu", "cuda" ..., or "auto"; `workers` are processes (None for one per core), whose number
+    changes nothing but the time; a script that asks for several stands under `if __name__ == "__main__":`. `threads` are those
+    of each process, 1 on a CPU, where numbers depend on it. `progress` is printed on stderr.
+
+    A cell that fails is a row that says why (`Run.failed`). Raises `UserError` where no cell could go on.
+    """
+    experiment = load_recipe(recipe, set=set, only=only)
+    settings = settings_for(cache, device, workers, threads)
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        require_folder(folder, "--out")
+    with arithmetic(settings.threads):
+        with _reports(progress) as (report, announce):
+            record = run_experiment(experiment, settings, report, announce)
+        record.invocation = invocation(experiment, device, threads)
+        result = Run(record, folder=folder, experiment=experiment, cache=settings.cache)
+        if folder is not None:
+            _write(result, folder, experiment, settings)
+    return result
+
+
+def invocation(experiment: Experiment, device: str = "auto", threads: int | None = None) -> list[str]:
+    """The words after `ptqbench run` that repeat a run; a recipe outside the working folder by its name, for records are
+    published. None for a recipe that is no file."""
+    if experiment.path is None:
+        return []
+    here, there = Path.cwd(), experiment.path.resolve()
+    words = [there.relative_to(here).as_posix() if there.is_relative_to(here) else there.name]
+    words += [word for override in experiment.overrides for word in ("--set", override)]
+    words += ["--device", device] if device != "auto" else []
+    return words + (["--threads", str(threads)] if threads else [])
+
+
+@contextlib.contextmanager
+def _reports(shown: bool) -> Iterator[tuple[Report, Callable[[list[Task]], None]]]:
+    if not shown:
+        yield (lambda *_: None), (lambda _: None)
+        return
+    with Progress() as progress:
+        yield progress.report, progress.announce
+
+
+def _write(result: Run, folder: Path, experiment: Experiment, settings: Settings) -> None:
+    """The record first, then what is made of it: a reporter that fails spoils its own table only, and is noted."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(result.record.to_json(), encoding="utf-8")
+    found = tracebacks(experiment, settings) if result.failed else {}
+    result.tracebacks = write_tracebacks(folder, [cell.id for cell in result.record.cells], found)
+    for bound in experiment.reporters:
+        with later(result.broken):
+            reporter = build(bound)
+            (folder / f"table{reporter.suffix}").write_text(reporter.render(result.record), encoding="utf-8")
+    if rows := previews(experiment, settings):
+        save_gallery(folder / "samples.png", rows)
