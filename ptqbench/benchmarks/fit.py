@@ -148,10 +148,10 @@ def _bare(problem: UnitProblem, batch: int) -> Callable[[], None]:
     """Forward, squared error, backward and Adam on the weights of the full-precision unit."""
     module = copy.deepcopy(problem.modules.original)
     weights = [p.requires_grad_() for name, p in module.named_parameters() if p.dim() > 1]
-    optimiser = torch.optim.Adam(weights, lr=1e-5)
+    optimiser, rng = torch.optim.Adam(weights, lr=1e-5), torch.Generator().manual_seed(0)
 
     def step() -> None:
-        args, kwargs, target = _mini_batch(problem, batch)
+        args, kwargs, target = _mini_batch(problem, batch, rng)
         loss = (module(*args, **kwargs) - target).square().sum(1).mean()
         optimiser.zero_grad()
         loss.backward()
@@ -167,10 +167,10 @@ def _written(problem: UnitProblem, batch: int) -> Callable[[], None]:
     scales = {name: p.abs().flatten(1).amax(1).reshape(-1, *[1] * (p.dim() - 1)) / 7 for name, p in weights.items()}
     floors = {name: (p / scales[name]).floor() for name, p in weights.items()}
     alphas = {name: torch.zeros_like(p).requires_grad_() for name, p in weights.items()}
-    optimiser = torch.optim.Adam(alphas.values(), lr=RATE)
+    optimiser, rng = torch.optim.Adam(alphas.values(), lr=RATE), torch.Generator().manual_seed(0)
 
     def step() -> None:
-        args, kwargs, target = _mini_batch(problem, batch)
+        args, kwargs, target = _mini_batch(problem, batch, rng)
         shares = {name: (torch.sigmoid(alpha) * 1.2 - 0.1).clamp(0, 1) for name, alpha in alphas.items()}
         soft = {name: (floors[name] + shares[name]).clamp(-8, 7) * scales[name] for name in weights}
         loss = (functional_call(module, soft, args, kwargs) - target).square().sum(1).mean()
@@ -182,8 +182,8 @@ def _written(problem: UnitProblem, batch: int) -> Callable[[], None]:
     return step
 
 
-def _mini_batch(problem: UnitProblem, size: int) -> tuple[tuple[Tensor, ...], dict[str, Tensor], Tensor]:
+def _mini_batch(problem: UnitProblem, size: int, rng: torch.Generator) -> tuple[tuple[Tensor, ...], dict[str, Tensor], Tensor]:
     data = problem.data
-    index = data.train[torch.randperm(len(data.train))[:size]]
+    index = data.train[torch.randperm(len(data.train), generator=rng)[:size]]
     args, kwargs = data.inputs.take(index, problem.device)
     return args, kwargs, data.targets.take(index, problem.device)[0]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ptqbench.commands.files import require_file, require_folder
+from ptqbench.api.files import require_file, require_folder
 from ptqbench.results.compare import attach_comparisons
 from ptqbench.results.record import RunRecord
 

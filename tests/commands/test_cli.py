@@ -146,7 +146,8 @@ def test_check_recipe_lists_what_each_method_is_made_of(recipe, monkeypatch):
     assert (rows["rtn"]["preset"], rows["rtn"]["losses"], rows["rtn"]["hooks"]) == ("", "", "")
 
 
-def test_check_recipe_leaves_out_columns_that_say_nothing(recipe):
+def test_check_recipe_leaves_out_columns_that_say_nothing(recipe, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     headings = ptqbench("check-recipe", recipe).stdout.splitlines()[2].split()
     assert headings == ["method", "bits", "sampler", "weighter", "reconstruction", "weights", "activations"]
 

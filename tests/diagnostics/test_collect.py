@@ -121,11 +121,10 @@ def test_collecting_in_processes_gives_the_same(tmp_path):
     assert "images" not in stages and "cells" not in stages
 
 
-def test_a_cell_that_fails_leaves_the_others(tmp_path, capsys):
+def test_a_cell_that_fails_leaves_the_others(tmp_path):
     found = look(tmp_path, "methods.gacq.weighter=refusing", "methods.ptq4dm.weighter=broken")
     assert "the toy weighter refuses" in found.failed["gacq/W4A8/seed0"]
     assert "ZeroDivisionError" in found.failed["ptq4dm/W4A8/seed0"]
-    assert "ZeroDivisionError" in capsys.readouterr().err
     assert {o.cell.name for o in found.observations} == {"qdiffusion"}
 
 
@@ -134,4 +133,4 @@ def test_a_quantizer_of_which_no_phase_learns_anything_fails_its_cell(tmp_path):
     found = look(tmp_path, zeros, 'sweep.bits=["W32A8"]', methods=("qdiffusion",))
     assert found.unfitted == []
     assert "the quantizer 'zeros' learns 'zero-point', and no phase of 'brecq' does" in found.failed["qdiffusion/W32A8/seed0"]
-    assert "CellFailedError" in found.tracebacks["qdiffusion/W32A8/seed0"]
+    assert found.tracebacks == {}  # known before anything ran
