@@ -15,7 +15,7 @@ from ptqbench.boundary.build import build
 from ptqbench.errors import UserError
 from ptqbench.failures import PluginFault
 from ptqbench.plugin.component import Bound, Component, NoOptions, Options
-from ptqbench.roles.solver import Solver
+from ptqbench.roles.solver import Solver, StepNoise
 from ptqbench.sampling.sample import sample
 from ptqbench_solvers import DpmSolverOptions, PlmsOptions
 from ptqbench_solvers.multistep import DpmSolver, Plms, betas_of
@@ -194,5 +194,6 @@ def test_a_solver_that_misbehaves_is_named():
         broken.answer = answer
         with pytest.raises(PluginFault, match=message):
             broken.schedule(ALPHAS, "own", 20, 0.0)
+    x = torch.zeros(1, 1, 8, 8)
     with pytest.raises(PluginFault, match=r'update\(\) of the solver "mine": ZeroDivisionError'):
-        build(bound(Falls)).schedule(ALPHAS, "own", 20, 0.0).start()(0, None, None, None, None)
+        build(bound(Falls)).schedule(ALPHAS, "own", 20, 0.0).start()(0, x, x, None, StepNoise(0.5, 0.6, 0.0, 0.4))
