@@ -1,4 +1,4 @@
-"""Diffusion models that were saved by diffusers: pixel-space DDPM/DDIM pipelines and unconditional latent diffusion.
+"""Diffusion models that were saved by diffusers: in pixel space, latent, class-conditional, transformers, told by text.
 
 Only light imports here, so that listing plugins never imports torch.
 """
@@ -22,7 +22,8 @@ class DiffusersOptions(Options):
         min_length=1, description="folder of a saved pipeline (relative to the recipe), or a hub id (OWNER/NAME)"
     )
     revision: str = Field("", description="branch, tag or commit of a hub id; empty for its main branch")
-    unet: str = Field("unet", min_length=1, description="subfolder that holds the denoiser, for example unet_ema")
+    unet: str = Field("", description="subfolder that holds the denoiser, for example unet_ema; empty for the pipeline's own")
+    variant: str = Field("", description='weights of another precision, for example "fp16", for the parts that have them')
     reference: RecipePath = Field(
         "",
         description="real images of the model's size for metrics @data: a folder of png files, or an .npz file "
@@ -30,7 +31,13 @@ class DiffusersOptions(Options):
     )
     labels: Literal["balanced"] | Label = Field(
         "balanced",
-        description="classes of images, if the model has any: image id modulo the number of classes, or one class",
+        description="classes of images, if the model has any: image id modulo the number of classes, or one class for all",
+    )
+    null_class: Label | None = Field(
+        None, description="the class that stands for none, which guidance needs; if left out, what the pipeline says"
+    )
+    prompts: RecipePath = Field(
+        "", description="text file with one prompt a line: image i has prompt i modulo their number; needed for text-to-image"
     )
     latent_scale: float | None = Field(
         None, gt=0, description="factor between latents and the autoencoder's codes, instead of its scaling_factor"
@@ -38,15 +45,29 @@ class DiffusersOptions(Options):
     dtype: Literal["float32"] = Field("float32", description="precision of weights and activations before quantization")
 
 
+class RandomOptions(Options):
+    """Options of the model `random-pipeline`."""
+
+    kind: Literal["ddpm", "ldm", "ldm-class", "dit", "stable-diffusion"] = Field(description="the architecture")
+    seed: int = Field(0, ge=0, description="seed of the weights")
+
+
 @hookimpl
 def ptqbench_components() -> list[Component]:
-    """The model `diffusers`."""
+    """The models `diffusers` and `random-pipeline`."""
     return [
         Component(
             "model",
             "diffusers",
-            "a pipeline saved by diffusers: DDPM and DDIM in pixel space, unconditional latent diffusion (LDM)",
+            "a pipeline saved by diffusers: DDPM, latent diffusion (LDM), diffusion transformers (DiT), Stable Diffusion 1.x",
             "ptqbench_diffusers.source:DiffusersSource",
             DiffusersOptions,
+        ),
+        Component(
+            "model",
+            "random-pipeline",
+            "a small pipeline with random weights, of the architecture of CIFAR-10's DDPM, LDM-4, DiT or Stable Diffusion 1",
+            "ptqbench_diffusers.random_source:RandomSource",
+            RandomOptions,
         ),
     ]

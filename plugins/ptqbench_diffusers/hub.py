@@ -12,11 +12,15 @@ from ptqbench.plugin.names import nearest
 from ptqbench_diffusers.layout import PipelineFolder
 
 HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
-PATTERNS = [f"{folder}{name}" for folder in ("", "*/") for name in ("*.json", "diffusion_pytorch_model*.safetensors")]
-VARIANTS = ["*.fp16.*", "*.bf16.*", "*.non_ema.*"]
+PATTERNS = [
+    *(f"{folder}{name}" for folder in ("", "*/") for name in ("*.json", "diffusion_pytorch_model*.safetensors")),
+    "text_encoder/model*.safetensors",
+    "tokenizer/*",
+]
+VARIANTS = ("fp16", "bf16", "non_ema")
 
 
-def find_pipeline(path: str, revision: str = "", unet: str = "unet") -> PipelineFolder:
+def find_pipeline(path: str, revision: str = "", unet: str = "", variant: str = "") -> PipelineFolder:
     """The pipeline in a local folder, or in the local snapshot of a hub id, which is downloaded if it is not there.
 
     Raises `UserError` if there is no such folder, the hub cannot be reached, or the pipeline is not usable.
@@ -25,13 +29,13 @@ def find_pipeline(path: str, revision: str = "", unet: str = "unet") -> Pipeline
     if folder.is_dir():
         if revision:
             raise UserError(f"{path} is a local folder, which has no revisions", "leave model.revision out")
-        return PipelineFolder.at(folder, unet)
+        return PipelineFolder.at(folder, unet, variant)
     if not HUB_ID.fullmatch(path):
         raise UserError(
             f"model.path: there is no folder {path}",
             f"{_near(folder)}name a folder that `save_pretrained` wrote, relative to the recipe, or a hub id (OWNER/NAME)",
         )
-    return PipelineFolder.at(_snapshot(path, revision, unet), unet)
+    return PipelineFolder.at(_snapshot(path, revision, unet, variant), unet, variant)
 
 
 def _near(folder: Path) -> str:
@@ -45,17 +49,17 @@ def _near(folder: Path) -> str:
 
 
 @lru_cache(maxsize=8)
-def _snapshot(hub_id: str, revision: str, unet: str) -> Path:
+def _snapshot(hub_id: str, revision: str, unet: str, variant: str) -> Path:
     """A complete snapshot on this machine wins over a newer one: results do not change while nobody asked for it."""
     try:
-        local = _fetch(hub_id, revision, local_only=True)
-        PipelineFolder.at(local, unet)
+        local = _fetch(hub_id, revision, variant, local_only=True)
+        PipelineFolder.at(local, unet, variant)
     except UserError:
-        return _fetch(hub_id, revision, local_only=False)
+        return _fetch(hub_id, revision, variant, local_only=False)
     return local
 
 
-def _fetch(hub_id: str, revision: str, *, local_only: bool) -> Path:
+def _fetch(hub_id: str, revision: str, variant: str, *, local_only: bool) -> Path:
     # Both are slow to import, and a local folder needs neither.
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
@@ -66,7 +70,7 @@ def _fetch(hub_id: str, revision: str, *, local_only: bool) -> Path:
                 hub_id,
                 revision=revision or None,
                 allow_patterns=PATTERNS,
-                ignore_patterns=VARIANTS,
+                ignore_patterns=[f"*.{name}.*" for name in VARIANTS if name != variant],
                 local_files_only=local_only,
             )
         )

@@ -1,44 +1,55 @@
-"""Which class each image of a class-conditional model shows."""
+"""Which class each image of a class-conditional model shows, and how the denoiser is told."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
 from ptqbench.errors import UserError
-from ptqbench.roles.model import Conditions, unconditional
+from ptqbench.roles.model import COND, Conditions
 from ptqbench_diffusers.layout import CONFIG, Network
+
+Labels = Literal["balanced"] | int
 
 
 @dataclass(frozen=True)
 class ClassLabels:
-    """Image i shows class i modulo `classes`, or always the class `fixed`."""
+    """Image i shows class i modulo `classes` (the null class left out), or always the class `fixed`.
+
+    In the unconditional branch every image has the class `null`.
+    """
 
     classes: int
     fixed: int | None = None
+    null: int | None = None
+
+    def of(self, ids: Sequence[int], branch: str) -> torch.Tensor:
+        """The labels (N,) int64 of images by id."""
+        if branch != COND and self.null is not None:
+            return torch.full((len(ids),), self.null, dtype=torch.int64, device="cpu")
+        shown = [c for c in range(self.classes) if c != self.null]
+        labels = [shown[i % len(shown)] if self.fixed is None else self.fixed for i in ids]
+        return torch.tensor(labels, dtype=torch.int64, device="cpu")
 
     def __call__(self, ids: Sequence[int], branch: str) -> Conditions:
-        labels = [i % self.classes if self.fixed is None else self.fixed for i in ids]
-        return {"class_labels": torch.tensor(labels, dtype=torch.int64)}
+        """As the denoiser's argument."""
+        return {"class_labels": self.of(ids, branch)}
 
 
-def conditions_of(denoiser: Network, labels: Literal["balanced"] | int) -> Callable[[Sequence[int], str], Conditions]:
-    """The denoiser's conditions by image id. Raises `UserError` if `labels` does not fit the denoiser."""
-    path = denoiser.folder / CONFIG
-    kind, classes = denoiser.config.get("class_embed_type"), denoiser.config.get("num_class_embeds")
-    if kind is None and classes is None:
-        if labels != "balanced":
-            raise UserError(f"the model in {denoiser.folder} has no classes", "leave model.labels out")
-        return unconditional
-    if kind not in (None, "timestep"):
-        raise UserError(f"{path}: class_embed_type {kind!r} is not supported", "use a model with integer class labels")
-    if labels == "balanced":
-        if not isinstance(classes, int) or classes < 1:
-            raise UserError(f"{path} does not state num_class_embeds", "set model.labels to one class")
-        return ClassLabels(classes)
-    if isinstance(classes, int) and labels >= classes:
-        raise UserError(f"class {labels} is not one of the model's {classes}", f"choose from 0 to {classes - 1}")
-    return ClassLabels(classes or 1, labels)
+def choose_labels(where: Network, classes: int | None, null: int | None, labels: Labels) -> ClassLabels:
+    """Labels for a network that embeds `classes` classes, the null class among them.
+
+    Raises `UserError` for a class that it does not have, or if neither file nor option says how many there are.
+    """
+    path = where.folder / CONFIG
+    for name, chosen in (("null class", null), ("class", None if labels == "balanced" else labels)):
+        if chosen is not None and classes is not None and chosen >= classes:
+            raise UserError(f"{name} {chosen} is not one of the model's {classes}", f"choose from 0 to {classes - 1}")
+    if labels != "balanced":
+        return ClassLabels(classes or 1, labels, null)
+    if classes is None or classes < 1 + (null is not None):
+        raise UserError(f"{path} does not state how many classes there are", "set model.labels to one class")
+    return ClassLabels(classes, None, null)

@@ -9,17 +9,40 @@ from typing import Any
 
 from ptqbench.errors import UserError
 
-PIPELINES = ("DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "LDMPipeline", "LatentDiffusionUncondPipeline")
-"""What the `_class_name` of a model_index.json may be; the last is an old name of LDMPipeline."""
-LATENT = PIPELINES[3:]
-DENOISERS = ("UNet2DModel",)
+UNETS = ("UNet2DModel", "UNet2DConditionModel")
+DITS = ("DiTTransformer2DModel", "Transformer2DModel")
+"""The second is what the first was called when DiT's own weights were published."""
 AUTOENCODERS = ("VQModel", "AutoencoderKL")
+EMBEDDERS = ("ClassEmbedder",)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a pipeline is made of: its denoiser's subfolder and classes, its autoencoder's subfolder ("" in pixel space), and
+    whether a text encoder conditions it."""
+
+    denoiser: str
+    classes: tuple[str, ...]
+    autoencoder: str = ""
+    text: bool = False
+
+
+_PIXELS = Kind("unet", UNETS[:1])
+_LATENT = Kind("unet", UNETS, "vqvae")
+PIPELINES = {
+    "DDPMPipeline": _PIXELS,
+    "DDIMPipeline": _PIXELS,
+    "PNDMPipeline": _PIXELS,
+    "LDMPipeline": _LATENT,
+    "DiTPipeline": Kind("transformer", DITS, "vae"),
+    "StableDiffusionPipeline": Kind("unet", UNETS[1:], "vae", text=True),
+}
+"""What the `_class_name` of a model_index.json may be."""
+_EARLY = {"LatentDiffusionUncondPipeline": "LDMPipeline"}
 
 CONFIG, SCHEDULER, INDEX = "config.json", "scheduler_config.json", "model_index.json"
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-SHARDS = f"{WEIGHTS}.index.json"
-VARIANT = "diffusion_pytorch_model.*.safetensors"
-"""What `save_pretrained(variant="fp16")` writes, and its like."""
+WEIGHTS, TEXT_WEIGHTS = "diffusion_pytorch_model", "model"
+"""How files with weights begin in diffusers, and in transformers."""
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -39,91 +62,155 @@ def read_json(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Network:
-    """A network on disk: its folder, its configuration and the files that hold its weights."""
+    """A network on disk: its folder, its configuration, the files that hold its weights, and their variant ("fp16")."""
 
     folder: Path
     config: dict[str, Any]
     weights: tuple[Path, ...]
+    variant: str = ""
 
     @classmethod
-    def at(cls, folder: Path, classes: tuple[str, ...]) -> Network:
-        """Raises `UserError` unless the folder holds one of `classes` with weights as safetensors."""
+    def at(cls, folder: Path, classes: tuple[str, ...], variant: str = "", stem: str = WEIGHTS) -> Network:
+        """Raises `UserError` unless the folder holds one of `classes` with weights as safetensors.
+
+        The variant's weights are taken where there are some, and the plain ones elsewhere.
+        """
         config = read_json(folder / CONFIG)
-        name = config.get("_class_name")
+        name = config.get("_class_name") or next(iter(config.get("architectures") or ()), None)
         if name not in classes:
             raise UserError(f"{folder / CONFIG} describes {name}", f"supported here: {', '.join(classes)}")
-        return cls(folder, config, _weights(folder, str(name)))
+        weights = _weights(folder, str(name), variant, stem) if variant else ()
+        return cls(folder, config, weights or _weights(folder, str(name), "", stem), variant if weights else "")
 
     @property
     def class_name(self) -> str:
-        return str(self.config["_class_name"])
+        """The class that loads it."""
+        name = str(self.config.get("_class_name"))
+        return DITS[0] if name in DITS else name
 
     @property
     def files(self) -> tuple[Path, ...]:
         return (self.folder / CONFIG, *self.weights)
 
 
-def _weights(folder: Path, class_name: str) -> tuple[Path, ...]:
-    if (folder / SHARDS).is_file():
-        shards = read_json(folder / SHARDS).get("weight_map")
+def _weights(folder: Path, class_name: str, variant: str, stem: str) -> tuple[Path, ...]:
+    """The files of a folder's weights: for a variant, () if there are none; else raises `UserError`."""
+    middle = f".{variant}" if variant else ""
+    plain = f"{stem}{middle}.safetensors"
+    index = folder / f"{stem}.safetensors.index{middle}.json"
+    if index.is_file():
+        shards = read_json(index).get("weight_map")
         names = sorted(set(shards.values())) if isinstance(shards, dict) else []
-        files = (folder / SHARDS, *(folder / str(name) for name in names))
+        files = (index, *(folder / str(name) for name in names))
     else:
-        files = (folder / WEIGHTS,)
+        files = (folder / plain,)
     missing = [file.name for file in files if not file.is_file()]
     if not missing:
         return files
-    if variants := sorted(path.name for path in folder.glob(VARIANT)):
+    if variant and missing == [plain]:
+        return ()
+    raise _missing(folder, class_name, stem, missing)
+
+
+def _missing(folder: Path, class_name: str, stem: str, missing: list[str]) -> UserError:
+    """What to do about weights that are not there, by what is there instead."""
+    package = "diffusers" if stem == WEIGHTS else "transformers"
+    convert = f"python -c \"from {package} import {class_name} as M; M.from_pretrained('{folder}'"
+    if variants := sorted(path.name for path in folder.glob(f"{stem}.*.safetensors")):
         kind = variants[0].split(".")[1]
-        raise UserError(
+        return UserError(
             f"{folder} holds weights in another precision only: {', '.join(variants)}",
-            "save them once under the plain name, which float32 is read from: "
-            f'python -c "from diffusers import {class_name} as M; '
-            f"M.from_pretrained('{folder}', variant='{kind}').float().save_pretrained('{folder}')\"",
+            f'set model.variant = "{kind}", or save them once under the plain name: '
+            f"{convert}, variant='{kind}').float().save_pretrained('{folder}')\"",
         )
     if any(path for pattern in PICKLED for path in folder.glob(pattern)):
-        raise UserError(
+        return UserError(
             f"{folder} holds weights as pickle files only, which can run code when they are read",
-            "convert a checkpoint that you trust, once: "
-            f'python -c "from diffusers import {class_name} as M; '
-            f"M.from_pretrained('{folder}', use_safetensors=False).save_pretrained('{folder}')\"",
+            f"convert a checkpoint that you trust, once: {convert}, use_safetensors=False).save_pretrained('{folder}')\"",
         )
-    raise UserError(f"{folder} has no {', '.join(missing)}", "save the pipeline again with `save_pretrained`")
+    return UserError(f"{folder} has no {', '.join(missing)}", "save the pipeline again with `save_pretrained`")
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text encoder, and its tokenizer's folder."""
+
+    encoder: Network
+    tokenizer: Path
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Every file, by a name that does not depend on where the folder lies."""
+        named = {f"text_encoder/{file.name}": file for file in self.encoder.files}
+        return named | {f"tokenizer/{file.name}": file for file in sorted(self.tokenizer.iterdir()) if file.is_file()}
 
 
 @dataclass(frozen=True)
 class PipelineFolder:
-    """A saved pipeline whose parts are all there: denoiser, scheduler and, for latent diffusion, an autoencoder."""
+    """A saved pipeline whose parts are all there: denoiser, scheduler, and where it has them an autoencoder, an embedder of
+    classes, a text encoder."""
 
     root: Path
     denoiser: Network
     scheduler: Path
-    autoencoder: Network | None
+    autoencoder: Network | None = None
+    embedder: Network | None = None
+    text: Text | None = None
 
     @classmethod
-    def at(cls, root: Path, unet: str = "unet") -> PipelineFolder:
+    def at(cls, root: Path, unet: str = "", variant: str = "") -> PipelineFolder:
         """Raises `UserError` if the pipeline is of another kind, or a part is missing or unusable."""
         if not (root / INDEX).is_file():
             raise UserError(
                 f"{root} is not a saved pipeline: it has no {INDEX}", "name the folder that `save_pretrained` wrote"
             )
         name = read_json(root / INDEX).get("_class_name")
-        if name not in PIPELINES:
-            raise UserError(f"{root} holds a {name}, which is not supported", f"supported: {', '.join(PIPELINES[:4])}")
+        kind = PIPELINES.get(_EARLY.get(str(name), str(name)))
+        if kind is None:
+            raise UserError(f"{root} holds a {name}, which is not supported", f"supported: {', '.join(PIPELINES)}")
+        denoiser = Network.at(_part(root, unet or kind.denoiser, CONFIG), kind.classes, variant)
+        if variant and not denoiser.variant:
+            raise UserError(f"{denoiser.folder} has no weights of the variant {variant!r}", "leave model.variant out")
         return cls(
             root,
-            Network.at(_part(root, unet, CONFIG), DENOISERS),
+            denoiser,
             _part(root, "scheduler", SCHEDULER) / SCHEDULER,
-            Network.at(_part(root, "vqvae", CONFIG), AUTOENCODERS) if name in LATENT else None,
+            Network.at(_part(root, kind.autoencoder, CONFIG), AUTOENCODERS, variant) if kind.autoencoder else None,
+            _embedder(root, denoiser, kind),
+            _text(root, variant) if kind.text else None,
         )
 
     @property
     def files(self) -> dict[str, Path]:
         """Every file that the model depends on, by a name that does not depend on where the folder lies."""
         named = {INDEX: self.root / INDEX, f"scheduler/{SCHEDULER}": self.scheduler}
-        for part, network in (("denoiser", self.denoiser), ("autoencoder", self.autoencoder)):
+        for part, network in (("denoiser", self.denoiser), ("autoencoder", self.autoencoder), (EMBEDDER, self.embedder)):
             named |= {f"{part}/{file.name}": file for file in (network.files if network else ())}
-        return named
+        return named | (self.text.files if self.text else {})
+
+
+EMBEDDER = "class_embedder"
+"""The subfolder of a latent diffusion's embedder of classes."""
+
+
+def _embedder(root: Path, denoiser: Network, kind: Kind) -> Network | None:
+    """A UNet that attends to a context gets it from a text encoder, or from an embedder of classes."""
+    if kind.text or denoiser.class_name != UNETS[1]:
+        return None
+    if not (root / EMBEDDER / CONFIG).is_file():
+        raise UserError(
+            f"{denoiser.folder} is a {UNETS[1]}, which attends to a context, and the pipeline has no {EMBEDDER} to make one",
+            f"put the checkpoint's embedder of classes into {root / EMBEDDER} (see the plugin's README)",
+        )
+    return Network.at(root / EMBEDDER, EMBEDDERS)
+
+
+def _text(root: Path, variant: str) -> Text:
+    encoder = Network.at(_part(root, "text_encoder", CONFIG), ("CLIPTextModel",), variant, TEXT_WEIGHTS)
+    tokenizer = root / "tokenizer"
+    if not (tokenizer / "vocab.json").is_file() and not (tokenizer / "tokenizer.json").is_file():
+        raise UserError(f"{root} has no tokenizer/vocab.json", "name a complete pipeline folder")
+    return Text(encoder, tokenizer)
 
 
 def _part(root: Path, name: str, config: str) -> Path:

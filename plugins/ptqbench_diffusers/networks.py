@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -29,6 +30,7 @@ def load_network(network: Network, device: torch.device) -> nn.Module:
         with _quiet():
             loaded, found = getattr(diffusers, network.class_name).from_pretrained(
                 str(network.folder),
+                variant=network.variant or None,
                 use_safetensors=True,
                 local_files_only=True,
                 low_cpu_mem_usage=False,
@@ -41,7 +43,15 @@ def load_network(network: Network, device: torch.device) -> nn.Module:
     if absent:
         # diffusers would go on with random numbers in their place.
         raise UserError(f"{network.folder} lacks {len(absent)} of its network's tensors, first {absent[0]}", hint)
-    return cast(nn.Module, loaded).float().eval().requires_grad_(False).to(device)
+    return prepared(cast(nn.Module, loaded), network.folder, device)
+
+
+def prepared(network: nn.Module, folder: Path, device: torch.device) -> nn.Module:
+    """In eval mode, float32, gradients off, on the device. Raises `UserError` for weights that are no finite numbers."""
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise UserError(f"{folder}: {name} holds values that are not finite", "download or convert the network anew")
+    return network.float().eval().requires_grad_(False).to(device)
 
 
 @contextmanager
@@ -59,7 +69,8 @@ def _quiet() -> Iterator[None]:
 def latent_shape(denoiser: Network) -> Shape:
     """What the denoiser works on, (C, H, W). Raises `UserError` if the configuration does not say."""
     config, path = denoiser.config, denoiser.folder / CONFIG
-    channels, out = config.get("in_channels", 3), config.get("out_channels", 3)
+    channels = config.get("in_channels", 3)
+    out = config.get("out_channels", 3) or channels
     size: Any = config.get("sample_size")
     sides = size if isinstance(size, list) else [size, size]
     if len(sides) != 2 or not all(isinstance(n, int) and n > 0 for n in sides):

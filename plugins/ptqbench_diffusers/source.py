@@ -14,17 +14,18 @@ from torch import Tensor, nn
 from ptqbench.digest import fingerprint
 from ptqbench.roles.model import Conditions, DiffusionModel, ModelSource
 from ptqbench_diffusers import DiffusersOptions
+from ptqbench_diffusers.conditions import conditions_of
 from ptqbench_diffusers.hub import find_pipeline
-from ptqbench_diffusers.labels import conditions_of
 from ptqbench_diffusers.layout import PipelineFolder
 from ptqbench_diffusers.networks import LatentDecoder, clamp, image_shape, latent_scale, latent_shape, load_network
 from ptqbench_diffusers.noise import read_noise
 from ptqbench_diffusers.reference import read_reference, reference_files
+from ptqbench_diffusers.text import read_prompts
 
 
 def call(denoiser: nn.Module, x: Tensor, t: Tensor, cond: Conditions) -> Tensor:
-    """The denoiser's output (N, C or 2 C, H, W) for x (N, C, H, W) and t (N,) int64; `cond` may hold class_labels (N,)."""
-    out: Tensor = denoiser(x, t, class_labels=cond.get("class_labels")).sample
+    """The denoiser's output (N, C or 2 C, H, W) for x (N, C, H, W) and t (N,) int64; `cond` are arguments of its forward."""
+    out: Tensor = denoiser(x, t, **cond).sample
     return out
 
 
@@ -37,14 +38,19 @@ class DiffusersSource(ModelSource):
         super().__init__(options)
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over weights, configurations and reference images, wherever they lie, and options that change images.
+        """SHA-256 (hex) over weights, configurations, prompts and reference images, wherever they lie, and options that change
+        images.
 
         Raises `UserError` if a file is missing. Reference images count because metrics depend on them.
         """
         files = dict(self._folder().files)
         if self._reference is not None:
             files |= {f"reference/{name}": path for name, path in reference_files(self._reference).items()}
-        chosen = [fingerprint(files), self.options.labels, self.options.latent_scale, self.options.dtype]
+        options = self.options
+        if options.prompts:
+            files["prompts"] = Path(options.prompts)
+            read_prompts(files["prompts"])  # a file that cannot be read has a message of its own
+        chosen = [fingerprint(files), options.labels, options.null_class, options.latent_scale, options.dtype]
         return hashlib.sha256(json.dumps(chosen).encode()).hexdigest()
 
     def load(self, device: torch.device) -> DiffusionModel:
@@ -52,7 +58,7 @@ class DiffusersSource(ModelSource):
         folder = self._folder()
         noise = read_noise(folder.scheduler)
         image_shape(folder)  # refuses parts that do not fit before any weights are read
-        conditions = conditions_of(folder.denoiser, self.options.labels)
+        conditions, branches = conditions_of(folder, self.options, device)
         decoder = clamp
         if folder.autoencoder is not None:
             scale = latent_scale(folder.autoencoder, self.options.latent_scale)
@@ -65,6 +71,7 @@ class DiffusersSource(ModelSource):
             decode=decoder,
             conditions=conditions,
             prediction=noise.prediction,
+            branches=branches,
         )
 
     def reference_images(self) -> Tensor | None:
@@ -83,4 +90,5 @@ class DiffusersSource(ModelSource):
         return Path(os.path.expanduser(self.options.reference)) if self.options.reference else None
 
     def _folder(self) -> PipelineFolder:
-        return find_pipeline(self.options.path, self.options.revision, self.options.unet)
+        options = self.options
+        return find_pipeline(options.path, options.revision, options.unet, options.variant)

@@ -91,7 +91,9 @@ def check_budgets(
 ) -> None:
     """Samples fit into the trajectories, and held-out trajectories into the images."""
     if sampling is not None and calibration is not None:
-        room = calibration.trajectories * sampling.steps
+        # Each state is a sample in every branch that is calibrated: both of a guided model's, if the recipe does not say.
+        branches = len(calibration.branches or ()) or (1 if sampling.guidance in (None, 1) else 2)
+        room = calibration.trajectories * sampling.steps * branches
         if calibration.samples > room:
             message = (
                 f"{calibration.samples} samples do not fit into {calibration.trajectories} trajectories "

@@ -149,7 +149,7 @@ def spoil(path, what, edit):
     elif what == "json":
         (unet / "config.json").write_text("{")
     elif what == "class":
-        edit(path / "model_index.json", _class_name="StableDiffusionPipeline")
+        edit(path / "model_index.json", _class_name="StableDiffusionXLPipeline")
     elif what == "network":
         edit(unet / "config.json", _class_name="UNet1DModel")
     elif what == "no unet":
@@ -190,7 +190,7 @@ def spoil(path, what, edit):
         ("no index", "is not a saved pipeline"),
         ("index", "does not hold a JSON object"),
         ("json", "not valid JSON"),
-        ("class", "holds a StableDiffusionPipeline, which is not supported"),
+        ("class", "holds a StableDiffusionXLPipeline, which is not supported"),
         ("network", "describes UNet1DModel"),
         ("no unet", r"(?s)has no unet/config.json.*subfolders there: ema"),
         ("no scheduler", "has no scheduler/scheduler_config.json"),
@@ -233,7 +233,7 @@ def test_an_autoencoder_must_state_its_scale_and_fit(latent, source, edit):
     [
         ({}, 1, "has no classes"),
         ({"num_class_embeds": 3}, 3, "class 3 is not one of the model's 3"),
-        ({"class_embed_type": "timestep"}, "balanced", "does not state num_class_embeds"),
+        ({"class_embed_type": "timestep"}, "balanced", "does not state how many classes"),
         ({"class_embed_type": "identity"}, "balanced", "'identity' is not supported"),
     ],
 )

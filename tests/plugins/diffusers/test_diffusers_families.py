@@ -1,0 +1,89 @@
+"""Every family of pipelines goes through plan and run, guided, with what quantizes and what fits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from ptqbench.cli import cli
+from ptqbench.recipe.load import load_experiment
+from ptqbench.running.forecast import forecast
+from ptqbench.running.run import run_experiment
+from ptqbench.stage.context import RunContext, Settings
+from ptqbench_diffusers.random_pipelines import save_random
+
+FIT = {"iterations": 1, "step_iterations": 1, "batch": 2}
+
+
+def recipe(kind: str, **model: Any) -> dict[str, Any]:
+    passes = ["first-last-8bit"] if kind == "dit" else ["first-last-8bit", "skip-split"]
+    return {
+        "recipe": {"name": "family", "baseline": "nearest"},
+        "model": {"use": "random-pipeline", "kind": kind, **model},
+        "sampling": {"steps": 2, "images": 2, "guidance": 2.0},
+        "calibration": {"trajectories": 2, "samples": 8, "batch": 8},
+        "evaluation": {"metrics": ["latent-error", "branch-error", "psnr"], "probes": 2},
+        "methods": {
+            "nearest": {"passes": passes},
+            "q-diffusion": {
+                "method": "q-diffusion",
+                "sampler": {"points": 2},
+                "reconstruction": FIT,
+                "passes": passes,
+            },
+            "gacq": {"extends": "q-diffusion", "weighter": {"use": "gacq", "groups": 2, "validation": 0.25}},
+        },
+        "sweep": {"bits": ["W4A8"]},
+    }
+
+
+@pytest.mark.parametrize("kind", ["ldm-class", "dit", "stable-diffusion"])
+def test_a_family_goes_through_plan_and_run(tmp_path, kind):
+    if kind == "stable-diffusion":
+        pytest.importorskip("transformers")
+    experiment = load_experiment(recipe(kind))
+    settings = Settings(tmp_path, "cpu", workers=1, threads=1)
+    planned = forecast(RunContext.of(experiment, settings))
+    assert set(planned.cells) >= {"q-diffusion/W4A8/seed0", "gacq/W4A8/seed0"}
+    record = run_experiment(experiment, settings, lambda *_: None, lambda _: None)
+    assert [cell.status for cell in record.cells] == ["ok"] * 4, [cell.reason for cell in record.cells]
+    for cell in record.cells[1:]:
+        assert {"latent-error", "eps-error.cond", "eps-error.uncond", "psnr@fp"} == set(cell.metrics)
+        assert {row["weight"]["bits"] for row in cell.ledger if row["weight"]} <= {4, 8}
+    states = {cell.state_hash for cell in record.cells[1:]}
+    assert len(states) == 3
+    again = run_experiment(experiment, settings, lambda *_: None, lambda _: None)
+    assert all(cost.cached for cell in again.cells for cost in cell.cost.values())
+
+
+def test_a_pipeline_that_cannot_be_used_ends_the_run_before_anything_is_computed(tmp_path):
+    folder = save_random("ldm-class", tmp_path / "ldm", seed=0)
+    (folder / "class_embedder" / "config.json").unlink()
+    path, cache = tmp_path / "recipe.toml", tmp_path / "cache"
+    path.write_text(
+        f"""
+[recipe]
+name = "broken"
+baseline = "nearest"
+[model]
+use = "diffusers"
+path = "{folder}"
+[sampling]
+steps = 2
+images = 2
+[calibration]
+trajectories = 2
+samples = 4
+[evaluation]
+metrics = ["psnr"]
+[methods.nearest]
+"""
+    )
+    for command in ("plan", "run"):
+        more = ["--out", str(tmp_path / "out")] if command == "run" else []
+        done = CliRunner().invoke(cli, [command, str(path), "--cache", str(cache), "--device", "cpu", *more])
+        assert done.exit_code == 2, done.output
+        assert "the pipeline has no class_embedder" in done.stderr
+    assert not list(cache.glob("*/*/*.safetensors"))

@@ -1,0 +1,274 @@
+"""Class-conditional latent diffusion, diffusion transformers, text-to-image: conditions, and latents against diffusers' own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DiTPipeline,
+    DPMSolverMultistepScheduler,
+    PNDMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from diffusers.pipelines.dit import pipeline_dit
+from safetensors.torch import load_file, save_file
+
+from ptqbench.errors import UserError
+from ptqbench.sampling.rng import NoiseSource
+from ptqbench.sampling.sample import sample
+from ptqbench.stage.predictor import Predictor
+from ptqbench_diffusers import DiffusersOptions, RandomOptions
+from ptqbench_diffusers.random_pipelines import PROMPTS, save_random
+from ptqbench_diffusers.random_source import RandomSource
+from ptqbench_diffusers.source import DiffusersSource
+from ptqbench_solvers import DdimOptions, DpmSolverOptions, PlmsOptions
+from ptqbench_solvers.ddim import Ddim
+from ptqbench_solvers.multistep import DpmSolver, Plms
+
+CPU = torch.device("cpu")
+STEPS, IDS, SEED = 6, [0, 1, 12], 5
+SOLVERS = {
+    "ddim": (Ddim, DdimOptions(steps_offset=0), "leading"),
+    "dpm": (DpmSolver, DpmSolverOptions(), "linspace"),
+    "plms": (Plms, PlmsOptions(), "leading"),
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    made = {}
+    for kind in ("ldm-class", "dit", "stable-diffusion"):
+        if kind == "stable-diffusion":
+            try:
+                import transformers  # noqa: F401
+            except ImportError:
+                continue
+        made[kind] = save_random(kind, tmp_path_factory.mktemp("random") / kind, seed=0)
+    return made
+
+
+def source(folder: Path, **options) -> DiffusersSource:
+    prompts = folder / "prompts.txt"
+    given = {"prompts": str(prompts)} if prompts.is_file() else {}
+    return DiffusersSource(DiffusersOptions(path=str(folder), **(given | options)))
+
+
+def our_latents(folder: Path, solver: str, guidance: float) -> torch.Tensor:
+    model = source(folder).load(CPU).guided(guidance)
+    kind, options, grid = SOLVERS[solver]
+    schedule = kind(options).schedule(model.alphas_cumprod, grid, STEPS, 0.0)
+    return sample(Predictor(model, model.denoiser, schedule), IDS, seed=SEED, block="images", device=CPU)
+
+
+def noise(shape) -> torch.Tensor:
+    return NoiseSource(SEED, "images", IDS, shape).draw()
+
+
+def assert_same(ours: torch.Tensor, theirs: torch.Tensor) -> None:
+    assert float((ours - theirs).abs().max()) <= 1e-5 * max(1.0, float(theirs.abs().max()))
+
+
+@pytest.mark.parametrize("guidance", [1.0, 1.5])
+@pytest.mark.parametrize("solver", ["ddim", "dpm"])
+def test_a_diffusion_transformer_s_latents_are_those_of_its_pipeline(folders, monkeypatch, solver, guidance):
+    folder, seen = folders["dit"], []
+    pipeline = DiTPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    if solver == "dpm":
+        pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config, timestep_spacing="linspace")
+    else:
+        pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, steps_offset=0)
+    monkeypatch.setattr(pipeline_dit, "randn_tensor", lambda shape, **_: noise(shape[1:]))
+    decode = pipeline.vae.decode
+    pipeline.vae.decode = lambda latents: (seen.append(latents), decode(latents))[1]
+    images = pipeline([0, 1, 12], guidance_scale=guidance, num_inference_steps=STEPS, output_type="pt").images
+    ours = our_latents(folder, solver, guidance)
+    assert_same(ours, seen[0] * pipeline.vae.config.scaling_factor)
+    decoded = (source(folder).load(CPU).decode(ours) + 1) / 2
+    torch.testing.assert_close(decoded, images, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 7.5])
+@pytest.mark.parametrize("solver", ["plms", "dpm"])
+def test_stable_diffusion_s_latents_are_those_of_its_pipeline(folders, solver, guidance):
+    pytest.importorskip("transformers")
+    folder = folders["stable-diffusion"]
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+    kind = PNDMScheduler if solver == "plms" else DPMSolverMultistepScheduler
+    changes = {} if solver == "plms" else {"timestep_spacing": "linspace", "steps_offset": 0}
+    pipeline.scheduler = kind.from_config(pipeline.scheduler.config, **changes)
+    theirs = pipeline(
+        [PROMPTS[i % len(PROMPTS)] for i in IDS],
+        guidance_scale=guidance,
+        num_inference_steps=STEPS,
+        latents=noise((4, 8, 8)),
+        output_type="latent",
+    ).images
+    assert_same(our_latents(folder, solver, guidance), theirs)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@torch.no_grad()
+def test_class_conditional_latent_diffusion_is_guided_ddim_on_embedded_classes(folders, guidance):
+    """diffusers has no pipeline of it: its network and its scheduler, put together by hand."""
+    folder = folders["ldm-class"]
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet")
+    scheduler = DDIMScheduler.from_pretrained(folder / "scheduler", steps_offset=0)
+    scheduler.set_timesteps(STEPS)
+    table = load_file(folder / "class_embedder" / "diffusion_pytorch_model.safetensors")["embedding.weight"]
+    x = noise((3, 16, 16))
+    for t in scheduler.timesteps:
+        both = torch.cat([table[[10] * 3], table[[0, 1, 2]]])[:, None]
+        without, told = unet(torch.cat([x, x]), t, encoder_hidden_states=both).sample.chunk(2)
+        x = scheduler.step(without + guidance * (told - without), t, x).prev_sample
+    assert_same(our_latents(folder, "ddim", guidance), x)
+
+
+def test_classes_are_told_as_labels_or_as_context(folders):
+    dit, ldm = (source(folders[kind]).load(CPU) for kind in ("dit", "ldm-class"))
+    assert dit.conditions([0, 999, 1000], "cond")["class_labels"].tolist() == [0, 999, 0]
+    assert dit.conditions([3, 4], "uncond")["class_labels"].tolist() == [1000, 1000]
+    context = ldm.conditions([0, 10], "cond")["encoder_hidden_states"]
+    assert context.shape == (2, 1, 32)
+    assert torch.equal(context[0], context[1])
+    assert not torch.equal(context, ldm.conditions([0, 10], "uncond")["encoder_hidden_states"])
+    one = source(folders["dit"], labels=7).load(CPU)
+    assert one.conditions([0, 1], "cond")["class_labels"].tolist() == [7, 7]
+
+
+def test_a_null_class_makes_a_pixel_model_guidable(pixel):
+    model = source(pixel(num_class_embeds=4), null_class=1).load(CPU)
+    assert model.branches == ("cond", "uncond")
+    assert model.conditions(range(4), "cond")["class_labels"].tolist() == [0, 2, 3, 0]
+    assert model.conditions(range(2), "uncond")["class_labels"].tolist() == [1, 1]
+
+
+def test_a_prompt_is_encoded_once_and_alone(folders, tmp_path):
+    pytest.importorskip("transformers")
+    many = tmp_path / "many.txt"
+    many.write_text("\n".join(["\ufeffa first line", "", *(f"prompt {i}" for i in range(9_999))]), encoding="utf-8")
+    made = source(folders["stable-diffusion"], prompts=str(many))
+    model = made.load(CPU)
+    first = model.conditions([0, 1, 0], "cond")["encoder_hidden_states"]
+    assert first.shape == (3, 24, 32)
+    assert torch.equal(first[0], first[2])
+    assert not torch.equal(first[0], first[1])
+    assert torch.equal(model.conditions([10_000, 10_001], "cond")["encoder_hidden_states"], first[:2])
+    blank = model.conditions([0, 1], "uncond")["encoder_hidden_states"]
+    assert torch.equal(blank[0], blank[1])
+    assert len(model.conditions.kept) == 3
+    before = made.fingerprint()
+    many.write_text("another line\n", encoding="utf-8")
+    assert source(folders["stable-diffusion"], prompts=str(many)).fingerprint() != before
+
+
+def test_variants_are_loaded_on_request(folders, tmp_path):
+    folder = save_random("dit", tmp_path / "dit", seed=0)
+    weights = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    half = {name: value.half() for name, value in load_file(weights).items()}
+    save_file(half, weights.with_suffix(".fp16.safetensors").with_name("diffusion_pytorch_model.fp16.safetensors"))
+    plain, variant = source(folder), source(folder, variant="fp16")
+    assert plain.fingerprint() != variant.fingerprint()
+    loaded = variant.load(CPU).denoiser.state_dict()
+    assert all(torch.equal(loaded[name], value.float()) for name, value in half.items())
+    with pytest.raises(UserError, match="no weights of the variant 'bf16'"):
+        source(folder, variant="bf16").load(CPU)
+
+
+def test_early_diffusion_transformers_had_another_name(folders, tmp_path, edit):
+    folder = save_random("dit", tmp_path / "dit", seed=0)
+    edit(folder / "transformer" / "config.json", _class_name="Transformer2DModel")
+    assert type(source(folder).load(CPU).denoiser).__name__ == "DiTTransformer2DModel"
+
+
+def test_random_pipelines_are_functions_of_kind_and_seed():
+    one, two = (RandomSource(RandomOptions(kind="dit", seed=seed)) for seed in (0, 1))
+    assert one.fingerprint() != two.fingerprint()
+    assert one.load(CPU).shape == (4, 8, 8)
+    assert one.reference_images() is None
+
+
+def spoiled(folder: Path, what: str, edit) -> dict:
+    """Spoil a pipeline; returns options that go with it."""
+    embedder = folder / "class_embedder"
+    if what == "no embedder":
+        (embedder / "config.json").unlink()
+    elif what == "width":
+        edit(embedder / "config.json", embed_dim=16)
+    elif what == "classes":
+        edit(embedder / "config.json", n_classes=12)
+    elif what == "silent":
+        edit(embedder / "config.json", n_classes=None)
+    elif what == "null":
+        return {"null_class": 11}
+    elif what == "label":
+        return {"labels": 40}
+    elif what == "prompts":
+        return {"prompts": str(folder / "model_index.json")}
+    elif what == "nan":
+        weights = folder / "vqvae" / "diffusion_pytorch_model.safetensors"
+        tensors = load_file(weights)
+        tensors["decoder.conv_in.bias"][3] = float("nan")
+        save_file(tensors, weights)
+    elif what == "size":
+        edit(folder / "vqvae" / "config.json", latent_channels=4)
+    elif what == "shard":
+        index = {"metadata": {}, "weight_map": {"conv_in.weight": "diffusion_pytorch_model-00002-of-00002.safetensors"}}
+        (folder / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("no embedder", "attends to a context, and the pipeline has no class_embedder"),
+        ("width", "has tokens of width 16, the denoiser attends to 32"),
+        ("classes", "does not fit"),
+        ("silent", "does not state n_classes and embed_dim"),
+        ("null", "null class 11 is not one of the model's 11"),
+        ("label", "class 40 is not one of the model's 11"),
+        ("prompts", "is told no text"),
+        ("nan", "decoder.conv_in.bias holds values that are not finite"),
+        ("size", "the autoencoder reads 4 channels, the denoiser has 3"),
+        ("shard", "has no diffusion_pytorch_model-00002-of-00002.safetensors"),
+    ],
+)
+def test_unusable_class_conditional_pipelines_are_refused(tmp_path, edit, what, said):
+    folder = save_random("ldm-class", tmp_path / "ldm", seed=0)
+    options = spoiled(folder, what, edit)
+    with pytest.raises(UserError, match=said) as caught:
+        source(folder, **options).load(CPU)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "the recipe names no prompts"),
+        ("\n \n", "holds no prompt"),
+        ("absent", "cannot read"),
+        (b"\xff\xfe\xfa", "no UTF-8 text"),
+    ],
+)
+def test_unusable_prompts_are_refused(folders, tmp_path, content, said):
+    pytest.importorskip("transformers")
+    path = tmp_path / "prompts.txt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content not in (None, "absent"):
+        path.write_text(content)
+    with pytest.raises(UserError, match=said):
+        source(folders["stable-diffusion"], prompts="" if content is None else str(path)).load(CPU)
+
+
+def test_without_transformers_a_text_encoder_is_refused(folders, monkeypatch):
+    pytest.importorskip("transformers")
+    monkeypatch.setitem(__import__("sys").modules, "transformers", None)
+    with pytest.raises(UserError, match=r"need the package transformers"):
+        source(folders["stable-diffusion"]).load(CPU)
