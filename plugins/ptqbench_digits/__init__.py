@@ -1,4 +1,4 @@
-"""Handwritten digits: a small diffusion model, features to judge its images, and the command that trains both.
+"""Handwritten digits: small diffusion models, features to judge their images, and the command that trains all of them.
 
 Only light imports here, so that listing plugins never imports torch.
 """
@@ -23,11 +23,13 @@ class DigitsOptions(Options):
 
 @hookimpl
 def ptqbench_components() -> list[Component]:
-    """The model and the features `digits`."""
+    """The models `digits` and `digits-conditional`, and the features `digits`."""
     denoiser = "unconditional DDPM of 16x16 handwritten digits, 1.1 M parameters, shipped with its weights"
+    conditional = "the same told which digit to draw (image i: i modulo 10), with a null class for guidance, 0.9 M parameters"
     classifier = "64 penultimate activations of a digit classifier on 16x16 images; distances on them are not FID"
     return [
         Component("model", "digits", denoiser, "ptqbench_digits.source:DigitsSource", DigitsOptions),
+        Component("model", "digits-conditional", conditional, "ptqbench_digits.source:ConditionalSource", DigitsOptions),
         Component("features", "digits", classifier, "ptqbench_digits.features:DigitsFeatures", DigitsOptions),
     ]
 

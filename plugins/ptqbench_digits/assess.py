@@ -11,35 +11,37 @@ from ptqbench.evaluate.distances import frechet_distance
 from ptqbench.roles.features import POOL, PROBABILITIES
 from ptqbench_digits import DigitsOptions, bundle
 from ptqbench_digits.classifier import build_classifier, held_out_accuracy
-from ptqbench_digits.data import to_bytes
+from ptqbench_digits.data import CLASSES, to_bytes
 from ptqbench_digits.diffusion import card_loss
 from ptqbench_digits.features import DigitsFeatures
 from ptqbench_digits.sampling import ddim
-from ptqbench_digits.source import DigitsSource
+from ptqbench_digits.source import ConditionalSource, DigitsSource
 
 HALVES = 10
 SAMPLE_SEED = 1
 _CPU = torch.device("cpu")
 
 
-def figures(folder: str, steps: int, count: int) -> dict[str, Any]:
+def figures(folder: str, steps: int, count: int, guidance: float | None = None) -> dict[str, Any]:
     """Loss, accuracy, and for `count` DDIM samples of `steps` steps: confidence, digit shares, distance to the data.
 
+    With `guidance` those of the conditional denoiser, image i of digit i modulo 10, and how many of them show their digit.
     `folder` is as in `DigitsOptions`. Raises `ptqbench.errors.UserError` where weights are missing or altered.
     """
-    options = DigitsOptions(folder=folder)
-    source, features = DigitsSource(options), DigitsFeatures(options)
+    options, conditional = DigitsOptions(folder=folder), guidance is not None
+    source, features = (ConditionalSource if conditional else DigitsSource)(options), DigitsFeatures(options)
     model = source.load(_CPU)
     features.prepare(_CPU)
-    samples = to_bytes(ddim(model.denoiser, model.alphas_cumprod, count, steps, SAMPLE_SEED))
+    samples = to_bytes(ddim(model.denoiser, model.alphas_cumprod, count, steps, SAMPLE_SEED, guidance=guidance))
     real = source.reference_images()
     ours, theirs = features.extract(samples), features.extract(real)
     probabilities = ours[PROBABILITIES]
     return {
-        "loss": card_loss(model.denoiser, model.alphas_cumprod),
+        "loss": card_loss(model.denoiser, model.alphas_cumprod, conditional=conditional),
         "held_out_accuracy": _accuracy(folder),
         "ddim_steps": steps,
         "samples": count,
+        **({"guidance": guidance, "class_accuracy": _right(probabilities)} if conditional else {}),
         "samples_confidence": float(probabilities.amax(dim=1).mean()),
         "data_confidence": float(theirs[PROBABILITIES].amax(dim=1).mean()),
         "samples_per_digit": probabilities.argmax(dim=1).bincount(minlength=10).tolist(),
@@ -48,6 +50,12 @@ def figures(folder: str, steps: int, count: int) -> dict[str, Any]:
         "nearest_image_rms": _nearest(samples, real),
         "nearest_other_image_rms": _nearest(real, real),
     }
+
+
+def _right(probabilities: Tensor) -> float:
+    """Share of samples that the classifier takes for the digit that they were to show."""
+    asked = torch.arange(len(probabilities), dtype=torch.int64, device="cpu") % CLASSES
+    return float((probabilities.argmax(dim=1) == asked).double().mean())
 
 
 def _halves(features: Tensor) -> float:

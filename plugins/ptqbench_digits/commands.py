@@ -53,11 +53,12 @@ def train(out: Path, steps: int | None, seed: int, threads: int, only: str) -> N
 @click.option("--folder", default="", help="Folder that `train` wrote; default: the shipped weights.")
 @click.option("--steps", type=click.IntRange(min=1), default=20, show_default=True, help="DDIM steps.")
 @click.option("--count", type=click.IntRange(min=100), default=1000, show_default=True, help="Images to sample.")
+@click.option("--guidance", type=click.FloatRange(min=0), help="Judge the conditional denoiser, under guidance of this scale.")
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True, help="CPU threads.")
-def assess(folder: str, steps: int, count: int, threads: int) -> None:
+def assess(folder: str, steps: int, count: int, guidance: float | None, threads: int) -> None:
     """Print the model card's figures as JSON: loss, accuracy, and how close samples are to the data."""
     from ptqbench_digits.assess import figures
     from ptqbench_digits.train import using_threads
 
     with using_threads(threads):
-        click.echo(json.dumps(figures(folder, steps, count), indent=2))
+        click.echo(json.dumps(figures(folder, steps, count, guidance), indent=2))

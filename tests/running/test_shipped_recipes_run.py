@@ -32,7 +32,7 @@ def raw(path: Path) -> dict[str, Any]:
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
-EMBEDDED = [path.stem for path in sorted(RECIPES.glob("*.toml")) if raw(path)["model"]["use"] == "digits"]
+EMBEDDED = [path.stem for path in sorted(RECIPES.glob("*.toml")) if raw(path)["model"]["use"].startswith("digits")]
 
 
 def single_iterations(recipe: dict[str, Any]) -> list[str]:

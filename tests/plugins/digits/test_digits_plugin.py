@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -30,10 +31,9 @@ def test_registering_does_not_import_heavy_packages() -> None:
 
 
 def test_components_load_their_classes() -> None:
-    model, features = ptqbench_components()
-    assert (model.name, features.name) == ("digits", "digits")
-    assert len(model.create().fingerprint()) == 64
-    assert features.create().fingerprint() != model.create().fingerprint()
+    components = ptqbench_components()
+    assert [component.name for component in components] == ["digits", "digits-conditional", "digits"]
+    assert len({component.create().fingerprint() for component in components}) == 3
 
 
 def test_train_writes_files_that_load_and_repeats_itself(tmp_path: Path) -> None:
@@ -50,16 +50,26 @@ def test_train_writes_files_that_load_and_repeats_itself(tmp_path: Path) -> None
     options = DigitsOptions(folder=str(first))
     model = ptqbench_components()[0].create(options).load(CPU)
     assert model.call(model.denoiser, torch.zeros(1, 1, 16, 16), torch.tensor([9]), {}).shape == (1, 1, 16, 16)
-    ptqbench_components()[1].create(options).prepare(CPU)
+    ptqbench_components()[2].create(options).prepare(CPU)
     CliRunner().invoke(group, [*arguments, "--out", str(second), "--only", "classifier"], catch_exceptions=False)
     assert sorted(path.name for path in second.iterdir()) == networks[:2]
     assert (first / "classifier.json").read_bytes() == (second / "classifier.json").read_bytes()
 
 
+ASSESS = ["assess", "--steps", "2", "--count", "100", "--threads", "1"]
+
+
 def test_assess_prints_figures() -> None:
-    result = CliRunner().invoke(digits, ["assess", "--steps", "2", "--count", "100", "--threads", "1"], catch_exceptions=False)
+    result = CliRunner().invoke(digits, ASSESS, catch_exceptions=False)
     assert result.exit_code == 0
     assert '"distance_samples_data"' in result.stdout
+    assert "class_accuracy" not in result.stdout
+
+
+def test_the_conditional_denoiser_draws_the_digits_that_it_is_told() -> None:
+    few = [word if word != "2" else "5" for word in ASSESS]
+    result = CliRunner().invoke(digits, [*few, "--guidance", "2.0"], catch_exceptions=False)
+    assert json.loads(result.stdout)["class_accuracy"] >= 0.9
 
 
 def test_uniform_timesteps_span_the_schedule() -> None:
