@@ -47,6 +47,7 @@ class Outlook:
 def plan(
     recipe: Recipe,
     *,
+    profile: str = "",
     set: Overrides = (),
     only: tuple[str, ...] = (),
     cell: str | None = None,
@@ -57,7 +58,7 @@ def plan(
 
     Raises `UserError` for a recipe that cannot run and for a cell that is not in it, `CellFailedError` where cells would fail.
     """
-    experiment = load_recipe(recipe, set=set, only=only)
+    experiment = load_recipe(recipe, profile=profile, set=set, only=only)
     chosen = experiment.cells[-1] if cell is None else find_cell(experiment.cells, cell, "recipe")
     settings = settings_for(cache, device)
     with arithmetic(settings.threads):

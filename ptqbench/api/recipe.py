@@ -24,20 +24,26 @@ Overrides = Mapping[str, Any] | Sequence[str]
 
 
 def load_recipe(
-    recipe: Recipe, *, set: Overrides = (), only: Sequence[str] = (), manager: PluginManager | None = None
+    recipe: Recipe,
+    *,
+    profile: str = "",
+    set: Overrides = (),
+    only: Sequence[str] = (),
+    manager: PluginManager | None = None,
 ) -> Experiment:
-    """A recipe checked and expanded to its cells, with values of it changed and, by `only`, some cells of all.
+    """A recipe checked and expanded to its cells, in one of its profiles, with values changed and, by `only`, some cells of all.
 
     Raises `RecipeError` with everything that is wrong in it, or `RecipePluginError` if plugins are all that is.
     """
     if isinstance(recipe, Experiment):
-        if set or only:
-            raise UserError("a loaded recipe cannot be changed", "give set and only to load_recipe")
+        if profile or set or only:
+            raise UserError("a loaded recipe cannot be changed", "give profile, set and only to load_recipe")
         return recipe
     # As part of the recipe's data the choice of cells reaches worker processes, digest and record.
     chosen = [f"sweep.only={json.dumps(only)}"] if only else []
     words = _words(set)
-    return replace(load_experiment(recipe, overrides=[*words, *chosen], manager=manager), overrides=tuple(words))
+    made = load_experiment(recipe, profile=profile, overrides=[*words, *chosen], manager=manager)
+    return replace(made, profile=profile, overrides=tuple(words))
 
 
 def recorded_recipe(record: RunRecord, *overrides: str) -> Experiment:

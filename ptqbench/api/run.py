@@ -25,6 +25,7 @@ from ptqbench.stage.context import Settings
 def run(
     recipe: Recipe,
     *,
+    profile: str = "",
     set: Overrides = (),
     only: Sequence[str] = (),
     out: str | Path | None = None,
@@ -43,7 +44,7 @@ def run(
 
     A cell that fails is a row that says why (`Run.failed`). Raises `UserError` where no cell could go on.
     """
-    experiment = load_recipe(recipe, set=set, only=only)
+    experiment = load_recipe(recipe, profile=profile, set=set, only=only)
     settings = settings_for(cache, device, workers, threads)
     folder = None if out is None else Path(out)
     if folder is not None:
@@ -65,6 +66,7 @@ def invocation(experiment: Experiment, device: str = "auto", threads: int | None
         return []
     here, there = Path.cwd(), experiment.path.resolve()
     words = [there.relative_to(here).as_posix() if there.is_relative_to(here) else there.name]
+    words += ["--profile", experiment.profile] if experiment.profile else []
     words += [word for override in experiment.overrides for word in ("--set", override)]
     words += ["--device", device] if device != "auto" else []
     return words + (["--threads", str(threads)] if threads else [])

@@ -9,7 +9,7 @@ import click
 
 from ptqbench.api.recipe import load_recipe
 from ptqbench.commands.method_words import HEADINGS, method_words
-from ptqbench.commands.options import experiment_argument, override_option
+from ptqbench.commands.options import experiment_argument, override_option, profile_option
 from ptqbench.commands.output import json_option, print_json, print_table
 from ptqbench.errors import UserError
 from ptqbench.recipe.experiment import Experiment
@@ -17,12 +17,13 @@ from ptqbench.recipe.experiment import Experiment
 
 @click.command("check-recipe")
 @experiment_argument
+@profile_option
 @override_option
 @json_option
-def command(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> int:
+def command(recipe: Path, profile: str, overrides: tuple[str, ...], as_json: bool) -> int:
     """Check RECIPE and say what it would run, or all that is wrong with it."""
     try:
-        experiment = load_recipe(recipe, set=overrides)
+        experiment = load_recipe(recipe, profile=profile, set=overrides)
     except UserError as error:
         if not as_json:
             raise

@@ -18,6 +18,7 @@ from ptqbench.commands.options import (
     experiment_argument,
     only_option,
     override_option,
+    profile_option,
     threads_option,
     workers_option,
 )
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 @click.command("diagnose", short_help="Look into the fits of a recipe's cells.")
 @experiment_argument
+@profile_option
 @override_option
 @only_option
 @click.option(
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 @threads_option
 def command(
     recipe: Path,
+    profile: str,
     overrides: tuple[str, ...],
     only: tuple[str, ...],
     out: Path | None,
@@ -61,7 +64,7 @@ def command(
     error of the noise prediction is taken from finished runs in the cache. A cell that fails leaves its traceback in the
     folder errors/ beside the page.
     """
-    experiment = load_recipe(recipe, set=overrides, only=only)
+    experiment = load_recipe(recipe, profile=profile, set=overrides, only=only)
     steps = experiment.sampling.steps
     if groups > steps:
         raise UserError(f"{groups} groups of {steps} sampling steps cannot be", f"give --groups {steps} or fewer")

@@ -9,6 +9,9 @@ import click
 from ptqbench.api.settings import default_cache
 
 experiment_argument = click.argument("recipe", type=click.Path(path_type=Path))
+profile_option = click.option(
+    "--profile", default="", metavar="NAME", help='One of the recipe\'s profiles, for example "small" for a trial in minutes.'
+)
 override_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Change a value of the recipe; may be repeated."
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ptqbench.commands.method_words import HEADINGS, method_words
-from ptqbench.commands.options import cache_option, device_option, experiment_argument, override_option
+from ptqbench.commands.options import cache_option, device_option, experiment_argument, override_option, profile_option
 from ptqbench.commands.output import json_option, print_json, print_table
 from ptqbench.recipe.experiment import Cell, Experiment
 from ptqbench.results.formatting import grid_words
@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 
 @click.command("plan", short_help="Show cells, layers and a forecast without running.")
 @experiment_argument
+@profile_option
 @override_option
 @cache_option
 @click.option("--cell", "wanted", metavar="ID", help="The cell whose layers are listed.  [default: the last one]")
 @device_option
 @json_option
-def command(recipe: Path, overrides: tuple[str, ...], cache: Path, wanted: str | None, device: str, as_json: bool) -> None:
+def command(recipe: Path, profile: str, overrides: tuple[str, ...], cache: Path, wanted: str | None, device: str, as_json: bool) -> None:
     """Show what `ptqbench run RECIPE` would do: cells, layers with their grids, forecast of time, memory and disk."""
     from ptqbench.api.plan import plan
 
-    found = plan(recipe, set=overrides, cell=wanted, cache=cache, device=device)
+    found = plan(recipe, profile=profile, set=overrides, cell=wanted, cache=cache, device=device)
     experiment, cell, ledger, expected = found.experiment, found.cell, found.rows, found.forecast
     if as_json:
         data = {

@@ -16,6 +16,7 @@ from ptqbench.commands.options import (
     experiment_argument,
     only_option,
     override_option,
+    profile_option,
     threads_option,
     workers_option,
 )
@@ -27,6 +28,7 @@ from ptqbench.recipe.experiment import Experiment
 
 @click.command("run", short_help="Run a comparison.")
 @experiment_argument
+@profile_option
 @override_option
 @only_option
 @click.option("--out", type=click.Path(path_type=Path), help="Where results go.  [default: runs/<recipe>/<time>-<hash>]")
@@ -37,6 +39,7 @@ from ptqbench.recipe.experiment import Experiment
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of tables.")
 def command(
     recipe: Path,
+    profile: str,
     overrides: tuple[str, ...],
     only: tuple[str, ...],
     out: Path | None,
@@ -51,7 +54,7 @@ def command(
     Finished stages are kept in the cache: after an interruption the same command continues where it stopped. A cell that
     fails leaves its traceback in the folder errors/ beside the results.
     """
-    experiment = load_recipe(recipe, set=overrides, only=only)
+    experiment = load_recipe(recipe, profile=profile, set=overrides, only=only)
     from ptqbench.api.run import run
 
     folder = out or default_folder(experiment)

@@ -214,7 +214,7 @@ class Experiment:
     """A recipe after checking and expansion. `raw` is the merged TOML data (with --set applied).
 
     `digest` is the SHA-256 of that and of what its methods resolve to, which presets and defaults have a part in. `overrides`
-    are the words of `--set`, where it was loaded with any.
+    are the words of `--set`, where it was loaded with any, and `profile` names the recipe's profile that it was loaded in.
     """
 
     name: str
@@ -234,6 +234,7 @@ class Experiment:
     published: tuple[PublishedTable, ...]
     reporters: tuple[Bound, ...]
     overrides: tuple[str, ...] = ()
+    profile: str = ""
 
     def components(self) -> Iterator[Bound]:
         """Everything that the run will build: model, solver, features, metrics, reporters, what each cell's method chose."""

@@ -32,6 +32,7 @@ from ptqbench.recipe.experiment import (
 from ptqbench.recipe.lineage import settle
 from ptqbench.recipe.methods import read_methods
 from ptqbench.recipe.problems import PLUGIN_FILES, Problems
+from ptqbench.recipe.profiles import with_profile
 from ptqbench.recipe.read import apply_overrides, read_recipe
 from ptqbench.recipe.schema import (
     SECTIONS,
@@ -54,20 +55,21 @@ S = TypeVar("S", bound=Section)
 def load_experiment(
     source: str | Path | Mapping[str, Any],
     *,
+    profile: str = "",
     overrides: Sequence[str] = (),
     manager: PluginManager | None = None,
 ) -> Experiment:
     """Read, check and expand a recipe, given as a file or as TOML data.
 
-    `overrides` are `key.path=value` strings, applied first. `manager` gets the recipe's single-file plugins; a new one
-    with the installed plugins is made if none is given. Raises `RecipeError` with every problem in the recipe, or
-    `RecipePluginError` if plugins are all that is wrong.
+    `profile` names one of the recipe's own, "" none. `overrides` are `key.path=value` strings, applied after it. `manager` gets
+    the recipe's single-file plugins; a new one with the installed plugins is made if none is given. Raises `RecipeError` with
+    every problem in the recipe, or `RecipePluginError` if plugins are all that is wrong.
     """
     path = None if isinstance(source, Mapping) else Path(source)
     name = str(path) if path is not None else "recipe"
     problems = Problems()
     data = read_recipe(path) if path is not None else dict(source)  # type: ignore[arg-type]
-    raw = apply_overrides(data, overrides, problems)
+    raw = apply_overrides(with_profile(data, profile, problems), overrides, problems)
     manager = manager if manager is not None else PluginManager()
     experiment = _Loader(raw, path, Binder(manager, problems, path.parent if path is not None else None)).load()
     if problems.found or experiment is None:
