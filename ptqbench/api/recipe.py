@@ -31,7 +31,7 @@ def load_recipe(
     only: Sequence[str] = (),
     manager: PluginManager | None = None,
 ) -> Experiment:
-    """A recipe checked and expanded to its cells, in one of its profiles, with values changed and, by `only`, some cells of all.
+    """A recipe checked and expanded to its cells: in one of its profiles, with values changed, and by `only` some cells of all.
 
     Raises `RecipeError` with everything that is wrong in it, or `RecipePluginError` if plugins are all that is.
     """

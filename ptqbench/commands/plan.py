@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 @click.option("--cell", "wanted", metavar="ID", help="The cell whose layers are listed.  [default: the last one]")
 @device_option
 @json_option
-def command(recipe: Path, profile: str, overrides: tuple[str, ...], cache: Path, wanted: str | None, device: str, as_json: bool) -> None:
+def command(
+    recipe: Path, profile: str, overrides: tuple[str, ...], cache: Path, wanted: str | None, device: str, as_json: bool
+) -> None:
     """Show what `ptqbench run RECIPE` would do: cells, layers with their grids, forecast of time, memory and disk."""
     from ptqbench.api.plan import plan
 
