@@ -36,6 +36,8 @@ COMMANDS = {
     "bench": ("ptqbench.commands.bench", "Measure what features and fits cost."),
     "list": ("ptqbench.commands.list_", "List components and the plugins that they come from."),
     "describe": ("ptqbench.commands.describe", "Show a component's options, paper and deviations."),
+    "new-plugin": ("ptqbench.commands.new_plugin", "Write a plugin to start from."),
+    "plugin": ("ptqbench.commands.plugin", "Check a plugin against its contract."),
     "doctor": ("ptqbench.commands.doctor", "Check the installation."),
 }
 """Built-in commands: the module whose `command` it is, and the line that `--help` prints without importing it."""

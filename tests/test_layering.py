@@ -40,7 +40,7 @@ FLOORS = (
     "measuring",
     "fitting",
     "running",
-    "gate findings studies report diagnostics benchmarks",
+    "gate findings studies report diagnostics benchmarks kit testing",
     "api",
     "commands",
     "cli __init__ __main__",

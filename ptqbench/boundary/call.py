@@ -16,6 +16,20 @@ from ptqbench.failures import PLUGIN_ERRORS, PluginFault, fault
 from ptqbench.plugin.names import role_words
 from ptqbench.process.snapshot import listed, remedies
 
+METHOD_ROLES = (
+    "sampler",
+    "weighter",
+    "reconstruction",
+    "loss",
+    "weight-quantizer",
+    "activation-quantizer",
+    "range",
+    "pass",
+    "partitioner",
+    "sampler-hook",
+)
+"""Roles whose components make a method."""
+
 _CORE = __name__.partition(".")[0]
 
 
@@ -55,6 +69,14 @@ def nested(owner: Owner) -> bool:
     """Whether the code that is running is this owner's: the innermost call into a plugin is one of its own."""
     calls = _running.get()
     return bool(calls) and calls[-1].owner == owner
+
+
+def keep_from_methods(what: str) -> None:
+    """Raises `PluginFault` if code of a method is running: `what` is for measuring it, and new to it."""
+    for call in reversed(_running.get()):
+        if call.owner.role in METHOD_ROLES:
+            remedy = "calibrate on what the call is given; what a method was fitted on says nothing about what it has not seen"
+            raise call.refused(f"asked for {what}, which methods are measured on", remedy)
 
 
 class calling:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 from ptqbench.process.shared import OWN_STREAM, Shared
@@ -19,6 +20,8 @@ LOADING = frozenset({"model", "features"})
 _turns: Counter[tuple[str, str, str, str]] = Counter()
 _looking: ContextVar[bool] = ContextVar("whether a call that is under way is looked at", default=False)
 
+_always: ContextVar[tuple[str, str, str] | None] = ContextVar("the component of which all calls are looked at", default=None)
+
 Turns = Mapping[tuple[str, str, str, str], int]
 """How often each method of a component was called: by role, name, plugin and method."""
 
@@ -32,7 +35,8 @@ class Watch:
         key = (role, name, plugin, method)
         _turns[key] += 1
         turn = _turns[key]
-        chosen = role in ONE_BY_ONE or _looking.get() or turn & (turn - 1) == 0
+        always = role in ONE_BY_ONE or key[:3] == _always.get()
+        chosen = always or _looking.get() or turn & (turn - 1) == 0
         self._before = Snapshot() if chosen else None
         self._token = _looking.set(chosen)
 
@@ -42,8 +46,19 @@ class Watch:
         if self._before is None:
             return []
         found = self._before.moved().values()
-        self._before.put_back()
+        if found:
+            self._before.put_back()
         return [shared for shared in found if not (self.role in LOADING and shared.instead == OWN_STREAM)]
+
+
+@contextmanager
+def every_call(role: str, name: str, plugin: str) -> Iterator[None]:
+    """Meanwhile all calls of this component are looked at."""
+    token = _always.set((role, name, plugin))
+    try:
+        yield
+    finally:
+        _always.reset(token)
 
 
 def turns() -> Turns:

@@ -12,9 +12,19 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
+from ptqbench.boundary.call import keep_from_methods
+
+EVALUATION = ("images", "other images", "probe")
+"""Blocks of noise that metrics rest on: generated images, those of the noise floor, held-out trajectories."""
+
 
 def stream(seed: int, name: str, *scope: object) -> Generator:
-    """A generator that is a function of the seed, a name such as "weighter/gacq", and a scope such as the unit's name."""
+    """A generator that is a function of the seed, a name such as "weighter/gacq", and a scope such as the unit's name.
+
+    Raises `PluginFault` for noise of the evaluation where a method's own code asks for it.
+    """
+    if name in EVALUATION:
+        keep_from_methods(f"the noise of {name}")
     text = "\x1f".join([str(seed), name, *map(str, scope)])
     number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
     return Generator("cpu").manual_seed(number & (2**63 - 1))

@@ -1,0 +1,17 @@
+"""Whether a plugin holds to the contract: the same checks for pytest and for `ptqbench plugin check`.
+
+    import pytest
+    from ptqbench.testing import check, components
+
+    @pytest.mark.parametrize("component", components("late_weighter.py"), ids=str)
+    def test_conformance(component):
+        check(component)
+
+`components` takes a file, or the name of an installed plugin or of its package, and options where a component has no use
+without them. Everything runs on a CPU, on networks with random weights, in seconds.
+"""
+
+from ptqbench.testing.check import check, checks, components
+from ptqbench.testing.trial import Trial
+
+__all__ = ["Trial", "check", "checks", "components"]

@@ -1,0 +1,47 @@
+"""Every component that is shipped holds to the contract, with options where it has no use without them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from diffusers import DDIMPipeline, DDIMScheduler
+from inceptionkit import random_weights
+
+from ptqbench.plugin.manager import PluginManager
+from ptqbench.testing import checks, components
+from ptqbench.testing.check import run
+from ptqbench.testing.importing import imports_quietly
+from ptqbench.testing.networks import build_unet
+
+RECORDS = PluginManager(block="").components()
+OPTIONS: dict[str, dict[str, Any]] = {
+    "density-diversity": {"tap": ["attention"]},
+    "attention": {"softmax": 16},
+    "float-layers": {"patterns": ["first"]},
+    "layer-bits": {"patterns": ["first"], "weights": 8},
+}
+
+
+def options_of(name: str, folder: Path) -> dict[str, Any]:
+    """Options of a component; files that it needs are made."""
+    if name == "diffusers":
+        DDIMPipeline(build_unet(), DDIMScheduler(clip_sample=False)).save_pretrained(folder)
+        return {"path": str(folder)}
+    if name == "inception":
+        weights = random_weights(folder / "weights.pth")
+        return {"weights": str(weights), "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
+    return OPTIONS.get(name, {})
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=[f"{record.role}-{record.name}" for record in RECORDS])
+def test_conformance(record, tmp_path):
+    plugin = record.plugin.name
+    needed = {other.name: options_of(other.name, tmp_path) for other in RECORDS if other.plugin == record.plugin}
+    (trial,) = [t for t in components(plugin, needed) if (t.bound.role, t.bound.name) == (record.role, record.name)]
+    for one in checks(record.role):
+        # All of them are imported in one fresh process below.
+        if one is not imports_quietly:
+            run(one, trial)
