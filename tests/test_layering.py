@@ -54,7 +54,9 @@ MACHINERY = ("stage", "sampling", "fitting", "measuring", "running")
 def modules() -> dict[str, set[str]]:
     """Every file of the core ("quant/grid") with the files of the core that it imports, type-checking imports included."""
     core = ROOT / "ptqbench"
-    files = {path.relative_to(core).with_suffix("").as_posix(): path for path in core.rglob("*.py")}
+    # Templates are files of an author of plugins.
+    own = (path for path in core.rglob("*.py") if path.parent != core / "kit/templates")
+    files = {path.relative_to(core).with_suffix("").as_posix(): path for path in own}
 
     def file_of(dotted: str) -> str:
         name = "/".join(dotted.split(".")[1:])
