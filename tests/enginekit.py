@@ -106,7 +106,7 @@ class OutputLoss(LossTerm):
 
 
 PLAIN = UnitLoss([("output", OutputLoss(NoOptions()))])
-FACTS = StepFacts(torch.tensor([900, 700, 500, 300, 100]), lambda: torch.ones(5))
+FACTS = StepFacts(torch.tensor([900, 700, 500, 300, 100]), lambda: torch.ones(5), lambda: torch.ones(5))
 
 
 def unit_problem(

@@ -10,15 +10,12 @@ one backward pass through the graph of that gradient (`ptqbench.fitting.lookahea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from ptqbench.fitting.lookahead import LookAhead, Params, gradients, leaves
-
-Loss = Callable[[Params], Tensor]
-"""A scalar as a function of the trainables."""
+from ptqbench.fitting.lookahead import LookAhead, Params, Scalar, gradients
 
 
 @dataclass(frozen=True)
@@ -30,15 +27,14 @@ class MetaGradient:
 
 
 def meta_gradient(
-    train: Loss, validation: Loss, unknown: Tensor, params: Params, rates: Mapping[str, float], *, rms: bool
+    train: Scalar, validation: Scalar, unknown: Tensor, params: Params, rates: Mapping[str, float], *, rms: bool
 ) -> MetaGradient | None:
     """The meta loss's derivative by `unknown`, a leaf tensor that `train` depends on; None where the look-ahead vanishes.
 
     `rates` are the learning rates of the trainables. With `rms` each trainable's look-ahead is as long as its rate in root
     mean square; its length counts as a constant.
     """
-    theta = leaves(params)
-    ahead = LookAhead.of(train(theta), theta, rates, rms=rms)
+    ahead = LookAhead([train], params, rates, rms=rms)
     if not ahead.moving:
         return None
     star = ahead.end()

@@ -17,19 +17,52 @@ PAPER = "arXiv:2602.01289"
 class GacqOptions(Options):
     """Options of the weighter `gacq`. Defaults follow the paper where a source for them was found; see the method card."""
 
+    schedule: Literal["fitting", "before", "each"] = Field(
+        "fitting",
+        description="when scores learn. fitting: while the unit is fitted; before: before it is, and weights stay as they then "
+        "are; each: for each mini-batch anew, from equal ones, and weights are forgotten",
+    )
+    updates: int = Field(4, ge=1, description="how often scores learn in a unit (schedules fitting and before)")
+    every: int = Field(
+        0,
+        ge=0,
+        description="schedule fitting: learn at every k-th mini-batch; 0: `updates` times, evenly spread over the first half",
+    )
+    scope: Literal["all", "batch"] = Field(
+        "all", description="schedule fitting: whose weights an update concerns, all samples' at once or the mini-batch's"
+    )
+    score_rate: float = Field(
+        0.5, ge=0, description="how far an update moves the scores, in root mean square; 0 keeps weights equal"
+    )
     temperature: float = Field(1.0, gt=0, description="softmax temperature of the scores (the paper's best of 0.2 to 2)")
     validation: float = Field(0.05, gt=0, lt=0.9, description="share of the calibration samples held out for validation")
     groups: int = Field(5, ge=2, description="timestep groups; each gets equally many validation samples")
-    score_rate: float = Field(0.1, ge=0, description="Adam's learning rate for the scores; 0 keeps weights equal")
-    every: int = Field(16, ge=1, description="learn from every k-th mini-batch (1: from each)")
-    matching: float = Field(1.0, ge=0, description="factor of the gradient-matching term; 0 switches it off")
-    matching_groups: int = Field(
-        1, ge=0, description="groups whose part of the matching gradient is computed at a time (0: all), unbiased"
+    validation_batch: int = Field(0, ge=0, description="validation samples of each group in an update; 0: all of them")
+    validate_on: Literal["unit", "network"] = Field(
+        "unit", description="what the validation error is: that of the unit's output, or of the network's noise prediction"
     )
-    lookahead: Literal["rms", "plain"] = Field(
-        "rms",
-        description="rms: the look-ahead moves as far as one step of the optimiser (root mean square of its learning rate); "
-        "plain: learning rate times gradient",
+    gain: bool = Field(
+        False,
+        description="validate_on = network: errors count by the square of the sampler's factor for their step, as in "
+        "latent-error",
+    )
+    matching: float = Field(
+        0.5,
+        ge=0,
+        lt=1,
+        description="length of the matching term's gradient as a share of the validation error's; 0 switches it off",
+    )
+    matching_measure: Literal["cosine", "product"] = Field(
+        "product", description="how gradients of timestep groups are compared: by their angle, or by the paper's inner product"
+    )
+    matching_space: Literal["weights", "trainables"] = Field(
+        "weights",
+        description="what these gradients are by: the weights (the paper's surrogate), or the unit's trainables",
+    )
+    lookahead: Literal["path", "step", "plain"] = Field(
+        "path",
+        description="length of the look-ahead. path: 1/2000 of the way that the optimiser can go in the fit, whatever steps it "
+        "is cut into; step: one step of the optimiser (both in root mean square); plain: learning rate times gradient",
     )
 
 

@@ -1,91 +1,115 @@
-"""The GACQ weighter: scores per calibration sample, learned by look-ahead steps while a unit is fitted."""
+"""The GACQ weighter: a score for each calibration sample, learned by look-ahead steps of the unit that is fitted."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 
 import torch
 from torch import Generator, Tensor
+from torch.utils._pytree import tree_leaves
 
 from ptqbench.fitting.scores import ScoreAdam
 from ptqbench.roles.weighter import Batch, InnerProblem, Requirements, SampleWeighter
 from ptqbench_gacq import GacqOptions
-from ptqbench_gacq.meta import Groups, Losses, meta_gradient
+from ptqbench_gacq.meta import Part
+from ptqbench_gacq.objective import Objective, Update
 
-LOOKAHEAD_COST, GROUP_COST = 2.4, 1.6
-"""A score update takes about as long as this many optimiser steps, and as many more for each group that is matched
-(measured on the residual blocks of the digits model)."""
+PIECE = 32 * 2**20
+"""Bytes of a unit's inputs and outputs whose graph is kept at a time while all weights learn at once."""
+
+UNTIL = 0.5
+"""Share of a unit's fit in which scores learn: what they say later finds most roundings decided."""
+
+COST = {"fitting": 1.4, "before": 1.4, "each": 4.5}
+"""How long a fit takes by schedule, relative to equal weights (residual blocks of the digits model, 480 mini-batches of 8)."""
 
 
 class GacqWeighter(SampleWeighter):
-    """Bilevel sample weighting (arXiv:2602.01289): scores start equal for every unit, follow the meta-gradient
-    with Adam while the unit's trainables move, and weigh each mini-batch through a softmax."""
+    """Bilevel sample weighting (arXiv:2602.01289): scores start equal for every unit, descend the meta loss, and weigh samples
+    through a softmax. When they do is the schedule: while the unit is fitted, before it is, or for each mini-batch anew."""
 
     options: GacqOptions
 
     def __init__(self, options: GacqOptions) -> None:
         super().__init__(options)
         self.requires = Requirements(validation=options.validation, groups=options.groups)
-        matched = (min(options.matching_groups, options.groups) or options.groups) if options.matching else 0
-        update = LOOKAHEAD_COST + GROUP_COST * matched if options.score_rate else 0.0
-        self.cost = 1 + update / options.every
+        self.cost = COST[options.schedule] if options.score_rate else 1.0
 
     def begin_unit(self, unit: str, phase: str, problem: InnerProblem, rng: Generator) -> None:
         """Fresh scores: what a unit's samples are worth says little about the next unit's."""
-        steps = problem.train_steps
+        o, self.steps, self.rng = self.options, problem.train_steps, rng
         # Where the losses are; the steps stay on the CPU with the calibration set.
-        self.scores = torch.zeros(len(steps), device=next(iter(problem.params.values())).device)
-        self.optimiser = ScoreAdam(self.scores, self.options.score_rate)
-        self.steps = steps
-        self.rng = rng
-        self.calls = 0
-        self.terms: list[tuple[float, float]] = []
+        self.scores = torch.zeros(len(self.steps), device=next(iter(problem.params.values())).device)
+        self.optimiser = ScoreAdam(self.scores, o.score_rate)
+        self.objective = Objective(o, problem, rng)
+        self.piece = max(1, PIECE // max(1, _bytes(problem.take(torch.arange(1)))))
+        self.calls, self.learned = 0, 0
+        self.given, self.met = torch.zeros_like(self.scores), torch.zeros_like(self.scores)
+        if o.schedule == "before" and o.score_rate:
+            for _ in range(o.updates):
+                self._learn_all()
 
     def weights(self, batch: Batch, problem: InnerProblem) -> Tensor:
         """Softmax of the batch's scores over the temperature, rescaled to mean 1: (B,)."""
-        if self.options.score_rate and self.calls % self.options.every == 0:
-            self._learn(batch, problem)
+        if self._due(problem):
+            self.learned += 1
+            if self.options.schedule == "each" or self.options.scope == "batch":
+                self._learn_batch(batch, problem)
+            else:
+                self._learn_all()
         self.calls += 1
-        return len(batch) * self._softmax(batch)
+        index = batch.index.to(self.scores.device)
+        weights = len(batch) * torch.softmax(self.scores[index] / self.options.temperature, dim=0)
+        self.given[index] += weights
+        self.met[index] += 1
+        return weights
 
-    def _softmax(self, batch: Batch) -> Tensor:
-        """omega (B,), with sum 1."""
-        return torch.softmax(self.scores[batch.index] / self.options.temperature, dim=0)
-
-    def _learn(self, batch: Batch, problem: InnerProblem) -> None:
-        """One Adam step on the scores of the batch's samples."""
+    def _due(self, problem: InnerProblem) -> bool:
+        """Whether scores learn at this mini-batch."""
         o = self.options
-        weights = self._softmax(batch)
-        found = meta_gradient(
-            partial(problem.losses, batch),
-            self._groups(problem),
-            problem.params,
-            problem.learning_rate,
-            weights,
-            factor=o.matching,
-            rms=o.lookahead == "rms",
-        )
-        if found is None:
-            return
-        self.terms.append((found.validation, found.matching))
-        # d omega_i / d s_j of omega = softmax(s / temperature).
-        slope = weights / o.temperature * (found.by_weight - weights @ found.by_weight)
-        self.optimiser.step(batch.index, slope)
+        if o.score_rate == 0 or o.schedule == "before":
+            return False
+        if o.schedule == "each":
+            return True
+        if o.every:
+            return self.calls % o.every == 0
+        return self.learned < o.updates and self.calls >= round((self.learned + 1) * UNTIL * problem.iterations / o.updates)
 
-    def _groups(self, problem: InnerProblem) -> Groups:
-        """All validation samples by timestep group, the matched groups drawn at random."""
-        o, everything = self.options, len(self.scores)
-        order, matched = torch.randperm(o.groups, generator=self.rng).tolist(), o.matching_groups or o.groups
-        chosen, rest = order[:matched], order[matched:]
+    def _learn_all(self) -> None:
+        """One step of all scores, from a look-ahead down the loss of all training samples."""
+        pieces = torch.randperm(len(self.scores), generator=self.rng).split(self.piece)
+        slope = self.objective.slope([self.objective.part(piece) for piece in pieces], self.scores)
+        if slope is not None:
+            self.optimiser.step(torch.arange(len(self.scores)), slope)
 
-        def losses(groups: list[int]) -> Losses:
-            return partial(problem.losses, problem.draw(everything, split="validation", groups=groups, rng=self.rng))
-
-        return Groups([losses([t]) for t in chosen], losses(rest) if rest else None, o.groups)
+    def _learn_batch(self, batch: Batch, problem: InnerProblem) -> None:
+        """One step of the scores of a mini-batch's samples, which start equal once more if weights are forgotten."""
+        index = batch.index.to(self.scores.device)
+        if self.options.schedule == "each":
+            self.scores[index] = 0
+            self.optimiser = ScoreAdam(self.scores, self.options.score_rate)
+        own = Part(torch.arange(len(batch)), lambda params: problem.losses(batch, params))
+        slope = self.objective.slope([own], self.scores[index])
+        if slope is not None:
+            self.optimiser.step(index, slope)
 
     def report(self) -> Mapping[str, Tensor]:
-        """ "weights" (N,) with mean 1, "step" (N,), "validation" and "matching" (K,): both terms at each score update."""
-        weights = len(self.scores) * torch.softmax(self.scores / self.options.temperature, dim=0)
-        terms = torch.tensor(self.terms).reshape(-1, 2)
-        return {"weights": weights, "step": self.steps, "validation": terms[:, 0], "matching": terms[:, 1]}
+        """ "weights" (N,) with mean 1, "step" (N,), "touches" (N,): how often a sample's weight learned; and the fields of
+        `Update`, (K,) for K updates.
+
+        Weights that are forgotten are reported as the mean of those that a sample was given.
+        """
+        if self.options.schedule == "each":
+            weights = torch.where(self.met > 0, self.given / self.met.clamp_min(1), 1.0)
+            weights, touches = weights / weights.mean(), self.met
+        else:
+            weights = len(self.scores) * torch.softmax(self.scores / self.options.temperature, dim=0)
+            touches = self.optimiser.touched
+        updates = self.objective.updates
+        curves = {name: torch.tensor([getattr(u, name) for u in updates]) for name in Update.__dataclass_fields__}
+        return {"weights": weights, "step": self.steps, "touches": touches, **curves}
+
+
+def _bytes(batch: Batch) -> int:
+    """What a batch's inputs and targets take."""
+    return sum(x.nbytes for x in tree_leaves([batch.args, batch.kwargs, batch.target]) if isinstance(x, Tensor))

@@ -38,7 +38,7 @@ class UnitFit:
                 f"phase {self.phase.name!r} learns {', '.join(sorted(unrated))} and gives no learning rate for it",
                 "name each kind in the rates of the reconstruction's course()",
             )
-        problem.power = course.power
+        problem.power, problem.iterations = course.power, course.iterations
         problem.input_keep, problem.activation_keep = course.input_keep, course.activation_keep
         self.at(0.0)
         self.weighter.begin_unit(self.unit, self.phase.name, problem, self.weighter_rng)

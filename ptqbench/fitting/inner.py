@@ -13,7 +13,9 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ptqbench.errors import CellFailedError
 from ptqbench.fitting.losses import UnitLoss, total
+from ptqbench.fitting.network import NetworkError
 from ptqbench.fitting.unit_data import UnitData
 from ptqbench.quant.layer import StepContext
 from ptqbench.roles.loss import Outcome
@@ -33,9 +35,11 @@ class UnitModules:
 
 @dataclass(frozen=True)
 class StepFacts:
-    """`timesteps` (S,) int64 of the sampling steps, and the full-precision model's denoising error (S,), on demand."""
+    """`timesteps` (S,) int64 of the sampling steps; on demand the sampler's gains (S,) at each, and the full-precision model's
+    denoising error (S,)."""
 
     timesteps: Tensor
+    gains: Callable[[], Tensor]
     denoising_error: Callable[[], Tensor]
 
 
@@ -43,8 +47,8 @@ class StepFacts:
 class UnitProblem:
     """Implements `ptqbench.roles.weighter.InnerProblem` for a module with learning quantizers inside.
 
-    `kinds` gives each trainable's kind. The loss exponent `power`, the learning rates and the probabilities of keeping
-    quantized inputs and activations are the reconstruction's, which says them in its `Course`.
+    `kinds` gives each trainable's kind. The loss exponent `power`, the number of iterations, the learning rates and the
+    probabilities of keeping quantized inputs and activations are the reconstruction's, which says them in its `Course`.
     """
 
     modules: UnitModules
@@ -54,7 +58,9 @@ class UnitProblem:
     facts: StepFacts
     context: StepContext
     device: torch.device
+    network: NetworkError | None = None
     power: float = 2.0
+    iterations: int = 0
     input_keep: float = 1.0
     activation_keep: float = 1.0
     learning_rate: dict[str, float] = field(default_factory=dict)
@@ -81,18 +87,19 @@ class UnitProblem:
     def timesteps(self) -> Tensor:
         return self.facts.timesteps
 
+    def gains(self) -> Tensor:
+        """See `InnerProblem.gains`."""
+        return self.facts.gains()
+
     def denoising_error(self) -> Tensor:
         """See `InnerProblem.denoising_error`."""
         return self.facts.denoising_error()
 
     def draw(self, size: int, *, split: str = "train", groups: Sequence[int] | None = None, rng: Generator) -> Batch:
         """See `InnerProblem.draw`."""
-        if split not in ("train", "validation"):
-            raise ValueError(f"there is no split {split!r}: train or validation")
         if groups is not None and split == "train":
             raise ValueError("only the validation split has groups")
-        pool = self.data.train if split == "train" else self.data.validation
-        position = torch.arange(len(pool), dtype=torch.int64, device="cpu")
+        position = torch.arange(len(self._pool(split)), dtype=torch.int64, device="cpu")
         if groups is not None:
             position = position[
                 torch.isin(self.data.validation_group, torch.tensor(list(groups), dtype=torch.int64, device="cpu"))
@@ -100,7 +107,17 @@ class UnitProblem:
         if size < len(position):
             position = position[torch.randperm(len(position), generator=rng, dtype=torch.int64, device="cpu")[:size]]
         seed = int(torch.randint(2**62, (1,), generator=rng, dtype=torch.int64, device="cpu"))
-        return self.batch(pool[position], position, seed)
+        return self.take(position, split=split, seed=seed)
+
+    def take(self, index: Tensor, *, split: str = "train", seed: int = 0) -> Batch:
+        """See `InnerProblem.take`."""
+        return self.batch(self._pool(split)[index], index, seed)
+
+    def _pool(self, split: str) -> Tensor:
+        """Where the samples of "train" or "validation" stand in the calibration set."""
+        if split not in ("train", "validation"):
+            raise ValueError(f"there is no split {split!r}: train or validation")
+        return self.data.train if split == "train" else self.data.validation
 
     def batch(self, samples: Tensor, position: Tensor, seed: int = 0) -> Batch:
         """The samples at these places of the calibration set."""
@@ -109,6 +126,14 @@ class UnitProblem:
     def losses(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> Tensor:
         """See `InnerProblem.losses`."""
         return total(self.loss_parts(batch, params))
+
+    def network_losses(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> Tensor:
+        """See `InnerProblem.network_losses`. Raises `CellFailedError` where no network is known."""
+        if self.network is None or batch.place is None:
+            raise CellFailedError("this unit is fitted without its network", "let it validate on the unit alone")
+        values = self.params if params is None else params
+        with sdpa_kernel(SDPBackend.MATH):
+            return self.network.losses(batch.place, {own: values[name] for name, own in self.params.items()})
 
     def loss_parts(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """See `InnerProblem.loss_parts`. Attention runs on the math kernel, which has second derivatives everywhere."""

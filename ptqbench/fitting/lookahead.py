@@ -6,13 +6,14 @@ Weights u enter theta* through the gradient of L alone, so one vector is all tha
 
     dV / du  =  - d/du < grad L(theta, u), eta . grad V(theta*) >,
 
-a backward pass through the graph of that gradient. V itself is differentiated once, at leaf tensors that hold theta*.
+a backward pass through the graph of that gradient. V itself is differentiated once, at leaf tensors that hold theta*. L may be
+a sum of parts, mini-batches for example: their graphs are then made one after the other, so that a step down the loss of all
+training samples takes no more memory than one of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 import torch
@@ -21,24 +22,25 @@ from torch import Tensor
 Params = Mapping[str, Tensor]
 """Trainables, or one tensor of the same shape for each of them, by name."""
 
+Scalar = Callable[[Params], Tensor]
+"""A scalar as a function of the trainables."""
 
-@dataclass(frozen=True)
+
 class LookAhead:
-    """One step from `theta`, leaf tensors (`leaves`). `slopes`: grad L there with its graph; `eta`: the step sizes."""
+    """One step from `params` down the sum of `parts`, scalars that depend on what weighs them as well.
 
-    theta: Params
-    slopes: Params
-    eta: Mapping[str, float]
+    `theta` holds the trainables as leaf tensors, `slopes` the gradient of the sum there, `eta` the step sizes: the learning
+    rates `rates`, or with `rms` what makes each trainable's step as long as its rate in root mean square, about as far as a
+    step of Adam goes.
+    """
 
-    @classmethod
-    def of(cls, loss: Tensor, theta: Params, rates: Mapping[str, float], *, rms: bool) -> LookAhead:
-        """The step down `loss`, a scalar computed from `theta` and from what weighs it.
-
-        Step sizes are the learning rates `rates`; with `rms` each trainable's step is as long as its rate in root mean
-        square, about as far as a step of Adam goes.
-        """
-        slopes = gradients(loss, theta, graph=True)
-        return cls(theta, slopes, _step_sizes(slopes, rates, rms=rms))
+    def __init__(self, parts: Sequence[Scalar], params: Params, rates: Mapping[str, float], *, rms: bool) -> None:
+        self.theta, self.parts = leaves(params), parts
+        # The graph of a single part serves the derivatives as well.
+        self._kept = [gradients(parts[0](self.theta), self.theta, graph=True)] if len(parts) == 1 else []
+        found = self._kept or [gradients(part(self.theta), self.theta) for part in parts]
+        self.slopes = {name: torch.stack([own[name].detach() for own in found]).sum(0) for name in self.theta}
+        self.eta = _step_sizes(self.slopes, rates, rms=rms)
 
     @cached_property
     def moving(self) -> tuple[str, ...]:
@@ -51,13 +53,29 @@ class LookAhead:
             name: (self.theta[name] - self.eta[name] * slope).detach().requires_grad_() for name, slope in self.slopes.items()
         }
 
-    def derivative(self, pull: Params, unknown: Tensor) -> Tensor:
-        """dV / du for a leaf tensor u that weighs the loss, from grad V(theta*) of all trainables or of some.
+    def derivatives(self, pulls: Sequence[Params], unknown: Tensor) -> list[Tensor]:
+        """dV / du for a leaf tensor u that weighs the loss, for each V by its gradient at theta*, of all trainables or of some.
 
-        May be called again for another V: the graph is kept.
+        May be called again for other functions.
         """
-        along = torch.stack([(self.slopes[name] * (self.eta[name] * v)).sum() for name, v in pull.items()]).sum()
-        return -gradients(along, {"": unknown}, keep=True)[""]
+        found = [torch.zeros_like(unknown) for _ in pulls]
+        for slopes in self._graphs():
+            for total, pull in zip(found, pulls, strict=True):
+                along = torch.stack([(slopes[name] * (self.eta[name] * v)).sum() for name, v in pull.items()]).sum()
+                total -= gradients(along, {"": unknown}, keep=True)[""]
+        return found
+
+    def derivative(self, pull: Params, unknown: Tensor) -> Tensor:
+        """`derivatives` of one function."""
+        return self.derivatives([pull], unknown)[0]
+
+    def _graphs(self) -> Iterator[Params]:
+        """The gradient of each part with its graph."""
+        if self._kept:
+            yield from self._kept
+        else:
+            for part in self.parts:
+                yield gradients(part(self.theta), self.theta, graph=True)
 
 
 def leaves(params: Params) -> dict[str, Tensor]:
@@ -79,7 +97,7 @@ def gradients(value: Tensor, params: Params, *, keep: bool = False, graph: bool 
 def _step_sizes(slopes: Params, rates: Mapping[str, float], *, rms: bool) -> dict[str, float]:
     if not rms:
         return {name: rates[name] for name in slopes}
-    sizes = {name: float(slope.detach().square().mean().sqrt()) for name, slope in slopes.items()}
+    sizes = {name: float(slope.square().mean().sqrt()) for name, slope in slopes.items()}
     # Slopes that are not finite give such a step, and then weights that the fit refuses: a diverged unit does not pass for a
     # still one.
     return {name: 0.0 if size == 0 else rates[name] / size for name, size in sizes.items()}

@@ -205,7 +205,7 @@ class MethodQuantizer:
             reconstruction=self.reconstruction,
             weighter=self.method.weighter,
             loss=UnitLoss.of(self.method.losses),
-            facts=StepFacts(subject.timesteps, subject.denoising_error),
+            facts=StepFacts(subject.timesteps, subject.gains, subject.denoising_error),
             entry=entry,
             seed=self.seed,
             tell=self.tell,

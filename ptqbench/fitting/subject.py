@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ptqbench.errors import CellFailedError
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.quant.plan import Probe
 from ptqbench.recipe.experiment import Method
@@ -19,6 +20,10 @@ from ptqbench.stage.cache import Cache, Costs
 from ptqbench.stage.context import RunContext
 
 
+def _no_sampler() -> Tensor:
+    raise CellFailedError("no sampler is known whose gains could weigh errors", "choose options that do without gains")
+
+
 @dataclass(frozen=True)
 class Subject:
     """A full-precision denoiser, and what the stages of its quantization read and where they keep their results.
@@ -26,7 +31,7 @@ class Subject:
     `timesteps` (S,) are those of the sampling steps, noisiest first. `calibration` gives the calibration set and the key that
     names it; `predict(calibration, q, index)` evaluates a quantized denoiser, or (None) full precision, on the samples at these
     places, of which `batch` are run at a time; `denoising_error` is full precision's, (S,). `key` names the denoiser and what
-    computes, and is part of every stage's key in `cache`.
+    computes, and is part of every stage's key in `cache`. `gains` (S,) are the sampler's, if one is known.
     """
 
     denoiser: nn.Module
@@ -39,6 +44,7 @@ class Subject:
     device: torch.device
     cache: Cache
     key: list[Any]
+    gains: Callable[[], Tensor] = _no_sampler
 
     @classmethod
     def of_run(cls, ctx: RunContext, method: Method, seed: int, costs: Costs) -> Subject:
@@ -54,6 +60,7 @@ class Subject:
             device=ctx.device,
             cache=ctx.cache,
             key=ctx.base_key,
+            gains=lambda: ctx.schedule.gains,
         )
 
 

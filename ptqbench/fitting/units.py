@@ -14,6 +14,7 @@ from ptqbench.failures import blamed
 from ptqbench.fitting.fit import UnitFit
 from ptqbench.fitting.inner import StepFacts, UnitModules, UnitProblem, trainables
 from ptqbench.fitting.losses import UnitLoss
+from ptqbench.fitting.network import NetworkError, Predictions
 from ptqbench.fitting.observer import Observer
 from ptqbench.fitting.unit_capture import UnitCapture
 from ptqbench.fitting.unit_data import Samples
@@ -65,6 +66,10 @@ class UnitFitter:
     def capture(self) -> UnitCapture:
         return UnitCapture(self.samples, self.q, self.denoiser, self.phase, self.loss, self.partitioner, self.units)
 
+    @cached_property
+    def predictions(self) -> Predictions:
+        return Predictions(self.samples)
+
     def run(self) -> dict[str, Any]:
         """Fit every unit that has something to learn. Raises `CellFailedError` if none has."""
         reports: dict[str, Any] = {}
@@ -103,6 +108,7 @@ class UnitFitter:
             self.facts,
             self.q.context,
             self.samples.device,
+            self._network(position),
         )
         count = self._optimise(problem, weighter, unit, position)
         for site in sites:
@@ -136,6 +142,11 @@ class UnitFitter:
         if observer is not None:
             self.entry.save_tensors(observed_file(position), observer.end(weighter))
         return count
+
+    def _network(self, position: int) -> NetworkError:
+        """The network quantized up to and including the unit at this position."""
+        quantized = {name for unit in self.units[: position + 1] for name in self.q.owned(unit)}
+        return NetworkError(self.samples, self.predictions, self.q, quantized)
 
     def _layers(self, unit: UnitPlan) -> dict[str, Any]:
         return {name: (self.q.layers[name], self.denoiser.get_submodule(name)) for name in unit.layers}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from ptqbench.errors import CellFailedError
 from ptqbench.quant.attention import AttentionSites, attach
@@ -69,6 +71,30 @@ class QuantizedDenoiser:
         for layer in self.layers.values():
             layer.find_weight_grids()
 
+    @contextmanager
+    def only(self, names: Collection[str]) -> Iterator[None]:
+        """Meanwhile layers and attentions that are not named compute in full precision."""
+        others = [site for name, site in self.sites.items() if name not in names]
+        kept = [(site.quantize_activations, site.baked if isinstance(site, QuantLayer) else None) for site in others]
+        for site in others:
+            site.quantize_activations = False
+            if isinstance(site, QuantLayer):
+                site.baked = site.weight.detach()
+        try:
+            yield
+        finally:
+            for site, (rounding, baked) in zip(others, kept, strict=True):
+                site.quantize_activations = rounding
+                if isinstance(site, QuantLayer) and baked is not None:
+                    site.baked = baked
+
+    def substituted(self, values: Mapping[Tensor, Tensor]) -> QuantizedDenoiser:
+        """A view of this network that computes with other tensors in place of some of its parameters."""
+        names: dict[Tensor, str] = {parameter: name for name, parameter in self.module.named_parameters()}
+        view = copy.copy(self)
+        view.module = _Substituted(self.module, {names[own]: value for own, value in values.items()})
+        return view
+
     def quantize_activations(self, on: bool) -> None:
         """Round the inputs of layers and the operands of attention products, or leave them in floating point."""
         for site in self.sites.values():
@@ -119,3 +145,14 @@ class QuantizedDenoiser:
             raise CellFailedError(f"stored state names unknown layers: {', '.join(unknown)}")
         for name, tensors in by_site.items():
             sites[name].restore(tensors)
+
+
+class _Substituted(nn.Module):
+    """Calls a network with other tensors in place of some of its parameters."""
+
+    def __init__(self, network: nn.Module, values: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.network, self.values = network, dict(values)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return functional_call(self.network, self.values, args, kwargs)

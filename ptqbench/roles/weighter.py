@@ -31,7 +31,8 @@ class Batch:
 
     `args` and `kwargs` are the unit's inputs, `target` its full-precision outputs, one tensor per output. `seed` makes any
     randomness inside the unit (drop masks) a function of the batch, so that losses are deterministic in the trainables.
-    `full_inputs` (args, kwargs) and `sensitivity` are there where a phase or a loss term asks for them.
+    `full_inputs` (args, kwargs) and `sensitivity` are there where a phase or a loss term asks for them. `place` (B,) is where
+    the samples stand in the calibration set, by which the whole network finds them.
     """
 
     index: Tensor
@@ -42,6 +43,7 @@ class Batch:
     seed: int
     full_inputs: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None
     sensitivity: tuple[Tensor, ...] = ()
+    place: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.index.shape[0])
@@ -51,8 +53,8 @@ class InnerProblem(Protocol):
     """The unit under reconstruction as a value: trainables, samples, and a pure differentiable loss.
 
     `params` maps names to the current trainables (rounding variables, scales or both); `learning_rate` is the step size
-    that the reconstruction's optimiser uses for each of them in the current iteration, so read it anew each time.
-    `timesteps` (S,) int64 are those of the sampling steps.
+    that the reconstruction's optimiser uses for each of them in the current iteration, so read it anew each time; a fit has
+    `iterations` of them. `timesteps` (S,) int64 are those of the sampling steps.
     """
 
     @property
@@ -63,6 +65,9 @@ class InnerProblem(Protocol):
 
     @property
     def learning_rate(self) -> Mapping[str, float]: ...
+
+    @property
+    def iterations(self) -> int: ...
 
     @property
     def train_steps(self) -> Tensor:
@@ -76,12 +81,31 @@ class InnerProblem(Protocol):
         """
         ...
 
+    def take(self, index: Tensor, *, split: str = "train", seed: int = 0) -> Batch:
+        """The samples at these positions of "train" or "validation"; equal arguments give equal batches."""
+        ...
+
     def losses(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> Tensor:
         """Per-sample reconstruction losses (B,), twice differentiable in `params` (the current trainables if None)."""
         ...
 
     def loss_parts(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> Mapping[str, Tensor]:
         """The same by part of the method's loss terms ("output", "haar.ll", ...): each (B,), their sum is `losses`."""
+        ...
+
+    def network_losses(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Mean squared error (B,) of the network's noise prediction on the batch's samples, twice differentiable in `params`.
+
+        Units before this one are what they were fitted to, those after it in full precision. One evaluation costs as much as
+        one of the network.
+        """
+        ...
+
+    def gains(self) -> Tensor:
+        """(S,) the derivative of the sampler's next latent by the noise prediction at each sampling step.
+
+        Raises `CellFailedError` where no sampler is known.
+        """
         ...
 
     def denoising_error(self) -> Tensor:

@@ -31,9 +31,14 @@ def validation(p: Any) -> Tensor:
     return (p["a"].sin().sum(0) * p["b"]).square().sum()
 
 
-def stepped(rms: bool) -> tuple[LookAhead, Tensor]:
-    theta, weights = leaves(PARAMS), W.clone().requires_grad_()
-    return LookAhead.of((weights * losses(theta)).mean(), theta, RATES, rms=rms), weights
+def stepped(rms: bool, pieces: int = B) -> tuple[LookAhead, Tensor]:
+    """A step down the weighted mean of the losses, `pieces` samples at a time."""
+    weights = W.clone().requires_grad_()
+
+    def part(index: Tensor) -> Any:
+        return lambda theta: (weights[index] * losses(theta)[index]).sum() / B
+
+    return LookAhead([part(index) for index in torch.arange(B).split(pieces)], PARAMS, RATES, rms=rms), weights
 
 
 def through_the_step(value: Any, eta: dict[str, float]) -> Tensor:
@@ -44,9 +49,10 @@ def through_the_step(value: Any, eta: dict[str, float]) -> Tensor:
     return torch.autograd.grad(value(star), weights)[0]
 
 
+@pytest.mark.parametrize("pieces", [B, 2])
 @pytest.mark.parametrize("rms", [False, True])
-def test_the_derivative_is_that_of_the_step_whose_length_is_constant(rms: bool) -> None:
-    ahead, weights = stepped(rms)
+def test_the_derivative_is_that_of_the_step_whose_length_is_constant(rms: bool, pieces: int) -> None:
+    ahead, weights = stepped(rms, pieces)
     star = ahead.end()
     found = ahead.derivative(gradients(validation(star), star), weights)
     torch.testing.assert_close(found, through_the_step(validation, dict(ahead.eta)))
@@ -59,6 +65,14 @@ def test_one_step_serves_several_functions_of_its_end() -> None:
     for value in (validation, lambda p: p["a"].cos().sum() + 0 * p["b"].sum(), validation):
         found = ahead.derivative(gradients(value(star), star), weights)
         torch.testing.assert_close(found, through_the_step(value, dict(ahead.eta)))
+
+
+def test_several_functions_at_once_are_the_same_as_one_after_the_other() -> None:
+    ahead, weights = stepped(True, pieces=2)
+    star = ahead.end()
+    pulls = [gradients(value, star, keep=True) for value in (validation(star), star["a"].cos().sum())]
+    for found, pull in zip(ahead.derivatives(pulls, weights), pulls, strict=True):
+        torch.testing.assert_close(found, ahead.derivative(pull, weights))
 
 
 def test_a_pull_on_some_trainables_stands_for_no_pull_on_the_others() -> None:
@@ -82,9 +96,9 @@ def test_rms_steps_are_as_long_as_their_rates_and_plain_ones_follow_the_gradient
 @pytest.mark.parametrize("rms", [False, True])
 def test_what_the_loss_does_not_depend_on_stands_still(rms: bool) -> None:
     params = PARAMS | {"unused": drawn(2, seed=4), "flat": drawn(2, seed=5)}
-    theta, weights = leaves(params), W.clone().requires_grad_()
-    loss = (weights * losses(theta)).mean() + 0.0 * theta["flat"].sum()
-    ahead = LookAhead.of(loss, theta, RATES | {"unused": 0.1, "flat": 0.1}, rms=rms)
+    weights = W.clone().requires_grad_()
+    loss = lambda theta: (weights * losses(theta)).mean() + 0.0 * theta["flat"].sum()  # noqa: E731
+    ahead = LookAhead([loss], params, RATES | {"unused": 0.1, "flat": 0.1}, rms=rms)
     assert ahead.moving == ("a", "b")
     for name in ("unused", "flat"):
         assert torch.equal(ahead.end()[name].detach(), params[name])
@@ -95,9 +109,9 @@ def test_what_the_loss_does_not_depend_on_stands_still(rms: bool) -> None:
 
 @pytest.mark.parametrize("rms", [False, True])
 def test_a_rate_of_zero_and_a_slope_that_vanishes_when_squared_move_nothing(rms: bool) -> None:
-    theta = {"still": torch.ones(3, requires_grad=True), "tiny": torch.ones(3, requires_grad=True)}
-    loss = theta["still"].sum() + 1e-30 * theta["tiny"].sum()
-    ahead = LookAhead.of(loss, theta, {"still": 0.0, "tiny": 0.1}, rms=rms)
+    params = {"still": torch.ones(3), "tiny": torch.ones(3)}
+    loss = lambda theta: theta["still"].sum() + 1e-30 * theta["tiny"].sum()  # noqa: E731
+    ahead = LookAhead([loss], params, {"still": 0.0, "tiny": 0.1}, rms=rms)
     # Without rms the tiny slope counts as it is, though the sum is lost in rounding.
     assert ahead.moving == (() if rms else ("tiny",))
     assert all(torch.equal(value.detach(), torch.ones(3)) for value in ahead.end().values())
@@ -121,6 +135,5 @@ def test_gradients_can_be_differentiated_or_taken_twice() -> None:
 
 @pytest.mark.parametrize("rms", [False, True])
 def test_slopes_that_are_not_finite_do_not_pass_for_a_unit_that_stands_still(rms: bool) -> None:
-    theta = leaves(PARAMS)
-    ahead = LookAhead.of((losses(theta) * torch.nan).mean(), theta, RATES, rms=rms)
+    ahead = LookAhead([lambda theta: (losses(theta) * torch.nan).mean()], PARAMS, RATES, rms=rms)
     assert ahead.moving == ("a", "b")

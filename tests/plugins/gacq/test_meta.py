@@ -1,4 +1,4 @@
-"""The closed-form meta-gradient against finite differences of the plainly written meta loss, in float64."""
+"""The closed-form meta-gradient against autograd through the look-ahead and finite differences, in float64."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ptqbench_gacq.meta import Groups, meta_gradient
+from ptqbench_gacq.meta import Matching, Part, disagreement, meta_gradient
 
 T, B = 3, 6
 
@@ -35,109 +35,122 @@ class Rounded(nn.Module):
         return y
 
 
-@pytest.fixture
-def problem():
-    module = Rounded()
-    g = torch.Generator().manual_seed(1)
+class Problem:
+    """Training samples, validation groups of two samples, and weights of sum 1."""
 
-    def losses(x, y, params):
-        return (functional_call(module, dict(params), (x,)) - y).square().sum(1).mean((1, 2))
+    def __init__(self) -> None:
+        g = torch.Generator().manual_seed(1)
+        self.module = Rounded()
+        self.train = partial(self.losses, *self.data(B, g))
+        self.groups = [self.mean_of(*self.data(2, g)) for _ in range(T)]
+        self.params = {name: p.detach() for name, p in self.module.named_parameters() if p.requires_grad}
+        self.rates = {"alpha": 0.05, "scale": 0.01}
+        weights = torch.rand(B, generator=g, dtype=torch.float64) + 0.5
+        self.weights = weights / weights.sum()
 
-    def data(n):
-        return torch.randn(n, 2, 5, 5, generator=g, dtype=torch.float64), torch.randn(
-            n, 4, 5, 5, generator=g, dtype=torch.float64
-        )
+    def data(self, n: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
+        return tuple(torch.randn(n, c, 5, 5, generator=g, dtype=torch.float64) for c in (2, 4))
 
-    train = partial(losses, *data(B))
-    groups = [partial(losses, *data(2)) for _ in range(T)]
-    params = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
-    weights = torch.rand(B, generator=g, dtype=torch.float64) + 0.5
-    return train, groups, params, {"alpha": 0.05, "scale": 0.01}, weights / weights.sum()
+    def losses(self, x, y, params):
+        return (functional_call(self.module, dict(params), (x,)) - y).square().sum(1).mean((1, 2))
 
+    def mean_of(self, x, y):
+        return lambda params: self.losses(x, y, params).mean()
 
-def solve(problem, chosen=range(T), **options):
-    train, groups, params, rates, weights = problem
-    rest = [groups[t] for t in range(T) if t not in chosen]
-    together = (lambda p: torch.cat([group(p) for group in rest])) if rest else None
-    return meta_gradient(train, Groups([groups[t] for t in chosen], together, T), params, rates, weights, **options)
+    def parts(self, size: int = B) -> list[Part]:
+        def some(index):
+            return lambda params: self.train(params)[index]
 
+        return [Part(index, some(index)) for index in torch.arange(B).split(size)]
 
-def plain_meta_loss(problem, weights, factor, eta, *, with_matching=True):
-    """mean_t L_t + factor * M, with g_t from autograd through the look-ahead: nothing shared with the closed form."""
-    train, groups, params, _, _ = problem
-    theta = {n: p.clone().requires_grad_() for n, p in params.items()}
-    w = weights.clone().requires_grad_()
-    slopes = torch.autograd.grad((w * train(theta)).sum(), list(theta.values()), create_graph=True)
-    star = {n: theta[n] - eta[n] * s for (n, s) in zip(theta, slopes, strict=True)}
-    losses = [group(star).mean() for group in groups]
-    value = sum(losses) / T
-    if with_matching:
-        g = [torch.autograd.grad(loss, w, retain_graph=True)[0] for loss in losses]
+    def solve(self, matching=None, *, rms=True, size=B):
+        return meta_gradient(self.parts(size), self.groups, self.params, self.rates, self.weights, matching=matching, rms=rms)
+
+    def matching(self, space: str, measure: str) -> Matching:
+        return Matching(measure, self.parts()[0] if space == "weights" else None)
+
+    def eta(self, rms: bool):
+        if not rms:
+            return self.rates
+        theta = {n: p.clone().requires_grad_() for n, p in self.params.items()}
+        slopes = torch.autograd.grad((self.weights * self.train(theta)).sum(), list(theta.values()))
+        return {n: self.rates[n] / float(s.square().mean().sqrt()) for n, s in zip(theta, slopes, strict=True)}
+
+    def plain(self, weights: Tensor, eta, space: str = "weights", measure: str = "product"):
+        """Both terms, differentiated through the look-ahead by autograd: nothing shared with the closed form."""
+        theta = {n: p.clone().requires_grad_() for n, p in self.params.items()}
+        w = weights.clone().requires_grad_()
+        slopes = torch.autograd.grad((w * self.train(theta)).sum(), list(theta.values()), create_graph=True)
+        star = {n: theta[n] - eta[n] * s for (n, s) in zip(theta, slopes, strict=True)}
+        losses = [group(star) for group in self.groups]
+        by = [w] if space == "weights" else list(star.values())
+        found = [torch.autograd.grad(loss, by, create_graph=True) for loss in losses]
+        g = torch.stack([torch.cat([one.flatten() for one in own]) for own in found])
+        if measure == "cosine":
+            g = g / g.norm(dim=1, keepdim=True)
         pairs = [g[t] @ g[k] for t in range(T) for k in range(T) if t != k]
-        value = value - factor * sum(pairs) / len(pairs)
-    return float(value.detach())
+        return w, sum(losses) / T, -sum(pairs) / len(pairs)
 
 
-def differences(problem, factor, eta, **kwargs):
-    weights, h, out = problem[4], 1e-5, []
-    for i in range(B):
-        bump = torch.zeros(B, dtype=torch.float64)
-        bump[i] = h
-        up = plain_meta_loss(problem, weights + bump, factor, eta, **kwargs)
-        down = plain_meta_loss(problem, weights - bump, factor, eta, **kwargs)
-        out.append((up - down) / (2 * h))
-    return torch.tensor(out, dtype=torch.float64)
+@pytest.fixture
+def problem() -> Problem:
+    return Problem()
 
 
-def step_sizes(problem, rms):
-    train, _, params, rates, weights = problem
-    if not rms:
-        return rates
-    theta = {n: p.clone().requires_grad_() for n, p in params.items()}
-    slopes = torch.autograd.grad((weights * train(theta)).sum(), list(theta.values()))
-    return {n: rates[n] / float(s.square().mean().sqrt()) for n, s in zip(theta, slopes, strict=True)}
-
-
+@pytest.mark.parametrize("measure", ["product", "cosine"])
+@pytest.mark.parametrize("space", ["weights", "trainables"])
 @pytest.mark.parametrize("rms", [False, True])
-def test_exact_meta_gradient_equals_finite_differences(problem, rms):
-    # Looking a short way ahead, groups have small gradients, whose products vanish without a large factor.
-    factor = 1e3 if rms else 1e6
-    found = solve(problem, factor=factor, rms=rms, chosen=range(T))
-    eta = step_sizes(problem, rms)
-    expected = differences(problem, factor, eta)
-    torch.testing.assert_close(found.by_weight, expected, rtol=1e-5, atol=1e-9)
-    without = differences(problem, 0.0, eta, with_matching=False)
-    assert (expected - without).norm() > 0.01 * without.norm(), "the matching term is not put to the test"
-    value = plain_meta_loss(problem, problem[4], factor, eta)
-    assert found.validation + found.matching == pytest.approx(value, rel=1e-9)
+def test_both_derivatives_equal_autograd_through_the_look_ahead(problem: Problem, rms: bool, space: str, measure: str) -> None:
+    found = problem.solve(problem.matching(space, measure), rms=rms)
+    w, validation, matching = problem.plain(problem.weights, problem.eta(rms), space, measure)
+    (by_validation,) = torch.autograd.grad(validation, w, retain_graph=True)
+    (by_matching,) = torch.autograd.grad(matching, w)
+    torch.testing.assert_close(found.by_validation, by_validation)
+    torch.testing.assert_close(found.by_matching, by_matching)
+    assert (found.validation, found.matching) == (pytest.approx(float(validation)), pytest.approx(float(matching)))
 
 
-def test_without_matching_only_the_validation_error_counts(problem):
-    found = solve(problem, factor=0.0, rms=True, chosen=[0])
-    expected = differences(problem, 0.0, step_sizes(problem, True), with_matching=False)
-    torch.testing.assert_close(found.by_weight, expected, rtol=1e-6, atol=1e-10)
-    assert found.matching == 0
+@pytest.mark.parametrize("measure", ["product", "cosine"])
+def test_the_matching_terms_derivative_equals_finite_differences(problem: Problem, measure: str) -> None:
+    found = problem.solve(problem.matching("weights", measure))
+    eta, h, expected = problem.eta(True), 1e-6, []
+    for bump in h * torch.eye(B, dtype=torch.float64):
+        ends = [float(problem.plain(problem.weights + side * bump, eta, "weights", measure)[2]) for side in (1, -1)]
+        expected.append((ends[0] - ends[1]) / (2 * h))
+    assert found.by_matching.tolist() == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("rms", [False, True])
-def test_one_random_group_at_a_time_is_unbiased(problem, rms):
-    """The mean over single groups equals the gradient with all groups, with the options that are the default."""
-    exact = solve(problem, factor=3.0, rms=rms, chosen=range(T))
-    single = [solve(problem, factor=3.0, rms=rms, chosen=[t]) for t in range(T)]
-    mean = torch.stack([s.by_weight for s in single]).mean(0)
-    torch.testing.assert_close(mean, exact.by_weight)
-    assert sum(s.matching for s in single) / T == pytest.approx(exact.matching)
+@pytest.mark.parametrize("space", ["weights", "trainables"])
+def test_samples_in_several_parts_weigh_as_in_one(problem: Problem, space: str) -> None:
+    once, often = (problem.solve(problem.matching(space, "cosine"), size=size) for size in (B, 4))
+    torch.testing.assert_close(often.by_validation, once.by_validation)
+    torch.testing.assert_close(often.by_matching, once.by_matching)
 
 
-def test_agreeing_groups_lower_the_meta_loss(problem):
-    """Two groups with the same samples have g_1 = g_2, and the term is minus its square."""
-    train, groups, params, rates, weights = problem
-    found = meta_gradient(train, Groups([groups[0]] * 2, None, 2), params, rates, weights, factor=1.0, rms=True)
-    alone = meta_gradient(train, Groups([groups[0]] * 2, None, 2), params, rates, weights, factor=0.0, rms=True)
-    assert found.matching == pytest.approx(-float(alone.by_weight.square().sum()))
+def test_without_matching_there_is_the_validation_error_alone(problem: Problem) -> None:
+    alone, both = problem.solve(), problem.solve(problem.matching("weights", "product"))
+    torch.testing.assert_close(alone.by_validation, both.by_validation)
+    assert not bool(alone.by_matching.any()) and alone.matching == 0
 
 
-def test_a_vanishing_gradient_gives_nothing_to_learn_from(problem):
-    _train, groups, params, rates, weights = problem
-    flat = lambda p: 0.0 * sum(v.sum() for v in p.values()) * torch.ones(B, dtype=torch.float64)  # noqa: E731
-    assert solve((flat, groups, params, rates, weights), factor=1.0, rms=True) is None
+def test_an_inner_product_depends_on_the_look_aheads_length_and_a_cosine_hardly() -> None:
+    problem = Problem()
+    values = {}
+    for scale in (1.0, 0.1):
+        problem.rates = {"alpha": 0.05 * scale, "scale": 0.01 * scale}
+        for measure in ("product", "cosine"):
+            values[measure, scale] = problem.solve(problem.matching("weights", measure)).matching
+    assert values["product", 1.0] / values["product", 0.1] == pytest.approx(100, rel=0.5)
+    assert values["cosine", 1.0] == pytest.approx(values["cosine", 0.1], abs=0.1)
+
+
+def test_disagreement_is_least_for_rows_that_point_one_way() -> None:
+    rows = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 2.0]])
+    assert float(disagreement(rows, "product")) == pytest.approx(-1.0)
+    assert float(disagreement(rows, "cosine")) == pytest.approx(-1 / 3)
+    assert float(disagreement(rows[:2], "cosine")) == pytest.approx(-1.0)
+
+
+def test_a_vanishing_gradient_gives_nothing_to_learn_from(problem: Problem) -> None:
+    problem.train = lambda p: 0.0 * sum(v.sum() for v in p.values()) * torch.ones(B, dtype=torch.float64)
+    assert problem.solve() is None
