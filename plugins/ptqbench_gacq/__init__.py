@@ -78,21 +78,21 @@ def ptqbench_components() -> list[Component]:
             GacqOptions,
             paper=PAPER,
             deviations=(
-                "the matching term is minus the mean of G_t . G_k over unordered pairs of groups; the formula, "
-                "-2 / (T (T - 1)) times the sum over t != k, is twice that if the sum counts each pair twice (matching = 2)",
-                "the validation error is that of the unit's output on held-out samples, as the training loss is; the source "
-                "speaks of the quantized network's",
-                "the matching term's gradient is that of one group at random at a time, unbiased (matching_groups = 0: of all)",
+                "the matching term's gradient has a stated share of the validation error's length (matching), at any scale of the "
+                "terms: with their printed weights the sum points uphill of the validation error in fast fits",
                 "weights have mean 1 in the mini-batch, not sum 1, so that the reconstruction's learning rate means the same",
             ),
             unstated=(
                 "what a public summary of it leaves out, since its own text could not be read; this follows the summary",
-                "over which samples the softmax runs; over the mini-batch, not over all samples",
+                "when scores learn; while the unit is fitted, all at once, four times in its first half. A public note of the "
+                'paper says once before it (schedule = "before"), and scores that start at 1/32 would fit weights of each '
+                'mini-batch (schedule = "each")',
+                "whose output validates; the unit's, as it is trained on, while the summary speaks of the quantized network's "
+                '(validate_on = "network")',
+                "whether the softmax runs over all samples or over the mini-batch; over all, where all learn at once",
                 "whether the look-ahead follows the rounding penalty; it does not, and takes the weighted errors alone",
-                'the length of the look-ahead; that of one step of the optimiser (lookahead = "plain": learning rate times '
-                "gradient)",
-                "how often scores learn, by which optimiser and at which rate; from every 16th mini-batch (every), by Adam, at "
-                "0.1",
+                "the length of the look-ahead; 1/2000 of the way that the optimiser can go in the fit (lookahead)",
+                "by which optimiser scores learn, and how far; by Adam, at 0.5",
                 "whether validation samples come on top of the calibration budget; they are part of it",
             ),
             released=("had not appeared when this was written",),

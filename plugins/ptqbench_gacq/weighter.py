@@ -42,12 +42,11 @@ class GacqWeighter(SampleWeighter):
         self.scores = torch.zeros(len(self.steps), device=next(iter(problem.params.values())).device)
         self.optimiser = ScoreAdam(self.scores, o.score_rate)
         self.objective = Objective(o, problem, rng)
-        self.piece = max(1, PIECE // max(1, _bytes(problem.take(torch.arange(1)))))
         self.calls, self.learned = 0, 0
         self.given, self.met = torch.zeros_like(self.scores), torch.zeros_like(self.scores)
         if o.schedule == "before" and o.score_rate:
             for _ in range(o.updates):
-                self._learn_all()
+                self._learn_all(problem)
 
     def weights(self, batch: Batch, problem: InnerProblem) -> Tensor:
         """Softmax of the batch's scores over the temperature, rescaled to mean 1: (B,)."""
@@ -56,7 +55,7 @@ class GacqWeighter(SampleWeighter):
             if self.options.schedule == "each" or self.options.scope == "batch":
                 self._learn_batch(batch, problem)
             else:
-                self._learn_all()
+                self._learn_all(problem)
         self.calls += 1
         index = batch.index.to(self.scores.device)
         weights = len(batch) * torch.softmax(self.scores[index] / self.options.temperature, dim=0)
@@ -75,9 +74,10 @@ class GacqWeighter(SampleWeighter):
             return self.calls % o.every == 0
         return self.learned < o.updates and self.calls >= round((self.learned + 1) * UNTIL * problem.iterations / o.updates)
 
-    def _learn_all(self) -> None:
+    def _learn_all(self, problem: InnerProblem) -> None:
         """One step of all scores, from a look-ahead down the loss of all training samples."""
-        pieces = torch.randperm(len(self.scores), generator=self.rng).split(self.piece)
+        size = max(1, PIECE // max(1, _bytes(problem.take(torch.arange(1)))))
+        pieces = torch.randperm(len(self.scores), generator=self.rng).split(size)
         slope = self.objective.slope([self.objective.part(piece) for piece in pieces], self.scores)
         if slope is not None:
             self.optimiser.step(torch.arange(len(self.scores)), slope)

@@ -138,7 +138,8 @@ class Bench:
             site.begin_learning(phase.learns)
         module = self.q.module.get_submodule(unit.module)
         both = UnitModules(module, self.denoiser.get_submodule(unit.module))
-        facts = StepFacts(self.quantizer.subject.timesteps, self.quantizer.subject.denoising_error)
+        subject = self.quantizer.subject
+        facts = StepFacts(subject.timesteps, subject.gains, subject.denoising_error)
         return UnitProblem(both, trainables(module, phase.learns), data, self.loss, facts, self.q.context, self.device)
 
     def fit(self, problem: UnitProblem, batch: int, iterations: int) -> UnitFit:

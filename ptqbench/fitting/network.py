@@ -24,7 +24,8 @@ class Predictions:
         """The predictions (B, C, H, W) on the samples at these places, on the samples' device."""
         places = place.tolist()
         missing = [i for i in places if i not in self.known]
-        for piece in torch.tensor(missing, dtype=torch.int64).split(self.samples.batch) if missing else ():
+        wanted = torch.tensor(missing, dtype=torch.int64, device="cpu")
+        for piece in wanted.split(self.samples.batch) if missing else ():
             self.known |= zip(piece.tolist(), self.samples.predict(None, piece).cpu(), strict=True)
         return torch.stack([self.known[i] for i in places]).to(self.samples.device)
 

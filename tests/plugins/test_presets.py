@@ -61,6 +61,9 @@ def test_published_constants(preset: str, key: str, published: dict[str, Any]) -
     [
         ("gacq", "q-diffusion", {"weighter"}),
         ("gacq-tfmq", "tfmq-dm", {"weighter"}),
+        ("gacq-tfmq-before", "gacq-tfmq", {"weighter"}),
+        ("gacq-tfmq-each", "gacq-tfmq", {"weighter"}),
+        ("gacq-tfmq-network", "gacq-tfmq", {"weighter"}),
         ("beyond-uniformity", "tfmq-dm", {"losses", "weighter"}),
         ("beyond-uniformity-brecq", "q-diffusion", {"losses", "weighter"}),
         ("brecq-fisher", "brecq", {"losses"}),

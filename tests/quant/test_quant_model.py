@@ -247,3 +247,36 @@ def test_a_unet_in_batches_of_mixed_steps_equals_step_by_step_evaluation(unet: P
         for i in range(4):
             q.context.step = step[i : i + 1]
             torch.testing.assert_close(together[i : i + 1], q.module(x[i : i + 1], t[i : i + 1]).sample, rtol=1e-3, atol=1e-4)
+
+
+def test_meanwhile_only_some_layers_are_quantized() -> None:
+    net, x, probe = skip_net()
+    q = ranged(QuantizedDenoiser(net, plan_for(probe), Factory(), steps=1), x)
+    everything = q.module(x)
+    with q.only(()):
+        torch.testing.assert_close(q.module(x), net(x))
+    with q.only({"first"}):
+        some = q.module(x)
+    alone = QuantizedDenoiser(net, plan_for(probe), Factory(), steps=1)
+    ranged(alone, x)
+    for name, layer in alone.layers.items():
+        if name != "first":
+            layer.quantize_activations, layer.baked = False, layer.weight.detach()
+    assert torch.equal(some, alone.module(x)) and not torch.equal(some, everything)
+    assert torch.equal(q.module(x), everything)
+
+
+def test_a_view_computes_with_other_tensors_and_leaves_the_network_alone() -> None:
+    net, x, probe = skip_net()
+    q = QuantizedDenoiser(net, plan_for(probe), Factory("adaround"), steps=1)
+    q.find_weight_grids()
+    q.layers["down"].begin_learning(frozenset({"rounding"}))
+    (alpha,) = [p for name, p in q.module.named_parameters() if name.endswith("alpha")]
+    before, other = q.module(x), (alpha + 1).detach().requires_grad_()
+    found = q.substituted({alpha: other}).module(x)
+    found.square().sum().backward()
+    assert other.grad is not None and bool(other.grad.any()) and alpha.grad is None
+    assert torch.equal(q.module(x), before)
+    with torch.no_grad():
+        alpha.add_(1)
+    torch.testing.assert_close(q.module(x), found)
