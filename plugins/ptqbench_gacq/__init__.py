@@ -78,8 +78,8 @@ def ptqbench_components() -> list[Component]:
             GacqOptions,
             paper=PAPER,
             deviations=(
-                "the matching term's gradient has a stated share of the validation error's length (matching), at any scale of the "
-                "terms: with their printed weights the sum points uphill of the validation error in fast fits",
+                "the matching term's gradient has a stated share of the validation error's length (matching), at any scale of "
+                "the terms: with their printed weights the sum points uphill of the validation error in fast fits",
                 "weights have mean 1 in the mini-batch, not sum 1, so that the reconstruction's learning rate means the same",
             ),
             unstated=(
