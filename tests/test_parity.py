@@ -83,9 +83,11 @@ def moving_average(case: dict[str, Any]) -> None:
     rows = TENSORS[case["input"]].split(4)
     ranges = estimator("ema", Levels(case["bits"]))
     ranges.observe(rows[0].reshape(1, -1))
+    ranges.end_update()
     expected = case["min, max, scale, zero_point after each update"]
     for piece, (low, high, scale, zero_point) in zip(rows, expected, strict=True):
         ranges.observe(piece.reshape(1, -1))
+        ranges.end_update()
         lo, hi = ranges._range
         close(torch.cat([lo, hi]), torch.tensor([low, high]))
         found_scale, found_zero = ranges.grid()

@@ -22,8 +22,8 @@ class StrideOptions(Options):
     )
     compat: bool = Field(
         False,
-        description="as released: every (S // points)-th step, which may be more than `points`, and the first "
-        "trajectories in the order of steps instead of random ones in random order",
+        description="as released: every (S // points)-th step, which may be more than `points` and leaves out the last one, "
+        "and the first trajectories in the order of steps instead of random ones in random order",
     )
 
 
@@ -40,12 +40,13 @@ def ptqbench_components() -> list[Component]:
         Component(
             "sampler",
             "stride",
-            "equally many samples at evenly spaced sampling steps",
+            "equally many samples at evenly spaced sampling steps, the first and the last among them",
             "ptqbench_qdiffusion.sampler:StrideSampler",
             StrideOptions,
             paper=PAPER,
             released=(
-                "may take more steps than `points`, and takes the first trajectories in the order of steps (compat = true)",
+                "leaves out the last sampling step, may take more steps than `points`, and takes the first trajectories in the "
+                "order of steps (compat = true)",
             ),
         ),
         Component(

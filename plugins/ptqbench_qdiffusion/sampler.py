@@ -11,7 +11,7 @@ from ptqbench_qdiffusion import StrideOptions
 
 
 class StrideSampler(CalibrationSampler):
-    """n samples spread equally over evenly spaced steps, the noisiest first; a remainder goes to the earliest of them.
+    """n samples spread equally over evenly spaced steps from the first to the last; a remainder goes to the earliest of them.
 
     At each step the trajectories are drawn at random without replacement, and the selection is shuffled.
     """
@@ -38,11 +38,14 @@ class StrideSampler(CalibrationSampler):
         return Selection(trajectory=torch.cat(drawn)[order], step=step[order])
 
     def _steps(self, total: int) -> Tensor:
-        """The chosen steps, ascending int64."""
+        """The chosen steps, ascending int64: both ends and what lies evenly between; the last one if one is asked for."""
         points = total if self.options.points == "all" else self.options.points
         if points > total:
             message = f"the sampler stride cannot take {points} of {total} steps"
             raise UserError(message, f"set `points` to {total} or less")
         if self.options.compat:
             return torch.arange(0, total, total // points)
-        return torch.arange(points) * total // points
+        if points == 1:
+            return torch.tensor([total - 1])
+        # Rounded in whole numbers: halves go up on every machine.
+        return (2 * torch.arange(points) * (total - 1) + points - 1) // (2 * (points - 1))

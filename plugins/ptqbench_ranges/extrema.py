@@ -9,6 +9,8 @@ from ptqbench.quant.grid import Levels
 from ptqbench.roles.range import RangeEstimator
 from ptqbench_ranges import EmaOptions, MinMaxOptions
 
+Extrema = tuple[Tensor, Tensor]
+
 
 class MinMax(RangeEstimator):
     """Extrema over everything observed."""
@@ -17,14 +19,11 @@ class MinMax(RangeEstimator):
 
     def __init__(self, options: MinMaxOptions, *, levels: Levels) -> None:
         super().__init__(options, levels=levels)
-        self._range: tuple[Tensor, Tensor] | None = None
+        self._range: Extrema | None = None
 
     def observe(self, values: Tensor) -> None:
         """Take one batch of values (G, n)."""
-        lo, hi = values.aminmax(dim=1)
-        if self._range is not None:
-            lo, hi = torch.minimum(self._range[0], lo), torch.maximum(self._range[1], hi)
-        self._range = (lo, hi)
+        self._range = joint(self._range, values)
 
     def grid(self) -> tuple[Tensor, Tensor]:
         """Scale and zero point (G,). Raises `ValueError` if nothing was observed."""
@@ -36,29 +35,47 @@ class MinMax(RangeEstimator):
 
 
 class MovingAverage(RangeEstimator):
-    """lo <- m lo + (1 - m) lo_batch, and hi alike; the first batch starts the average."""
+    """lo <- m lo + (1 - m) lo_update, and hi alike, with the extrema of `update` samples; the first ones start the average."""
 
     options: EmaOptions
 
     def __init__(self, options: EmaOptions, *, levels: Levels) -> None:
         super().__init__(options, levels=levels)
-        self._range: tuple[Tensor, Tensor] | None = None
+        self._range: Extrema | None = None
+        self._open: Extrema | None = None
+
+    @property
+    def update(self) -> int:
+        return self.options.update
 
     def observe(self, values: Tensor) -> None:
-        """Take one batch of values (G, n)."""
-        lo, hi = values.aminmax(dim=1)
-        if self._range is not None:
-            keep = self.options.momentum
-            lo = keep * self._range[0] + (1 - keep) * lo
-            hi = keep * self._range[1] + (1 - keep) * hi
-        self._range = (lo, hi)
+        """Take values (G, n) of the update that is under way."""
+        self._open = joint(self._open, values)
+
+    def end_update(self) -> None:
+        """Take the update's extrema into the average."""
+        self._range, self._open = self._averaged(), None
 
     def grid(self) -> tuple[Tensor, Tensor]:
         """Scale and zero point (G,). Raises `ValueError` if nothing was observed."""
-        return self.levels.from_range(*_seen(self._range), include_zero=self.options.include_zero)
+        return self.levels.from_range(*_seen(self._averaged()), include_zero=self.options.include_zero)
+
+    def _averaged(self) -> Extrema | None:
+        """The average, with the update that is under way if it has begun."""
+        if self._range is None or self._open is None:
+            return self._open or self._range
+        keep = self.options.momentum
+        lo, hi = (keep * old + (1 - keep) * new for old, new in zip(self._range, self._open, strict=True))
+        return lo, hi
 
 
-def _seen(extrema: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+def joint(extrema: Extrema | None, values: Tensor) -> Extrema:
+    """The extrema (G,), (G,) of what they were taken from and of values (G, n)."""
+    lo, hi = values.aminmax(dim=1)
+    return (lo, hi) if extrema is None else (torch.minimum(extrema[0], lo), torch.maximum(extrema[1], hi))
+
+
+def _seen(extrema: Extrema | None) -> Extrema:
     if extrema is None:
         raise ValueError("a range was asked for before any value was observed")
     return extrema

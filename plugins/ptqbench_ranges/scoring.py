@@ -14,12 +14,27 @@ THINNING = 3
 """Odd, so that thinning never keeps only one column of a feature map, whose sizes are powers of two."""
 
 
-def thinned(x: Tensor, limit: int) -> Tensor:
-    """Every THINNING^j-th value of each row of x (G, n), with the smallest j that leaves at most `limit` of them."""
-    stride = 1
-    while -(-x.shape[1] // stride) > limit:
-        stride *= THINNING
-    return x[:, ::stride]
+class Thinned:
+    """Values of rows that come in batches (G, n): every THINNING^j-th of each row, with the smallest j that leaves at most
+    `limit` of them. How the batches are cut does not matter."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._kept: list[Tensor] = []
+        self._seen, self._stride = 0, 1
+
+    def add(self, values: Tensor) -> None:
+        """Take one batch of values (G, n)."""
+        # A copy: a view would keep the whole batch alive, or change with it.
+        self._kept.append(values[:, -self._seen % self._stride :: self._stride].clone())
+        self._seen += values.shape[1]
+        while sum(piece.shape[1] for piece in self._kept) > self.limit:
+            self._kept = [self.values()[:, ::THINNING].clone()]
+            self._stride *= THINNING
+
+    def values(self) -> Tensor:
+        """What is left, (G, at most `limit`)."""
+        return torch.cat(self._kept, dim=1)
 
 
 def grid_errors(x: Tensor, scale: Tensor, zero_point: Tensor, levels: Levels, power: float) -> Tensor:

@@ -8,7 +8,8 @@ from torch import Tensor
 from ptqbench.quant.grid import Levels
 from ptqbench.roles.range import RangeEstimator
 from ptqbench_ranges import MseOptions
-from ptqbench_ranges.scoring import THINNING, grid_errors
+from ptqbench_ranges.extrema import Extrema, joint
+from ptqbench_ranges.scoring import Thinned, grid_errors
 
 
 class Search(RangeEstimator):
@@ -23,23 +24,13 @@ class Search(RangeEstimator):
 
     def __init__(self, options: MseOptions, *, levels: Levels) -> None:
         super().__init__(options, levels=levels)
-        self._range: tuple[Tensor, Tensor] | None = None
-        self._kept: list[Tensor] = []
-        self._seen = 0
-        self._stride = 1
+        self._range: Extrema | None = None
+        self._values = Thinned(options.max_values)
 
     def observe(self, values: Tensor) -> None:
         """Take one batch of values (G, n)."""
-        lo, hi = values.aminmax(dim=1)
-        if self._range is not None:
-            lo, hi = torch.minimum(self._range[0], lo), torch.maximum(self._range[1], hi)
-        self._range = (lo, hi)
-        # A copy: a view would keep the whole batch alive, or change with it.
-        self._kept.append(values[:, -self._seen % self._stride :: self._stride].clone())
-        self._seen += values.shape[1]
-        while sum(piece.shape[1] for piece in self._kept) > self.options.max_values:
-            self._kept = [torch.cat(self._kept, dim=1)[:, ::THINNING].clone()]
-            self._stride *= THINNING
+        self._range = joint(self._range, values)
+        self._values.add(values)
 
     @torch.no_grad()
     def grid(self) -> tuple[Tensor, Tensor]:
@@ -49,6 +40,6 @@ class Search(RangeEstimator):
         lo, hi = (extremum.unsqueeze(1) for extremum in self._range)
         factors = 1 - torch.arange(self.options.candidates, dtype=lo.dtype, device=lo.device) * self.options.shrink
         scale, zero_point = self.levels.from_range(lo * factors, hi * factors, include_zero=self.options.include_zero)
-        scores = grid_errors(torch.cat(self._kept, dim=1), scale, zero_point, self.levels, self.options.power)
+        scores = grid_errors(self._values.values(), scale, zero_point, self.levels, self.options.power)
         best = scores.argmin(dim=1, keepdim=True)
         return scale.gather(1, best).squeeze(1), zero_point.gather(1, best).squeeze(1)

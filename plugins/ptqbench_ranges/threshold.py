@@ -1,4 +1,4 @@
-"""The range estimator `threshold`: the best symmetric threshold of each batch, averaged over batches."""
+"""The range estimator `threshold`: the best symmetric threshold of each update's samples, averaged over updates."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from torch import Tensor
 from ptqbench.quant.grid import Levels
 from ptqbench.roles.range import RangeEstimator
 from ptqbench_ranges import ThresholdOptions
-from ptqbench_ranges.scoring import grid_errors, thinned
+from ptqbench_ranges.extrema import Extrema, joint
+from ptqbench_ranges.scoring import Thinned, grid_errors
 
 
 class Threshold(RangeEstimator):
     """Ranges [-m, m] with m = k / K * max|x|, k = 1 .. K; the smallest mean |x - q(x)|^power wins, the first on a tie.
 
-    Where the first batch has one sign in all rows, ranges are [0, m] or [-m, 0] from then on; so they are at sites that have no
-    values below zero. Each batch is searched by
-    itself, and m <- momentum * m + (1 - momentum) * m_batch (the search of released PTQ4DM and EDA-DM).
+    Where the first update has one sign in all rows, ranges are [0, m] or [-m, 0] from then on; so they are at sites that have
+    no values below zero. The values of each `update` samples are searched by themselves, and
+    m <- momentum * m + (1 - momentum) * m_update (the search of released PTQ4DM and EDA-DM).
     """
 
     options: ThresholdOptions
@@ -25,32 +26,49 @@ class Threshold(RangeEstimator):
         super().__init__(options, levels=levels)
         self._sides: tuple[bool, bool] | None = None
         self._threshold: Tensor | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._range: Extrema | None = None
+        self._values = Thinned(self.options.max_values)
+
+    @property
+    def update(self) -> int:
+        return self.options.update
+
+    def observe(self, values: Tensor) -> None:
+        """Take values (G, n) of the update that is under way."""
+        self._range = joint(self._range, values)
+        self._values.add(values)
 
     @torch.no_grad()
-    def observe(self, values: Tensor) -> None:
-        """Take one batch of values (G, n) and search it."""
-        lo, hi = values.aminmax(dim=1)
+    def end_update(self) -> None:
+        """Search the update's values and take the threshold into the average."""
+        if self._range is None:
+            return
+        lo, hi = self._range
         if self._sides is None:
             positive = self.levels.nonnegative or float(lo.min()) >= 0
             self._sides = not positive, positive or float(hi.max()) > 0
-        found = self._best(values, torch.maximum(lo.abs(), hi.abs()))
+        found = self._best(self._values.values(), torch.maximum(lo.abs(), hi.abs()))
         if self._threshold is not None:
             keep = self.options.momentum
             found = keep * self._threshold + (1 - keep) * found
         self._threshold = found
+        self._begin()
 
     def grid(self) -> tuple[Tensor, Tensor]:
         """Scale and zero point (G,). Raises `ValueError` if nothing was observed."""
+        self.end_update()
         if self._threshold is None:
             raise ValueError("a range was asked for before any value was observed")
         return self._grid_of(self._threshold)
 
-    def _best(self, values: Tensor, largest: Tensor) -> Tensor:
+    def _best(self, x: Tensor, largest: Tensor) -> Tensor:
         """The threshold (G,) with the smallest error on values (G, n) whose largest magnitudes are `largest` (G,)."""
         count = self.options.candidates
         thresholds = largest[:, None] * torch.arange(1, count + 1, dtype=largest.dtype, device=largest.device) / count
         scale, zero_point = self._grid_of(thresholds)
-        x = thinned(values, self.options.max_values)
         errors = grid_errors(x, scale, zero_point, self.levels, self.options.power)
         return thresholds.gather(1, errors.argmin(dim=1, keepdim=True)).squeeze(1)
 

@@ -137,7 +137,7 @@ class AttentionSites(nn.Module):
             return x
         group = self.context.group(quantizer.spec.steps)
         if self.observe_activations:
-            quantizer.observe(x, group)
+            quantizer.observe(x, self.context.observed(quantizer.spec.steps, x))
         return self.context.drop(quantizer(x, group), x) if self.quantize_activations else x
 
     def begin_learning(self, kinds: frozenset[str]) -> None:

@@ -45,6 +45,13 @@ class StepContext:
         u = torch.rand(raw.shape, generator=self.generator, device=raw.device, dtype=raw.dtype)
         return torch.where(u < self.keep, quantized, raw)
 
+    def observed(self, groups: int, x: Tensor) -> Tensor | None:
+        """The step group of each sample for those who observe x, rows of known samples: zeros where all steps share their
+        parameters, so that it is known how many samples there are. None where it is not known."""
+        if groups > 1 or self.step is None or len(x) % len(self.step):
+            return self.group(groups)
+        return torch.zeros_like(self.step)
+
     def group(self, groups: int) -> Tensor | None:
         """The step group of each sample when steps are divided into equal ranges; None if parameters are shared."""
         if groups == 1 or self.step is None:
@@ -122,7 +129,8 @@ class QuantLayer(nn.Module):
         for part in self.partitions():
             piece = x if len(self.parts) == 1 else x.narrow(axis, part.start, part.stop - part.start)
             if self.observe_activations:
-                part.activation.observe(piece, group)  # type: ignore[union-attr]
+                seen = self.context.observed(self.plan.activation.steps, x)
+                part.activation.observe(piece, seen)  # type: ignore[union-attr]
             if self.quantize_activations:
                 piece = self.context.drop(part.activation(piece, group), piece)  # type: ignore[misc]
             pieces.append(piece)

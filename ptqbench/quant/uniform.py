@@ -24,6 +24,7 @@ class UniformQuantizer(Quantizer):
         super().__init__(options, spec=spec, layout=layout, estimator=estimator)
         self._estimators = [self.estimator() for _ in range(self.spec.steps)]
         self._observed = [False] * self.spec.steps
+        self._open = [0] * self.spec.steps
         self.register_buffer("scale", torch.empty(0, dtype=torch.float32, device="cpu"))
         self.register_buffer("zero_point", torch.empty(0, dtype=torch.float32, device="cpu"))
 
@@ -33,17 +34,28 @@ class UniformQuantizer(Quantizer):
 
     def observe(self, x: Tensor, group: Tensor | None = None) -> None:
         x = x.detach()
-        if self.spec.steps == 1:
-            self._see(0, x)
-            return
         if group is None:
-            raise ValueError("a quantizer with parameters per step observed values without a step")
+            if self.spec.steps > 1:
+                raise ValueError("a quantizer with parameters per step observed values without a step")
+            self._estimators[0].observe(self.layout.rows(x))
+            self._observed[0] = True
+            return
         rows = group_of_rows(group, x)
         for slot in sorted(set(rows.tolist())):
-            self._see(slot, x[rows == slot])
+            self._see(slot, x if self.spec.steps == 1 else x[rows == slot], len(x) // len(group))
 
-    def _see(self, slot: int, x: Tensor) -> None:
-        self._estimators[slot].observe(self.layout.rows(x))
+    def _see(self, slot: int, x: Tensor, repeats: int = 1) -> None:
+        """Show a slot's estimator the rows x, `repeats` for each sample, cut where its updates end."""
+        estimator = self._estimators[slot]
+        size = None if estimator.update is None else estimator.update * repeats
+        while len(x):
+            piece = x if size is None else x[: size - self._open[slot]]
+            x = x[len(piece) :]
+            estimator.observe(self.layout.rows(piece))
+            self._open[slot] += len(piece)
+            if self._open[slot] == size:
+                estimator.end_update()
+                self._open[slot] = 0
         self._observed[slot] = True
 
     def freeze(self) -> None:

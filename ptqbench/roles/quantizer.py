@@ -43,7 +43,10 @@ class Quantizer(nn.Module, ABC):
 
     @abstractmethod
     def observe(self, x: Tensor, group: Tensor | None = None) -> None:
-        """Feed values to the range estimator; `group` (B,) is each row's step group when the spec has several."""
+        """Feed values to the range estimator; `group` (B,) is each sample's step group, 0 where the spec has one.
+
+        None for weights, and for values of which it is not known what samples they belong to.
+        """
 
     @abstractmethod
     def freeze(self) -> None:

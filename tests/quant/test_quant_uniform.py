@@ -116,3 +116,25 @@ def test_export_and_restore_are_inverse(kind: str, layout: Layout) -> None:
     again.restore(state)
     assert torch.equal(again(x), made(x))
     assert all(torch.equal(value, again.export(x)[key]) for key, value in state.items())
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("heads", [1, 2])
+def test_updates_of_a_moving_average_do_not_depend_on_the_batch(steps: int, heads: int) -> None:
+    """40 samples in updates of 16; `heads` rows of x for each sample. Each step group counts its own samples."""
+    x = drawn(40 * heads, 5) * torch.arange(1.0, 40 * heads + 1)[:, None]
+    group = torch.arange(40) % steps
+    tables = []
+    for size in (40, 16, 7, 1):
+        made = quantizer("uniform", QuantSpec(8, steps=steps), ranges="ema")
+        for part in torch.arange(40).split(size):
+            made.observe(x.unflatten(0, (40, heads))[part].flatten(0, 1), group[part])
+        made.freeze()
+        tables.append(made.scale)
+    assert all(torch.equal(table, tables[0]) for table in tables)
+    for slot in range(steps):
+        seen = x.unflatten(0, (40, heads))[group == slot].flatten(1)
+        low, high = seen[:16].amin(), seen[:16].amax()
+        for update in seen.split(16)[1:]:
+            low, high = 0.95 * low + 0.05 * update.amin(), 0.95 * high + 0.05 * update.amax()
+        assert tables[0][slot].item() == pytest.approx(float(high - low) / 255, rel=1e-5)

@@ -39,7 +39,7 @@ def single_iterations(recipe: dict[str, Any]) -> list[str]:
     """Every method with one optimiser step for each unit and phase."""
     given = {name: method.get("reconstruction") for name, method in recipe["methods"].items()}
     return [
-        keypath.show(['methods', name, 'reconstruction', key]) + "=1"
+        keypath.show(["methods", name, "reconstruction", key]) + "=1"
         for name, options in given.items()
         if isinstance(options, dict)
         for key in options

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import pytest
@@ -27,16 +26,17 @@ def test_exactly_the_asked_number_of_evenly_spaced_steps(steps: int, points: int
     chosen = select(points * 8, points, steps=steps)
     found = chosen.step.unique()
     assert len(found) == points
-    assert found[0] == 0
-    assert found.tolist() == [math.floor(k * steps / points) for k in range(points)]
-    gaps = torch.cat([found, torch.tensor([steps])]).diff()
-    assert int(gaps.max() - gaps.min()) <= 1
+    assert found[-1] == steps - 1
+    if points > 1:
+        assert found[0] == 0
+        exact = torch.linspace(0, steps - 1, points, dtype=torch.float64)
+        assert float((found - exact).abs().max()) <= 0.5 + 1e-9
+        assert int(found.diff().max() - found.diff().min()) <= 1
 
 
 def test_samples_are_spread_equally_with_the_rest_at_the_noisiest() -> None:
     counts = select(103, 20).step.bincount(minlength=100)
-    assert counts[::5].tolist() == [6] * 3 + [5] * 17
-    assert int(counts.sum()) == 103
+    assert counts[counts > 0].tolist() == [6] * 3 + [5] * 17
 
 
 def test_pairs_are_distinct_and_trajectories_random_at_each_step() -> None:

@@ -49,7 +49,10 @@ def test_the_released_slip_clips_rows_of_one_sign() -> None:
 def test_moving_average_by_hand() -> None:
     ranges = estimator("ema", Levels(8), momentum=0.75)
     for low, high in ((-1.0, 1.0), (-3.0, 2.0), (-2.0, 0.0)):
-        ranges.observe(torch.tensor([[low, 0.0, high]]))
+        # However an update's values come in batches.
+        for value in (low, 0.0, high):
+            ranges.observe(torch.tensor([[value]]))
+        ranges.end_update()
     low, high = 0.75 * (0.75 * -1 + 0.25 * -3) + 0.25 * -2, 0.75 * (0.75 * 1 + 0.25 * 2)
     scale, zero = ranges.grid()
     assert scale.item() == pytest.approx((high - low) / 255, rel=1e-6)

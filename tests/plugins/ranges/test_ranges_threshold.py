@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ptqbench.quant.grid import Levels, fake_quantize
 from ptqbench_ranges import ThresholdOptions
-from ptqbench_ranges.scoring import thinned
+from ptqbench_ranges.scoring import Thinned
 from ptqbench_ranges.threshold import Threshold
 
 SIDES = {"both": (-1, 1), "positive": (0, 1), "negative": (-1, 0)}
@@ -75,21 +75,24 @@ def test_a_signed_grid_has_its_zero_in_the_middle() -> None:
         assert float((error - other).max()) < 0.01 * float(other.max())
 
 
-def test_batches_are_searched_one_by_one_and_averaged() -> None:
+def test_updates_are_searched_one_by_one_and_averaged() -> None:
     batches = [drawn(seed=i) * (i + 1) for i in range(3)]
     ranges, expected = threshold(Levels(4), momentum=0.75), None
     for x in batches:
         alone = threshold(Levels(4))
         alone.observe(x)
-        ranges.observe(x)
+        for piece in x.split(70, dim=1):
+            ranges.observe(piece)
+        ranges.end_update()
         scale = alone.grid()[0]
         expected = scale if expected is None else 0.75 * expected + 0.25 * scale
     torch.testing.assert_close(ranges.grid()[0], expected)
 
 
-def test_the_first_batch_decides_about_the_sides_and_all_rows_together() -> None:
+def test_the_first_update_decides_about_the_sides_and_all_rows_together() -> None:
     first_positive, mixed_rows = threshold(Levels(4)), threshold(Levels(4))
     first_positive.observe(drawn("positive"))
+    first_positive.end_update()
     first_positive.observe(drawn("both"))
     assert torch.equal(first_positive.grid()[1], torch.zeros(4, dtype=torch.float64))
     mixed_rows.observe(torch.cat([drawn("positive"), drawn("negative")]))
@@ -117,8 +120,12 @@ def test_constant_rows_give_positive_scales() -> None:
 
 def test_long_rows_are_thinned_evenly() -> None:
     x = torch.arange(5000.0).reshape(1, -1)
-    assert torch.equal(thinned(x, 256)[0], torch.arange(0, 5000, 27.0))
-    assert torch.equal(thinned(x, 5000), x)
+    for limit, stride in ((256, 27), (5000, 1)):
+        for size in (5000, 170, 1):
+            kept = Thinned(limit)
+            for piece in x.split(size, dim=1):
+                kept.add(piece)
+            assert torch.equal(kept.values()[0], torch.arange(0, 5000, float(stride)))
     exact, fewer = threshold(Levels(4), max_values=100_000), threshold(Levels(4), max_values=8000)
     for ranges in (exact, fewer):
         ranges.observe(torch.randn(1, 60_000, generator=torch.Generator().manual_seed(0)))
