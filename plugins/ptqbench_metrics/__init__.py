@@ -14,7 +14,7 @@ _TENSORFLOW = "computes features in TensorFlow, whose resizing and arithmetic gi
 
 @hookimpl
 def ptqbench_components() -> list[Component]:
-    """eps-error, latent-error, branch-error, image-error, psnr, ssim, fd, fid, sfid, kid, precision-recall, inception-score."""
+    """Errors of predictions, images in pairs, distances of sets through features, and what a classifier says of images."""
     return [*_paired(), *_distances(), *_others()]
 
 
@@ -49,6 +49,12 @@ def _paired() -> list[Component]:
             "psnr",
             "peak signal-to-noise ratio in dB against the full-precision images on equal noise, at most 54.15 for a pair",
             "ptqbench_metrics.paired:Psnr",
+        ),
+        Component(
+            "metric",
+            "psnr-median",
+            "the same as a median over images, which single images that turned into another picture do not move",
+            "ptqbench_metrics.paired:MedianPsnr",
         ),
         Component(
             "metric",
@@ -117,6 +123,12 @@ def _others() -> list[Component]:
             paper="arXiv:1904.06991",
             deviations=("features are the recipe's, not VGG-16's",),
             released=("computes distances in half precision; here in float64",),
+        ),
+        Component(
+            "metric",
+            "class-changed",
+            "share of images that the features' classifier reads as another class than full precision's on equal noise",
+            "ptqbench_metrics.classes:ClassChanged",
         ),
         Component(
             "metric",

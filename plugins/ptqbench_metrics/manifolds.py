@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-from torch import Tensor
-
 from ptqbench.evaluate.evidence import Evidence
-from ptqbench.evaluate.intervals import LEVEL, Interval, partition
 from ptqbench.evaluate.manifolds import ball_radii, coverage
 from ptqbench.roles.features import POOL, FeatureInfo
 from ptqbench.roles.metric import Metric, MetricValue
-from ptqbench_metrics.naming import applicable, column, features_of, references, value_of
+from ptqbench_metrics.naming import applicable, column, features_of, references, share_value
 from ptqbench_metrics.options import ManifoldOptions
 
 USE = "precision-recall"
@@ -46,26 +42,10 @@ class PrecisionRecall(Metric):
             radii = [ball_radii(x, self.options.neighbours) for x in (cell, reference)]
             ours, theirs = coverage(cell, reference, *radii)
             # Full precision's manifold would lose the block as well, real images' does not.
-            found[precision] = _share(ours, _without_each(ours) if which == "data" else [])
-            found[recall] = _share(theirs, [])
+            found[precision] = share_value(ours.numpy(), blocks=which == "data")
+            found[recall] = share_value(theirs.numpy(), blocks=False)
         return found
 
 
 def _names(extractor: FeatureInfo, which: str) -> tuple[str, str]:
     return column("precision", "precision", extractor, which), column("recall", "recall", extractor, which)
-
-
-def _without_each(hits: Tensor) -> list[float]:
-    labels = torch.from_numpy(partition(len(hits)))
-    return [float(hits[labels != block].double().mean()) for block in range(int(labels.max()) + 1)]
-
-
-def _share(hits: Tensor, replicates: list[float]) -> MetricValue:
-    from scipy.stats import binomtest  # slow to import: only where shares are computed
-
-    test = binomtest(int(hits.sum()), len(hits))
-    ends = test.proportion_ci(LEVEL, method="wilson")
-    # At 0 and at 1 the ends may miss the value by a rounding error.
-    value = float(test.statistic)
-    interval = Interval(value, min(value, float(ends.low)), max(value, float(ends.high)))
-    return value_of(interval, len(hits), replicates=replicates)

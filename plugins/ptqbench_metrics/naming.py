@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +11,12 @@ from numpy.typing import NDArray
 from ptqbench.errors import CellFailedError
 from ptqbench.evaluate.evidence import Evidence
 from ptqbench.evaluate.features import FeatureSet
-from ptqbench.evaluate.intervals import Interval, mean_interval, partition
+from ptqbench.evaluate.intervals import LEVEL, Interval, mean_interval, partition
 from ptqbench.roles.features import FeatureInfo
 from ptqbench.roles.metric import MetricValue
+
+LEAST_FOR_MEDIAN = 6
+"""Fewer values lie on one side of their median with a chance of more than 5 %."""
 
 
 def column(label: str, published: str, extractor: FeatureInfo, which: str = "") -> str:
@@ -69,9 +73,44 @@ def mean_value(
 
     Raises `CellFailedError` for fewer than two, and for values that are not finite.
     """
-    interval, labels = mean_interval(values), partition(len(values))
-    replicates = [float(values[labels != block].mean()) for block in range(int(labels.max()) + 1)]
-    return value_of(interval, len(values), detail, replicates, unit)
+    return value_of(mean_interval(values), len(values), detail, _without_each(values, np.mean), unit)
+
+
+def share_value(hits: NDArray[np.bool_], *, blocks: bool = True) -> MetricValue:
+    """The share of independent images (n,) that are hits, with Wilson's interval; with replicates if `blocks` is true."""
+    from scipy.stats import binomtest  # slow to import: only where shares are computed
+
+    test = binomtest(int(hits.sum()), len(hits))
+    ends = test.proportion_ci(LEVEL, method="wilson")
+    # At 0 and at 1 the ends may miss the value by a rounding error.
+    value = float(test.statistic)
+    interval = Interval(value, min(value, float(ends.low)), max(value, float(ends.high)))
+    return value_of(interval, len(hits), replicates=_without_each(hits, np.mean) if blocks else ())
+
+
+def median_value(values: NDArray[np.float64]) -> MetricValue:
+    """The median of independent values (n,), one for each image, with the interval between order statistics.
+
+    The interval holds for any distribution: the number of values below the median is binomial (David and Nagaraja, Order
+    Statistics, section 7.1). Raises `CellFailedError` for fewer than `LEAST_FOR_MEDIAN` values, between whose ends no
+    interval of 95 % lies, and for values that are not finite.
+    """
+    from scipy.stats import quantile_test
+
+    if len(values) < LEAST_FOR_MEDIAN or not np.isfinite(values).all():
+        raise CellFailedError(
+            f"{len(values)} images give no interval for a median", f"generate at least {LEAST_FOR_MEDIAN} (sampling.images)"
+        )
+    middle = float(np.median(values))
+    ends: Any = quantile_test(values, q=middle, p=0.5).confidence_interval(LEVEL)
+    interval = Interval(middle, float(ends.low), float(ends.high))
+    return value_of(interval, len(values), replicates=_without_each(values, np.median))
+
+
+def _without_each(values: NDArray[Any], of: Callable[[NDArray[Any]], Any]) -> list[float]:
+    """A statistic of the values (n,) with each block left out."""
+    labels = partition(len(values))
+    return [float(of(values[labels != block])) for block in range(int(labels.max()) + 1)]
 
 
 def clipped(interval: Interval, low: float, high: float) -> Interval:

@@ -13,7 +13,7 @@ from ptqbench.evaluate.evidence import Evidence
 from ptqbench.roles.features import FeatureInfo
 from ptqbench.roles.metric import Metric, MetricValue
 from ptqbench.roles.model import COND, UNCOND
-from ptqbench_metrics.naming import mean_value
+from ptqbench_metrics.naming import LEAST_FOR_MEDIAN, mean_value, median_value
 
 MSE_FLOOR = (0.5 / 255) ** 2
 """Squared error of half an 8-bit step on the 0..1 scale: below it, 8-bit images cannot tell a difference."""
@@ -26,6 +26,11 @@ def image_errors(evidence: Evidence) -> NDArray[np.float64]:
     """Mean squared error of each image (N,) against full precision, pixels scaled to 0..1."""
     parts = [(ours.double() - theirs.double()).square().flatten(1).mean(dim=1) for ours, theirs in evidence.pairs()]
     return np.concatenate([part.numpy() for part in parts]) / 255.0**2
+
+
+def decibels(evidence: Evidence) -> NDArray[np.float64]:
+    """PSNR of each image (N,) against full precision, in dB."""
+    return -10.0 * np.log10(np.maximum(image_errors(evidence), MSE_FLOOR))
 
 
 class NoiseError(Metric):
@@ -118,10 +123,26 @@ class Psnr(Metric):
 
     def compute(self, evidence: Evidence) -> Mapping[str, MetricValue]:
         """Raises `CellFailedError` for fewer than two images or images that do not pair."""
-        if evidence.is_full_precision:
-            return {}
-        decibel = -10.0 * np.log10(np.maximum(image_errors(evidence), MSE_FLOOR))
-        return {"psnr@fp": mean_value(decibel)}
+        return {} if evidence.is_full_precision else {"psnr@fp": mean_value(decibels(evidence))}
+
+
+class MedianPsnr(Metric):
+    """Median over images of the same, which single images that turned into another picture do not move."""
+
+    better = "higher"
+    relative = True
+
+    def names(self, extractor: FeatureInfo) -> list[str]:
+        """One name."""
+        return ["psnr-median@fp"]
+
+    def least_images(self, extractor: FeatureInfo) -> int:
+        """As many as an interval of 95 % needs."""
+        return LEAST_FOR_MEDIAN
+
+    def compute(self, evidence: Evidence) -> Mapping[str, MetricValue]:
+        """Raises `CellFailedError` for too few images or images that do not pair."""
+        return {} if evidence.is_full_precision else {"psnr-median@fp": median_value(decibels(evidence))}
 
 
 def _require_finite(error: NDArray[np.float64], timesteps: list[int]) -> None:

@@ -10,9 +10,6 @@ from typing import Any, Literal
 from ptqbench.plugin.component import Bound
 from ptqbench.plugin.names import FULL_PRECISION, row_name
 
-OTHER_NOISE = "other noise"
-"""Variant of the noise floor, which says how far two equal models seem to differ."""
-
 DEFAULT_SOLVER = "ddim"
 """What images are sampled with where a recipe does not say."""
 
@@ -97,7 +94,7 @@ class Method:
 class Cell:
     """One row of the comparison before seeds are averaged: method x bits x variant x calibration seed.
 
-    `method` is None where nothing is quantized: in `FULL_PRECISION_CELL` and `NOISE_FLOOR`. `variant` spells out generic sweep
+    `method` is None where nothing is quantized: in `FULL_PRECISION_CELL`. `variant` spells out generic sweep
     axes, for example "temperature=0.5".
     """
 
@@ -128,9 +125,6 @@ class Cell:
 
 FULL_PRECISION_CELL = Cell(None, UNCALIBRATED)
 """The row that stands in every comparison."""
-
-NOISE_FLOOR = Cell(None, UNCALIBRATED, OTHER_NOISE)
-"""The full-precision model on another block of noise: computed with every comparison, kept beside its rows."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ptqbench.evaluate.intervals import jackknife_variance
 from ptqbench.evaluate.paired import Arm, Pool, holm, paired_difference, pool_arms
 from ptqbench.plugin.names import FULL_PRECISION
 from ptqbench.results.protocols import identity, mismatch
@@ -158,16 +159,16 @@ def _unequal_bits(ours: Sequence[CellRecord], theirs: Sequence[CellRecord]) -> s
 
 
 def noise_floor(record: RunRecord, metric: str) -> float | None:
-    """The full-precision model's own difference in a metric between two blocks of noise; None where the run has none.
+    """How far the full-precision model's own values on two blocks of noise lie apart: one standard error of that difference.
 
-    For a distance to full precision itself, the first block's value is 0 by definition.
+    It is the jackknife standard error of full precision's own row, times the root of two. None where that row has no such
+    metric, as for all that are measured against full precision, or no replicates.
     """
-    second = record.noise_floor.get(metric)
-    full_precision = [cell.metrics for cell in record.cells if cell.method == FULL_PRECISION]
-    first = [metrics[metric].value for metrics in full_precision if metric in metrics]
-    if second is None or (not first and second.better != "lower"):
+    full_precision = (cell.metrics for cell in record.cells if cell.method == FULL_PRECISION)
+    found = next((metrics[metric] for metrics in full_precision if metric in metrics), None)
+    if found is None or len(found.replicates) < 2 or not all(map(math.isfinite, found.replicates)):
         return None
-    return abs(second.value - (first[0] if first else 0.0))
+    return math.sqrt(2 * jackknife_variance(found.replicates))
 
 
 def _inside_floor(comparison: Comparison, record: RunRecord) -> Comparison:

@@ -25,7 +25,7 @@ ONE_SEED = (
     "under other calibration seeds{}."
 )
 DETECTABLE = "A true difference of this size would have been seen with a chance of 80 %."
-FLOOR = "noise floor: the full-precision model's own difference between two blocks of noise."
+FLOOR = "noise floor: standard error of the full-precision model's own difference between two blocks of noise."
 
 
 def sensitivity(run: RunRecord) -> list[Table]:

@@ -24,6 +24,9 @@ IMAGES = "images"
 """The unit of most counts (`Number.unit`)."""
 
 
+RETIRED = frozenset({"noise_floor"})
+"""Fields of earlier records that nothing reads any more: the floor comes from full precision's own row."""
+
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 """How records are read: every field of its type and every number finite, none that is not known."""
 
@@ -127,8 +130,8 @@ class Comparison:
     `low` and `high` bound the 95 % interval, `p_adjusted` is corrected for the other comparisons in this metric, and
     `detectable` is the difference that would have been seen with a chance of 80 %, corrected like the verdict.
     `seeds` counts the calibration seeds
-    of both; with `this_calibration_only` nothing is said about other calibrations. `inside_floor`: no larger than the
-    difference of the full-precision model between two blocks of noise.
+    of both; with `this_calibration_only` nothing is said about other calibrations. `inside_floor`: no larger than what the
+    full-precision model's values on two blocks of noise differ by (`ptqbench.results.compare.noise_floor`).
     """
 
     __pydantic_config__ = STRICT
@@ -157,9 +160,8 @@ class Comparison:
 @dataclass
 class RunRecord:
     """A whole comparison. `methods` describes each method's choice of components; `protocol` what was held equal;
-    `noise_floor` is the full-precision model on another block of noise, measured like a cell; `comparisons` are the
-    differences to the baseline (`ptqbench.results.compare`), `invocation` the words after `ptqbench run` that decide what
-    was computed."""
+    `comparisons` are the differences to the baseline (`ptqbench.results.compare`), `invocation` the words after `ptqbench run`
+    that decide what was computed."""
 
     __pydantic_config__ = STRICT
 
@@ -172,7 +174,6 @@ class RunRecord:
     environment: dict[str, Any]
     protocol: dict[str, Any]
     cells: list[CellRecord]
-    noise_floor: dict[str, Number] = field(default_factory=dict)
     comparisons: list[Comparison] = field(default_factory=list)
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
     published: list[dict[str, Any]] = field(default_factory=list)
@@ -193,6 +194,8 @@ class RunRecord:
                 raise UserError(
                     f"{where} has schema {data['schema']}, this version reads {SCHEMA}", "use the version that wrote it"
                 )
+            if RETIRED & data.keys():
+                text = json.dumps({key: value for key, value in data.items() if key not in RETIRED})
             return _reader().validate_json(text)
         except ValidationError as error:
             first = error.errors()[0]

@@ -15,9 +15,9 @@ from ptqbench.measuring.accounting import BitLedger, bit_ledger, float_bytes
 from ptqbench.measuring.measure import Measurement
 from ptqbench.measuring.state_hash import state_hash
 from ptqbench.quant.model import QuantizedDenoiser
-from ptqbench.recipe.experiment import NOISE_FLOOR, Cell
+from ptqbench.recipe.experiment import Cell
 from ptqbench.results.record import Budget, CellRecord
-from ptqbench.sampling.images import FULL, OTHER, generate, image_chunks, image_shards
+from ptqbench.sampling.images import FULL, generate, image_chunks, image_shards
 from ptqbench.stage.arithmetic import arithmetic
 from ptqbench.stage.cache import CacheWriteError, Costs, Entry, content_key
 from ptqbench.stage.context import RunContext
@@ -38,7 +38,7 @@ def cell_key(ctx: RunContext, cell: Cell) -> str:
     sampling = {k: v for k, v in dataclasses.asdict(e.sampling).items() if k != "batch"}
     features = [e.evaluation.features_key, ctx.features_fingerprint]
     measured = [features, [m.key for m in e.evaluation.metrics], e.evaluation.probes, ctx.reference_digest]
-    method = cell.method.key if cell.method else cell.variant
+    method = cell.method.key if cell.method else ""
     return content_key(ctx.base_key, sampling, dataclasses.asdict(e.calibration), measured, method, cell.seed)
 
 
@@ -129,7 +129,7 @@ class CellRun:
         """The cell's predictor: as it is for full precision, else quantized, with the method's hooks fitted in order."""
         ctx, method = self.ctx, self.cell.method
         if method is None:
-            return Calibrated(ctx.predictor(), OTHER if self.cell == NOISE_FLOOR else FULL)
+            return Calibrated(ctx.predictor(), FULL)
         quantizer = cell_quantizer(ctx, self.cell, self.costs, self.tell)
         q, state = quantizer.run()
         corrected = Corrected(ctx.predictor(q.module, q.context), state)

@@ -55,19 +55,18 @@ def forecast(ctx: RunContext) -> Forecast:
     e = ctx.experiment
     second, image = seconds_per_evaluation(ctx), time_images(ctx)
     seeds = len({cell.seed for cell in e.cells if cell.method})
-    # Full precision's images are made on two blocks of noise: its own row, and the noise floor.
     calls = ctx.schedule.steps * len(ctx.model.branches)
-    evaluations = (e.calibration.trajectories * seeds + 2 * e.sampling.images + e.evaluation.probes) * calls
+    evaluations = (e.calibration.trajectories * seeds + e.sampling.images + e.evaluation.probes) * calls
     real = real_images(ctx) if wanted_outputs(ctx) else 0
     after = e.sampling.images * (image.decode + image.features)
     done: set[str] = set()
     cells = {
         cell.id: second * _cell_evaluations(ctx, cell, done) + (after if cell.method is not None else 0.0) for cell in e.cells
     }
-    measured = (len(e.cells) + 1) * e.sampling.images + real
+    measured = len(e.cells) * e.sampling.images + real
     return Forecast(
         cells,
-        second * evaluations + 2 * after + real * image.features,
+        second * evaluations + after + real * image.features,
         _memory(ctx) + image.features_mib,
         _disk(ctx, seeds, image.size, measured),
         measured * image.features,
@@ -131,7 +130,7 @@ def _disk(ctx: RunContext, seeds: int, image: int, measured: int) -> float:
     """MiB of cache; `image` are an image's bytes, `measured` counts the images whose features are stored."""
     e, steps = ctx.experiment, ctx.schedule.steps
     state = 4 * math.prod(ctx.model.shape)
-    images = e.sampling.images * image * (len(e.cells) + 1)
+    images = e.sampling.images * image * len(e.cells)
     features = measured * 4 * sum(ctx.extractor.outputs()[name] for name in wanted_outputs(ctx))
     weights = sum(2 * p.numel() for p in ctx.model.denoiser.parameters()) * len(e.cells) * 2
     trajectories = seeds * e.calibration.trajectories * (steps + 1) * state

@@ -18,14 +18,14 @@ from ptqbench.measuring.features import check_metrics
 from ptqbench.measuring.protocol import protocol
 from ptqbench.plugin.classes import check_classes
 from ptqbench.recipe.describe import describe_methods
-from ptqbench.recipe.experiment import NOISE_FLOOR, Experiment
+from ptqbench.recipe.experiment import Experiment
 from ptqbench.results.compare import attach_comparisons
 from ptqbench.results.costs import FAILED
 from ptqbench.results.record import CellRecord, RunRecord
 from ptqbench.running.cell import TRACEBACK, CellRun, cell_key
 from ptqbench.running.executor import Local, Report, failed_or_done
 from ptqbench.running.preflight import preflight
-from ptqbench.running.tasks import Task, all_cells, cell_tasks, pending, reference_tasks
+from ptqbench.running.tasks import Task, cell_tasks, pending, reference_tasks
 from ptqbench.stage.context import RunContext, Settings
 from ptqbench.stage.machine import PACKAGES, hardware
 from ptqbench.stage.precision import FLOAT32, arithmetic_words
@@ -49,7 +49,7 @@ def run_experiment(
     tasks = cell_tasks(ctx)
     if not pending(ctx):
         # Nothing to compute: reading the records needs neither workers nor the model.
-        return _record(ctx, settings, [CellRun(ctx, cell, lambda *_: None).run() for cell in all_cells(experiment)])
+        return _record(ctx, settings, [CellRun(ctx, cell, lambda *_: None).run() for cell in experiment.cells])
     found = preflight(ctx)
     found.require_shared()
     references = reference_tasks(ctx)
@@ -57,7 +57,7 @@ def run_experiment(
     records: dict[int, CellRecord] = {}
     # Cells that cannot be done wait for nothing, and cost nothing: their reasons are known now.
     for task in tasks:
-        cell, error = all_cells(experiment)[task.index], found.cells.get(task.label)
+        cell, error = experiment.cells[task.index], found.cells.get(task.label)
         if error is not None and not isinstance(error, PluginError):
             records[task.index] = CellRecord(cell.id, cell.name, cell.bits, cell.variant, cell.seed, FAILED, str(error))
             report(task, FAILED, 1.0)
@@ -74,7 +74,7 @@ def run_experiment(
 
 
 def _record(ctx: RunContext, settings: Settings, cells: list[CellRecord]) -> RunRecord:
-    """The record of all cells, among them the noise floor."""
+    """The record of all cells."""
     e = ctx.experiment
     record = RunRecord(
         name=e.name,
@@ -85,14 +85,13 @@ def _record(ctx: RunContext, settings: Settings, cells: list[CellRecord]) -> Run
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         environment=environment(settings),
         protocol=protocol(ctx),
-        cells=[cell for cell in cells if cell.id != NOISE_FLOOR.id],
+        cells=cells,
         methods=describe_methods(e.cells),
         published=[
             {"title": t.title, "source": t.source, "rows": [vars(row) | {"metrics": dict(row.metrics)} for row in t.rows]}
             for t in e.published
         ],
         recipe=dict(e.raw),
-        noise_floor=next(cell.metrics for cell in cells if cell.id == NOISE_FLOOR.id),
     )
     return attach_comparisons(record)
 
@@ -129,6 +128,6 @@ def previews(experiment: Experiment, settings: Settings) -> list[tuple[str, Tens
 def tracebacks(experiment: Experiment, settings: Settings) -> dict[str, str]:
     """The traceback of every cell that failed and did not succeed since, by the cell's id."""
     ctx = RunContext.of(experiment, settings)
-    entries = {cell.id: ctx.cache.entry("cells", cell_key(ctx, cell)) for cell in all_cells(experiment)}
+    entries = {cell.id: ctx.cache.entry("cells", cell_key(ctx, cell)) for cell in experiment.cells}
     failed = {name: entry for name, entry in entries.items() if entry.has(TRACEBACK) and not entry.has("record.json")}
     return {name: entry.load_json(TRACEBACK) for name, entry in failed.items()}

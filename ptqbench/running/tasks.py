@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from ptqbench.failures import blamed
 from ptqbench.measuring.features import REFERENCE_TASKS, image_features, reference_features, wanted_outputs
-from ptqbench.recipe.experiment import NOISE_FLOOR, Cell, Experiment
 from ptqbench.results.record import CellRecord
 from ptqbench.running.cell import CellRun, cell_key
 from ptqbench.sampling.images import FULL, generate, image_shards
@@ -46,19 +45,14 @@ def _reference_tasks(ctx: RunContext) -> int:
     return 1 if ctx.experiment.evaluation.reference is None else REFERENCE_TASKS
 
 
-def all_cells(experiment: Experiment) -> list[Cell]:
-    """The recipe's cells and the noise floor."""
-    return [*experiment.cells, NOISE_FLOOR]
-
-
 def cell_tasks(ctx: RunContext) -> list[Task]:
     """One task per cell, in the recipe's order: cells that share a stage are far apart, so that none waits for another."""
-    return [Task("cell", i, cell.seed, cell.id) for i, cell in enumerate(all_cells(ctx.experiment))]
+    return [Task("cell", i, cell.seed, cell.id) for i, cell in enumerate(ctx.experiment.cells)]
 
 
 def pending(ctx: RunContext) -> bool:
     """Whether any cell still has to be computed."""
-    return any(not ctx.cache.entry("cells", cell_key(ctx, cell)).has("record.json") for cell in all_cells(ctx.experiment))
+    return any(not ctx.cache.entry("cells", cell_key(ctx, cell)).has("record.json") for cell in ctx.experiment.cells)
 
 
 def perform(ctx: RunContext, task: Task, tell: Tell) -> dict[str, Any] | None:
@@ -82,6 +76,6 @@ def _perform(ctx: RunContext, task: Task, tell: Tell) -> dict[str, Any] | None:
     elif task.kind == "probe":
         probe_states(ctx, costs)
     else:
-        record: CellRecord = CellRun(ctx, all_cells(ctx.experiment)[task.index], tell).run()
+        record: CellRecord = CellRun(ctx, ctx.experiment.cells[task.index], tell).run()
         return dataclasses.asdict(record)
     return None

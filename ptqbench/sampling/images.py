@@ -17,8 +17,6 @@ from ptqbench.stage.predictor import Predictor
 
 FULL = "full precision"
 """What stands for the key of weights and grids where nothing is quantized."""
-OTHER = "full precision, other noise"
-"""The same for the noise floor, whose images have noise of their own."""
 
 
 def image_shards(ctx: RunContext) -> list[range]:
@@ -36,8 +34,7 @@ def generate(ctx: RunContext, costs: Costs, state: str, predictor: Callable[[], 
 
     def make(_: Entry) -> dict[str, Tensor]:
         seed = ctx.experiment.sampling.seed
-        block = "other images" if state == OTHER else "images"
-        latents = sample(predictor(), ids, seed=seed, block=block, device=ctx.device)
+        latents = sample(predictor(), ids, seed=seed, block="images", device=ctx.device)
         if not bool(torch.isfinite(latents).all()):
             raise CellFailedError("generated images are not finite", "look at the ranges of activations")
         decoded = ctx.model.decode(latents)

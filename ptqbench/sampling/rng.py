@@ -14,8 +14,8 @@ from torch import Generator, Tensor
 
 from ptqbench.boundary.call import keep_from_methods
 
-EVALUATION = ("images", "other images", "probe")
-"""Blocks of noise that metrics rest on: generated images, those of the noise floor, held-out trajectories."""
+EVALUATION = ("images", "probe")
+"""Blocks of noise that metrics rest on: generated images, held-out trajectories."""
 
 
 def stream(seed: int, name: str, *scope: object) -> Generator:

@@ -113,14 +113,14 @@ def test_a_claim_without_metrics_is_asked_in_all_that_its_run_has():
 
 
 def test_a_noise_floor_is_shown_whoever_names_the_metric(tmp_path):
-    fp = {"error": Number(1.0, 0.9, 1.1, 200, "lower")}
+    # Values 0.9 and 1.1 in turn with a block of ten left out: 9/10 * 10 * 0.1^2 is their jackknife variance.
+    fp = {"error": Number(1.0, 0.9, 1.1, 200, "lower", replicates=[0.9, 1.1] * 5)}
     full = CellRecord("full-precision", "full-precision", "W32A32", "", 0, "ok", metrics=fp)
-    other_noise = {"error": Number(1.25, 1.1, 1.4, 200, "lower")}
-    with_floor = dataclasses.replace(SAMPLE, cells=[full, *SAMPLE.cells], noise_floor=other_noise)
+    with_floor = dataclasses.replace(SAMPLE, cells=[full, *SAMPLE.cells])
     for asked in (document(claim("good", "base")), document(without_metrics("good"), metrics=("error",))):
         page = render(asked, answers(asked, {"r": with_floor}), {"r": with_floor}, {}, tmp_path, "x")
         assert "| noise floor | claim |" in page
-        assert "| 0.25" in page
+        assert "| 0.42" in page
 
 
 def without_metrics(ours: str) -> Claim:

@@ -21,7 +21,10 @@ from ptqbench.running.run import protocol, run_experiment
 from ptqbench.stage.context import RunContext, Settings
 
 PLAIN = ("model.network=plain", "sampling.images=12")
-METRICS = 'evaluation.metrics=["psnr", "fd", "kid", "precision-recall", {use="inception-score", splits=2}]'
+METRICS = (
+    'evaluation.metrics=["psnr", "psnr-median", "class-changed", "fd", "kid", "precision-recall", '
+    '{use="inception-score", splits=2}]'
+)
 
 
 def made(cache: Path, *overrides: str) -> RunContext:
@@ -59,7 +62,14 @@ def test_every_metric_gives_a_number(found):
     full, nearest = found[1]
     assert (full.status, nearest.status) == ("ok", "ok"), nearest.reason
     assert list(full.metrics) == ["fd-toy@data", "kid-toy@data", "precision-toy@data", "recall-toy@data", "is-toy"]
-    assert list(nearest.metrics) == ["psnr@fp", "fd-toy@data", "fd-toy@fp", *list(full.metrics)[1:]]
+    assert list(nearest.metrics) == [
+        "psnr@fp",
+        "psnr-median@fp",
+        "class-changed-toy@fp",
+        "fd-toy@data",
+        "fd-toy@fp",
+        *list(full.metrics)[1:],
+    ]
     assert "features" in nearest.cost
 
 
@@ -175,11 +185,22 @@ def test_real_images_of_a_model_must_have_its_size_too(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("metrics", "said"),
-    [('["sfid"]', "reads the output 'spatial', and the features \"toy\" have pool"), ('["fd", "fid"]', "both give the column")],
+    [
+        ('["sfid"]', "reads the output 'spatial', and the features \"toy\" have pool"),
+        ('["fd", "fid"]', "both give the column"),
+    ],
 )
 def test_metrics_that_do_not_fit_the_features_are_refused_before_the_run(tmp_path, metrics, said):
     with pytest.raises(UserError, match=said):
         check_metrics(made(tmp_path, f"evaluation.metrics={metrics}"))
+
+
+def test_features_without_classes_have_no_class_to_change(tmp_path, monkeypatch):
+    ctx = made(tmp_path, 'evaluation.metrics=["class-changed"]')
+    check_metrics(ctx)
+    monkeypatch.setattr(type(ctx.extractor), "outputs", lambda self: {"pool": 4})
+    with pytest.raises(UserError, match="reads the output 'probabilities', and the features \"toy\" have pool"):
+        check_metrics(ctx)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from comparison_samples import one_seed
-from paired_samples import sampled_run
+from paired_samples import LEFT_OUT, sampled_run
 
-from ptqbench.results.compare import BETTER, REFUSED, UNSEEN, WORSE, attach_comparisons, comparisons
+from ptqbench.results.compare import BETTER, REFUSED, UNSEEN, WORSE, attach_comparisons, comparisons, noise_floor
 from ptqbench.results.compare_runs import compare_runs
 from ptqbench.results.record import CellRecord, Comparison, Number, RunRecord
 
@@ -120,11 +121,27 @@ def test_a_failed_seed_leaves_the_common_ones() -> None:
 
 def test_the_noise_floor_is_full_precision_against_itself() -> None:
     record = sampled_run(METHODS)
-    record.noise_floor = {"fd-digits@data": Number(3.61, 3.2, 4.0, 512)}  # the first block has 3.21
+    own = record.cells[0].metrics["fd-digits@data"]
+    own.replicates = [x * 5 for x in LEFT_OUT]
+    assert noise_floor(record, "fd-digits@data") == pytest.approx(0.05 * (2 * 19) ** 0.5)
     assert {m: c.inside_floor for m, c in by_method(record).items()} == {"gacq": False, "ptq4dm": True, "minmax": False}
     assert not any(c.inside_floor for c in by_method(record, "psnr@fp").values())
-    record.noise_floor = {"psnr@fp": Number(8.0, 7.0, 9.0, 512, "higher")}
+    own.replicates = []
+    assert noise_floor(record, "fd-digits@data") is None
     assert not any(c.inside_floor for c in comparisons(record))
+
+
+def test_the_noise_floor_is_what_two_blocks_of_noise_differ_by() -> None:
+    """Means of independent values: the root mean square of differences of many pairs of full-precision rows."""
+    rng = np.random.default_rng(0)
+    floors, differences = [], []
+    for _ in range(300):
+        first, second = rng.normal(size=(2, 20))
+        record = sampled_run(METHODS)
+        record.cells[0].metrics["error"] = Number(first.mean(), 0.0, 0.0, 20, replicates=list((first.sum() - first) / 19))
+        floors.append(noise_floor(record, "error"))
+        differences.append(first.mean() - second.mean())
+    assert np.mean(floors) == pytest.approx(np.std(differences), rel=0.1)
 
 
 def test_without_a_baseline_there_is_nothing_to_compare_and_without_replicates_nothing_is() -> None:

@@ -6,12 +6,11 @@ from dataclasses import replace
 
 import pytest
 from comparison_samples import two_seeds
-from paired_samples import sampled_run
+from paired_samples import LEFT_OUT, sampled_run
 
 from ptqbench.results import console, formatting
 from ptqbench.results.compare import UNSEEN, attach_comparisons
 from ptqbench.results.difference_table import UNCORRECTED, difference_cell, difference_notes, sensitivity
-from ptqbench.results.record import Number
 from ptqbench.results.tables import NOTHING, comparison
 
 METHODS = {"qdiffusion": 5.0, "gacq": 4.5, "ptq4dm": 5.01, "minmax": 8.0}
@@ -19,12 +18,13 @@ METHODS = {"qdiffusion": 5.0, "gacq": 4.5, "ptq4dm": 5.01, "minmax": 8.0}
 
 def test_what_would_have_been_seen_and_the_notes() -> None:
     record = sampled_run(METHODS)
-    record.noise_floor = {"fd-digits@data": Number(3.61, 3.2, 4.0, 512)}
+    own = record.cells[0].metrics
+    own["fd-digits@data"] = replace(own["fd-digits@data"], replicates=LEFT_OUT)
     record = attach_comparisons(record)
     (table,) = sensitivity(record)
     found = {row[0].text: row[2].value for row in table.rows}
     assert found["gacq"] == next(c.detectable for c in record.comparisons if c.method == "gacq" and c.better == "lower")
-    assert found["noise floor"] == pytest.approx(0.4)
+    assert found["noise floor"] == pytest.approx(0.01 * (2 * 19) ** 0.5)
     notes = " ".join(table.notes)
     for words in ("(3 comparisons)", "chance of 80 %", "noise floor", "pooled"):
         assert words in notes

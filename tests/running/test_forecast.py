@@ -1,4 +1,4 @@
-"""What the forecast counts: features and the noise floor's images, in time and on disk."""
+"""What the forecast counts: features and images, in time and on disk."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_disk_of_features_and_images_is_what_a_run_stores(tmp_path):
     run_experiment(ctx.experiment, Settings(tmp_path, "cpu", 1, 1), lambda *_: None, lambda _: None)
     mib = forecast(ctx).disk_mib - forecast(made(tmp_path, NONE)).disk_mib
     assert mib * 2**20 == pytest.approx(tensor_bytes(tmp_path, "features/*/*.safetensors"))
-    # Three sets of images: full precision, the method, and the noise floor.
+    # Two sets of images: full precision's and the method's.
     more = forecast(made(tmp_path, NONE, "sampling.images=13")).disk_mib - forecast(made(tmp_path, NONE)).disk_mib
     assert more * 2**20 == pytest.approx(tensor_bytes(tmp_path, "images/*/*.safetensors") / 12)
 
@@ -45,10 +45,10 @@ def test_time_of_features_is_counted_for_every_image(tmp_path, monkeypatch):
     ctx = made(tmp_path, FEATURES)
     found, without = forecast(ctx), forecast(made(tmp_path, NONE))
     each = 4.0 / timing.IMAGES
-    assert found.features == pytest.approx((3 * 12 + REAL) * each)
+    assert found.features == pytest.approx((2 * 12 + REAL) * each)
     # The method's own images count for its cell, all others are shared.
     assert found.cells["nearest/W4A8/seed0"] - without.cells["nearest/W4A8/seed0"] == pytest.approx(12 * each)
-    assert found.shared - without.shared == pytest.approx((2 * 12 + REAL) * each)
+    assert found.shared - without.shared == pytest.approx((12 + REAL) * each)
     assert (found.notes, without.features) == ((), 0.0)
 
 

@@ -28,8 +28,8 @@ DIGITS = FeatureInfo("digits", {"pool": 6, "spatial": 6, "probabilities": 6})
 INCEPTION = FeatureInfo("inception", {"pool": 2048, "spatial": 2023, "probabilities": 1008}, inception=True)
 
 COMPONENTS: dict[str, Component] = {component.name: component for component in ptqbench_components()}
-HIGHER = ("psnr", "ssim", "precision-recall", "inception-score")
-PAIRED = ("image-error", "psnr", "ssim", "eps-error", "latent-error")
+HIGHER = ("psnr", "psnr-median", "ssim", "precision-recall", "inception-score")
+PAIRED = ("image-error", "psnr", "psnr-median", "ssim", "eps-error", "latent-error")
 
 
 def images(n: int, seed: int) -> Tensor:
@@ -167,6 +167,7 @@ NAMES = {
     "kid": (["kid-digits@data"], ["kid@data"]),
     "precision-recall": (["precision-digits@data", "recall-digits@data"], ["precision@data", "recall@data"]),
     "inception-score": (["is-digits"], ["is"]),
+    "class-changed": (["class-changed-digits@fp"], ["class-changed-inception@fp"]),
 }
 
 
@@ -243,6 +244,7 @@ def test_listing_does_not_import_torch() -> None:
         ("precision-recall", {"neighbours": 4}, 5),
         ("inception-score", {"splits": 10}, 10_080),
         ("psnr", {}, 2),
+        ("psnr-median", {}, 6),
     ],
 )
 def test_too_few_images_are_known_before_anything_is_computed(name: str, options: dict[str, int], least: int) -> None:
