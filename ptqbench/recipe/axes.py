@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,8 +48,11 @@ class Variant:
     origin: Mapping[tuple[str, ...], tuple[str, Any]] = field(default_factory=dict)
 
 
-def read_axes(sweep: Mapping[str, Any], methods: Mapping[str, Any], problems: Problems) -> list[Axis]:
-    """The axes of [sweep], short paths first so that a component is chosen before its options; wrong ones reported."""
+def read_axes(sweep: Mapping[str, Any], methods: Collection[str] | None, problems: Problems) -> list[Axis]:
+    """The axes of [sweep], short paths first so that a component is chosen before its options; wrong ones reported.
+
+    `methods` are those that there are, None in a recipe that does not say.
+    """
     found: list[Axis] = []
     for key, values in sweep.items():
         if key in SweepSection.model_fields:
@@ -61,21 +64,28 @@ def read_axes(sweep: Mapping[str, Any], methods: Mapping[str, Any], problems: Pr
             parts = (key,)
         if len(parts) < 3 or parts[0] != "methods":
             _report_no_axis(key, values, problems)
-        elif parts[1] != "*" and parts[1] not in methods:
-            problems.add(where, f'matches no method: there is no "{parts[1]}"', suggest(parts[1], [*methods, "*"]))
-        elif not isinstance(values, list) or not values:
-            problems.add(where, "must be an array of values", f'"{key}" = [..., ...]')
-        elif parts[2] in STARTS:
+            continue
+        already = len(problems)
+        if methods is not None and parts[1] != "*" and parts[1] not in methods:
+            hint = suggest(parts[1], [*methods, "*"])
+            problems.add(where, f'matches no method: there is no "{parts[1]}"', hint)
+        _check_values(where, key, values, problems)
+        if parts[2] in STARTS:
             problems.add(where, "what a method starts from cannot vary", "write two methods")
         elif parts[2:] in _BITS and "bits" in sweep:
             problems.add(where, "stands beside sweep.bits, which sets the same key", "keep one of the two")
-        elif len({json.dumps(value, sort_keys=True, default=str) for value in values}) < len(values):
-            problems.add(where, "has a value twice", "each value makes a row; leave one out")
         elif any(a.path == parts[2:] and (a.method == parts[1] or "*" in (a.method, parts[1])) for a in found):
             problems.add(where, "sets the same key as another axis", "keep one of the two")
-        else:
+        if len(problems) == already:
             found.append(Axis(key, parts[1], parts[2:], tuple(values)))
     return sorted(found, key=lambda axis: len(axis.path))
+
+
+def _check_values(where: keypath.KeyPath, key: str, values: object, problems: Problems) -> None:
+    if not isinstance(values, list) or not values:
+        problems.add(where, "must be an array of values", f'"{key}" = [..., ...]')
+    elif len({json.dumps(value, sort_keys=True, default=str) for value in values}) < len(values):
+        problems.add(where, "has a value twice", "each value makes a row; leave one out")
 
 
 def _report_no_axis(key: str, values: object, problems: Problems) -> None:
@@ -123,20 +133,24 @@ def _applies(name: str, table: Mapping[str, Any], axis: Axis, binder: Binder) ->
     return binder.has_option(table, axis.path[: len(axis.reference) + 1])
 
 
-def report_unused(axes: Sequence[Axis], used: set[str], tables: Mapping[str, Mapping[str, Any]], binder: Binder) -> None:
+def report_unused(
+    axes: Sequence[Axis], used: set[str], tables: Mapping[str, Mapping[str, Any]], binder: Binder, whole: bool
+) -> None:
     """Report axes that applied to no method, with the keys that would have.
 
-    Those that a component may have which is not there are left out: what is missing has been reported.
+    Where a component is not there, or a method not known (`whole` is false), nothing is said of options: it may have them.
     """
     for axis in axes:
         if axis.key in used:
             continue
         known = set(_KEYS.get(axis.path[:-1], ()))
         records = binder.chosen(tables.values(), axis.reference) if axis.reference else []
-        if any(isinstance(record, UserError) for record in records):
+        if axis.reference and (not whole or any(isinstance(record, UserError) for record in records)):
             continue
         for record in records:
             known |= set() if isinstance(record, UserError) else set(record.component.options.model_fields)
+        if not whole and axis.path[-1] in known:
+            continue
         binder.problems.add(("sweep", axis.key), "matches no method", suggest(axis.path[-1], known, "keys there"))
 
 

@@ -35,6 +35,22 @@ def validate(model: type[BaseModel], data: object, where: KeyPath, problems: Pro
         return None
 
 
+def sound_values(model: type[BaseModel], data: object) -> dict[str, Any]:
+    """The keys of a section that are right by themselves, as they are written, with defaults for those left out.
+
+    Checks across sections read these, so that a mistake in one key hides none that another key is part of.
+    """
+    if not isinstance(data, dict):
+        return {}
+    try:
+        model.model_validate_json(json.dumps(data, default=str))
+        wrong = set()
+    except ValidationError as error:
+        wrong = {str(item["loc"][0]) for item in error.errors() if item["loc"]}
+    defaults = {key: field.get_default() for key, field in model.model_fields.items() if not field.is_required()}
+    return {key: value for key, value in {**defaults, **data}.items() if key in model.model_fields and key not in wrong}
+
+
 @dataclass
 class Binder:
     """Resolves references with one manager, and reports what does not resolve; paths in options start at `folder`."""
@@ -59,6 +75,12 @@ class Binder:
         """What completed methods name at a reference, or the reasons why that is not there."""
         names = [name for table in tables if (name := reference_name(table, reference))]
         return [self.record(METHOD_REFERENCES[reference][0], name) for name in names]
+
+    def named(self, role: str, reference: object) -> Record | None:
+        """The component that a string or a table names, whatever its options are; None without a report if there is none."""
+        name = reference_name({"it": reference}, ("it",))
+        record = None if name is None else self.record(role, name)
+        return record if isinstance(record, Record) else None
 
     def has_option(self, table: Mapping[str, Any], path: tuple[str, ...]) -> bool:
         """Whether the component that a completed method names at `path[:-1]` is there and has the option `path[-1]`."""

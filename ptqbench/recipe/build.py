@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ptqbench.plugin.component import Bound
-from ptqbench.recipe.bind import Binder, validate
-from ptqbench.recipe.checks import CLOSED_FORM, check_closed_form
+from ptqbench.recipe.bind import Binder, sound_values, validate
+from ptqbench.recipe.checks import CLOSED_FORM, Components, check_closed_form
 from ptqbench.recipe.experiment import Method, SiteChoice
 from ptqbench.recipe.keypath import KeyPath, show
 from ptqbench.recipe.schema import METHOD_LISTS, METHOD_REFERENCES, ActivationSite, MethodSection, WeightSite
@@ -35,13 +35,47 @@ def choose(table: Mapping[str, Any], where: KeyPath, binder: Binder) -> Choices:
     _take_defaults(single, where, binder)
     reconstruction = single[("reconstruction",)]
     closed_form = reconstruction is not None and CLOSED_FORM in reconstruction.component.traits
-    lists = {}
-    for key, (role, names) in METHOD_LISTS.items():
-        # Where nothing is fitted no loss is read, so the default need not even be installed.
-        unread = key == "losses" and closed_form and _says(table.get(key), names)
-        lists[key] = () if unread else binder.bind_all(role, table.get(key), (*where, key), one_of_a_name=key == "losses")
-    check_closed_form(single, lists["losses"], where, binder.problems)
+    # Where nothing is fitted no loss is read, so the default need not even be installed.
+    unread = closed_form and _says(table.get("losses"), METHOD_LISTS["losses"][1])
+    given = {key: () if key == "losses" and unread else table.get(key) for key in METHOD_LISTS}
+    lists = {
+        key: binder.bind_all(role, given[key], (*where, key), one_of_a_name=key == "losses")
+        for key, (role, _) in METHOD_LISTS.items()
+    }
+    terms = given["losses"]
+    losses = [binder.named("loss", term) for term in terms] if isinstance(terms, list) else []
+    check_closed_form(records(table, binder), losses, where, binder.problems)
     return Choices(single, lists)
+
+
+def records(table: Mapping[str, Any], binder: Binder) -> Components:
+    """What a table names at each key path, whatever the options are."""
+    return {path: binder.named(role, _at(table, path)) for path, (role, _) in METHOD_REFERENCES.items()}
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What is known of a method, even where something in it is wrong: bits and step groups are None where they are.
+
+    `method` is None if it cannot be built.
+    """
+
+    name: str
+    components: Components
+    bits: tuple[int | None, int | None]
+    steps: int | None
+    method: Method | None
+
+
+def draft(name: str, table: Mapping[str, Any], preset: str, sampling_steps: int | None, binder: Binder) -> Draft:
+    """The method that a table describes, as far as it does; what is wrong is reported to the binder."""
+    method = build(name, table, preset, sampling_steps, binder)
+    weights, activations = (
+        sound_values(model, table.get(key, {})) for key, model in (("weights", WeightSite), ("activations", ActivationSite))
+    )
+    steps = activations.get("steps")
+    bits = weights.get("bits"), activations.get("bits")
+    return Draft(name, records(table, binder), bits, None if steps == "each" else steps, method)
 
 
 def build(name: str, table: Mapping[str, Any], preset: str, sampling_steps: int | None, binder: Binder) -> Method | None:

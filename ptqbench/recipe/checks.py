@@ -6,22 +6,22 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ptqbench.plugin.component import Bound
 from ptqbench.plugin.names import FULL_PRECISION, suggest
-from ptqbench.recipe.experiment import FULL_BITS, Method
+from ptqbench.plugin.records import Record
+from ptqbench.recipe.experiment import FULL_BITS
 from ptqbench.recipe.keypath import KeyPath
 from ptqbench.recipe.problems import Problems
-from ptqbench.recipe.schema import CalibrationSection, EvaluationSection, RecipeSection, SamplingSection
 
 CLOSED_FORM = "closed-form"
 LEARNED = "learned"
 
-Components = Mapping[tuple[str, ...], Bound | None]
+Components = Mapping[tuple[str, ...], Record | None]
+"""What a method names at each key path, None where that is not there."""
 
 
-def check_closed_form(components: Components, losses: Sequence[Bound], where: KeyPath, problems: Problems) -> None:
+def check_closed_form(components: Components, losses: Sequence[Record | None], where: KeyPath, problems: Problems) -> None:
     """A reconstruction that optimises nothing cannot go with a component that has to be learned, and reads no loss."""
-    reconstruction = components[("reconstruction",)]
+    reconstruction = components.get(("reconstruction",))
     if reconstruction is None or CLOSED_FORM not in reconstruction.component.traits:
         return
     for path, what in (
@@ -29,15 +29,17 @@ def check_closed_form(components: Components, losses: Sequence[Bound], where: Ke
         (("weights", "quantizer"), "weight quantizer"),
         (("activations", "quantizer"), "activation quantizer"),
     ):
-        bound = components[path]
-        if bound is not None and LEARNED in bound.component.traits:
+        chosen = components.get(path)
+        if chosen is not None and LEARNED in chosen.component.traits:
             problems.add(
                 (*where, *path),
-                f'"{bound.name}" is a learned {what}, but the reconstruction "{reconstruction.name}" optimises '
+                f'"{chosen.name}" is a learned {what}, but the reconstruction "{reconstruction.name}" optimises '
                 "nothing, so nothing would ever be learned",
                 f"choose a {what} that is not learned, or a reconstruction that fits",
             )
     for i, term in enumerate(losses):
+        if term is None:
+            continue
         problems.add(
             (*where, "losses", i),
             f'"{term.name}" is a term of the loss, but the reconstruction "{reconstruction.name}" optimises nothing, '
@@ -46,63 +48,55 @@ def check_closed_form(components: Components, losses: Sequence[Bound], where: Ke
         )
 
 
-def check_fit(method: Method, where: KeyPath, problems: Problems) -> None:
-    """A reconstruction that optimises needs something to optimise."""
-    reconstruction = method.reconstruction
-    if CLOSED_FORM in reconstruction.component.traits:
+def check_fit(components: Components, bits: tuple[int | None, int | None], where: KeyPath, problems: Problems) -> None:
+    """A reconstruction that optimises needs something to optimise; `bits` are those of weights and activations, if known."""
+    reconstruction = components.get(("reconstruction",))
+    if reconstruction is None or CLOSED_FORM in reconstruction.component.traits:
         return
+    weights, activations = (components.get((site, "quantizer")) for site in ("weights", "activations"))
     remedy = 'choose a learned quantizer (see `ptqbench list`), or reconstruction = "none"'
-    if not method.weights.off and LEARNED not in method.weights.quantizer.component.traits:
-        name = method.weights.quantizer.name
-        message = f'"{name}" learns nothing, so the reconstruction "{reconstruction.name}" has nothing to fit'
-        problems.add((*where, "weights", "quantizer"), message, remedy)
-    elif method.weights.off and not method.activations.off:
-        name = method.activations.quantizer.name
-        if LEARNED not in method.activations.quantizer.component.traits:
-            message = (
-                f'"{name}" learns nothing and weights stay at {FULL_BITS} bits, so the reconstruction '
-                f'"{reconstruction.name}" has nothing to fit'
-            )
+    rest = f'so the reconstruction "{reconstruction.name}" has nothing to fit'
+    if bits[0] == FULL_BITS:
+        if bits[1] not in (None, FULL_BITS) and activations is not None and LEARNED not in activations.component.traits:
+            message = f'"{activations.name}" learns nothing and weights stay at {FULL_BITS} bits, {rest}'
             problems.add((*where, "activations", "quantizer"), message, remedy)
+    elif bits[0] is not None and weights is not None and LEARNED not in weights.component.traits:
+        problems.add((*where, "weights", "quantizer"), f'"{weights.name}" learns nothing, {rest}', remedy)
 
 
-def check_steps(method: Method, sampling_steps: int | None, where: KeyPath, problems: Problems) -> None:
+def check_steps(groups: int | None, sampling_steps: int | None, where: KeyPath, problems: Problems) -> None:
     """Activations cannot have more step groups than there are sampling steps."""
-    if sampling_steps is not None and method.activations.steps > sampling_steps:
-        message = f"there are {method.activations.steps} step groups but only {sampling_steps} sampling steps"
+    if sampling_steps is not None and groups is not None and groups > sampling_steps:
+        message = f"there are {groups} step groups but only {sampling_steps} sampling steps"
         problems.add((*where, "activations", "steps"), message, f"at most {sampling_steps}")
 
 
-def check_baseline(recipe: RecipeSection | None, methods: object, problems: Problems) -> None:
+def check_baseline(baseline: str | None, methods: object, problems: Problems) -> None:
     """The baseline is one of the rows; `methods` is the raw table of methods."""
-    if recipe is None or not isinstance(methods, dict):
+    if baseline is None or not isinstance(methods, dict):
         return
     rows = [*methods, FULL_PRECISION]
-    if recipe.baseline not in rows:
-        message = f'there is no method "{recipe.baseline}" to compare with'
-        problems.add(("recipe", "baseline"), message, suggest(recipe.baseline, rows, "methods"))
+    if baseline not in rows:
+        message = f'there is no method "{baseline}" to compare with'
+        problems.add(("recipe", "baseline"), message, suggest(baseline, rows, "methods"))
 
 
-def check_budgets(
-    sampling: SamplingSection | None,
-    calibration: CalibrationSection | None,
-    evaluation: EvaluationSection | None,
-    problems: Problems,
-) -> None:
-    """Samples fit into the trajectories, and held-out trajectories into the images."""
-    if sampling is not None and calibration is not None:
+def check_budgets(sound: Mapping[str, Mapping[str, Any]], problems: Problems) -> None:
+    """Samples fit into the trajectories, and held-out trajectories into the images; `sound` has what is right by section."""
+    sampling, calibration, evaluation = (sound[key] for key in ("sampling", "calibration", "evaluation"))
+    if sampling.keys() >= {"steps", "guidance"} and calibration.keys() >= {"trajectories", "samples", "branches"}:
         # Each state is a sample in every branch that is calibrated: both of a guided model's, if the recipe does not say.
-        branches = len(calibration.branches or ()) or (1 if sampling.guidance in (None, 1) else 2)
-        room = calibration.trajectories * sampling.steps * branches
-        if calibration.samples > room:
+        branches = len(calibration["branches"] or ()) or (1 if sampling["guidance"] in (None, 1) else 2)
+        room = calibration["trajectories"] * sampling["steps"] * branches
+        if calibration["samples"] > room:
             message = (
-                f"{calibration.samples} samples do not fit into {calibration.trajectories} trajectories "
-                f"of {sampling.steps} steps"
+                f"{calibration['samples']} samples do not fit into {calibration['trajectories']} trajectories "
+                f"of {sampling['steps']} steps"
             )
             problems.add(("calibration", "samples"), message, f"at most {room}, or more trajectories")
-    if sampling is not None and evaluation is not None and (evaluation.probes or 0) > sampling.images:
-        message = f"{evaluation.probes} held-out trajectories, but only {sampling.images} images are generated"
-        problems.add(("evaluation", "probes"), message, f"at most {sampling.images}")
+    if "images" in sampling and (evaluation.get("probes") or 0) > sampling["images"]:
+        message = f"{evaluation['probes']} held-out trajectories, but only {sampling['images']} images are generated"
+        problems.add(("evaluation", "probes"), message, f"at most {sampling['images']}")
 
 
 def check_repeats(values: Sequence[Any] | None, where: KeyPath, what: str, problems: Problems) -> None:

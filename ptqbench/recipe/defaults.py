@@ -64,10 +64,10 @@ def read_defaults(raw: object, problems: Problems) -> Defaults:
     return Defaults(table, options)
 
 
-def report_untaken(defaults: Defaults, tables: Iterable[Mapping[str, Any]], binder: Binder) -> None:
+def report_untaken(defaults: Defaults, tables: Iterable[Mapping[str, Any]], binder: Binder, whole: bool) -> None:
     """Report options that no method's component has, with those that there are.
 
-    Where a component is not there nothing is said: what is missing has been reported.
+    Where a component is not there, or a method not known (`whole` is false), nothing is said: it may have the option.
     """
     tables = list(tables)
     for path in [path for path in defaults.options if path not in defaults.used]:
@@ -75,7 +75,7 @@ def report_untaken(defaults: Defaults, tables: Iterable[Mapping[str, Any]], bind
         there = [record for record in records if not isinstance(record, UserError)]
         known = {option for record in there for option in record.component.options.model_fields}
         # One that all methods say themselves is no mistake.
-        if path[-1] not in known and len(there) == len(records):
+        if path[-1] not in known and whole and len(there) == len(records):
             message = "no method has a component with this option"
             binder.problems.add((SECTION, *path), message, suggest(path[-1], known, "options there"))
 

@@ -104,7 +104,7 @@ def settle(problems: Problems, lines: Mapping[str, Lineage], methods: Mapping[st
 def _inherited(problem: Problem, lines: Mapping[str, Lineage], methods: Mapping[str, Any], problems: Iterable[Problem]) -> bool:
     """Whether the same problem is reported at an ancestor, and the method itself does not write the key."""
     line, rest = _located(problem, lines)
-    if line is None or _writes(methods[line.names[0]], rest):
+    if line is None or writes(methods[line.names[0]], rest):
         return False
     places = {("methods", parent, *rest) for parent in line.names[1:]}
     return any(other.path in places and other.message == problem.message for other in problems)
@@ -134,7 +134,8 @@ def _located(problem: Problem, lines: Mapping[str, Lineage]) -> tuple[Lineage | 
     return lines.get(str(problem.path[1])), problem.path[2:]
 
 
-def _writes(table: object, path: KeyPath) -> bool:
+def writes(table: object, path: KeyPath) -> bool:
+    """Whether a table itself has something at a path."""
     for key in path:
         items = dict(enumerate(table)) if isinstance(table, list) else table
         if not isinstance(items, dict) or key not in items:

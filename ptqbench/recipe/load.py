@@ -14,7 +14,7 @@ from ptqbench.plugin.component import Bound
 from ptqbench.plugin.manager import PluginManager
 from ptqbench.plugin.names import suggest
 from ptqbench.recipe import checks
-from ptqbench.recipe.bind import Binder, validate
+from ptqbench.recipe.bind import Binder, sound_values, validate
 from ptqbench.recipe.defaults import SECTION as DEFAULTS
 from ptqbench.recipe.defaults import read_defaults
 from ptqbench.recipe.describe import describe_methods
@@ -38,6 +38,7 @@ from ptqbench.recipe.schema import (
     SECTIONS,
     CalibrationSection,
     EvaluationSection,
+    PublishedRowSection,
     PublishedSection,
     RecipeSection,
     ReportSection,
@@ -121,10 +122,12 @@ class _Loader:
         solver = self.binder.bind("solver", self._table("sampling").get("solver", DEFAULT_SOLVER), ("sampling", "solver"))
         evaluation = self._evaluation(evaluation_section, sampling)
         reporters = self._reporters()
-        cells = self._cells(sampling)
+        cells = self._cells()
         published = self._published()
-        checks.check_budgets(sampling, calibration, evaluation_section, self.problems)
-        checks.check_baseline(recipe, self.raw.get("methods"), self.problems)
+        budgets = (("sampling", SamplingSection), ("calibration", CalibrationSection), ("evaluation", EvaluationSection))
+        checks.check_budgets({key: sound_values(model, self.raw.get(key)) for key, model in budgets}, self.problems)
+        baseline = sound_values(RecipeSection, self.raw.get("recipe")).get("baseline")
+        checks.check_baseline(baseline, self.raw.get("methods"), self.problems)
         if recipe is None or sampling is None or calibration is None or model is None or solver is None or evaluation is None:
             return None
         return Experiment(
@@ -198,22 +201,25 @@ class _Loader:
         formats = self._table("report").get("formats") if section is None else list(section.formats)
         return self.binder.bind_all("reporter", formats, ("report", "formats"))
 
-    def _cells(self, sampling: SamplingSection | None) -> tuple[Cell, ...]:
+    def _cells(self) -> tuple[Cell, ...]:
         table = self._table("sweep")
-        plain = {key: value for key, value in table.items() if key in SweepSection.model_fields}
-        sweep = validate(SweepSection, plain if table else self.raw.get("sweep", {}), ("sweep",), self.problems)
-        steps = sampling.steps if sampling else None
-        already = len(self.problems)
+        plain = (
+            {key: value for key, value in table.items() if key in SweepSection.model_fields}
+            if table
+            else self.raw.get("sweep", {})
+        )
+        section: SweepSection | None = validate(SweepSection, plain, ("sweep",), self.problems)
+        sweep = sound_values(SweepSection, plain)
+        steps = sound_values(SamplingSection, self.raw.get("sampling")).get("steps")
         defaults = read_defaults(self.raw.get(DEFAULTS, {}), self.problems)
         methods = read_methods(self.raw.get("methods"), defaults, table, steps, self.binder)
-        complete = len(self.problems) == already
-        sweep = sweep or SweepSection()
-        checks.check_repeats(sweep.bits, ("sweep", "bits"), "label", self.problems)
-        checks.check_repeats(sweep.seeds, ("sweep", "seeds"), "seed", self.problems)
-        cells = expand(methods.variants, sweep.bits, sweep.seeds, steps, self.problems)
+        checks.check_repeats(sweep.get("bits"), ("sweep", "bits"), "label", self.problems)
+        checks.check_repeats(sweep.get("seeds"), ("sweep", "seeds"), "seed", self.problems)
+        cells = expand(methods.variants, sweep.get("bits"), sweep.get("seeds", (0,)), steps, self.problems)
         settle(self.problems, methods.lines, self._table("methods"))
-        # With a method missing, sweep.only may name cells that are not there yet.
-        return select(cells, sweep.only, self.problems) if cells and complete else cells
+        # With part of the sweep or a method missing, sweep.only may name cells that are not there yet.
+        unsure = methods.unsure if section is not None else methods.lines.keys()
+        return select(cells, sweep.get("only", ()), self.problems, unsure) if cells else cells
 
     def _published(self) -> tuple[PublishedTable, ...]:
         tables = self.raw.get("published", [])
@@ -223,12 +229,12 @@ class _Loader:
         found = []
         for i, table in enumerate(tables):
             section: PublishedSection | None = validate(PublishedSection, table, ("published", i), self.problems)
-            if section is None:
-                continue
-            rows = [PublishedRow(row.method, row.bits, dict(row.model_extra or {})) for row in section.rows]
-            for number, row in enumerate(rows):
-                if not row.metrics:
+            written = table.get("rows") if isinstance(table, dict) else None
+            for number, row in enumerate(written if isinstance(written, list) else ()):
+                if isinstance(row, dict) and not row.keys() - PublishedRowSection.model_fields.keys():
                     where = ("published", i, "rows", number)
                     self.problems.add(where, "has no number", "add a column such as FID = 4.28")
-            found.append(PublishedTable(section.title, section.source, tuple(rows)))
+            if section is not None:
+                rows = tuple(PublishedRow(row.method, row.bits, dict(row.model_extra or {})) for row in section.rows)
+                found.append(PublishedTable(section.title, section.source, rows))
         return tuple(found)

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ptqbench.recipe import axes as sweep_axes
-from ptqbench.recipe.bind import Binder, is_table
-from ptqbench.recipe.build import build
+from ptqbench.recipe.bind import Binder, is_table, sound_values, validate
+from ptqbench.recipe.build import Draft, choose, draft, records
 from ptqbench.recipe.defaults import Defaults, report_untaken
-from ptqbench.recipe.experiment import Method
-from ptqbench.recipe.extend import Table, check_names
-from ptqbench.recipe.lineage import Lineage, lineage
+from ptqbench.recipe.extend import Table, check_names, complete
+from ptqbench.recipe.lineage import Lineage, lineage, writes
 from ptqbench.recipe.problems import Problem, Problems
+from ptqbench.recipe.schema import ActivationSite, MethodSection
 from ptqbench.recipe.words import render
 
 _HINT = "each method is a table [methods.NAME]"
@@ -21,9 +21,9 @@ _HINT = "each method is a table [methods.NAME]"
 
 @dataclass(frozen=True)
 class Labelled:
-    """A method and the label of its variant, "" if no axis applied."""
+    """A method, as far as it is known, and the label of its variant, "" if no axis applied."""
 
-    method: Method
+    draft: Draft
     label: str
 
 
@@ -34,15 +34,24 @@ class Methods:
     variants: dict[str, list[Labelled]] = field(default_factory=dict)
     lines: dict[str, Lineage] = field(default_factory=dict)
 
+    @property
+    def unsure(self) -> set[str]:
+        """Those of which some variants may be missing."""
+        return {name for name, found in self.variants.items() if not found or any(x.draft.method is None for x in found)}
+
 
 def read_methods(
     raw: object, defaults: Defaults, sweep: Mapping[str, Any], sampling_steps: int | None, binder: Binder
 ) -> Methods:
-    """The methods of a recipe; a variant that has problems is left out and reported."""
+    """The methods of a recipe with their variants, and all that is wrong in them.
+
+    No mistake hides another: a method whose start is not there is checked in what it says itself.
+    """
     problems = binder.problems
     if not isinstance(raw, dict) or not raw:
         message = "must be a table" if raw else "there is no method"
         problems.add(("methods",), message, _HINT)
+        sweep_axes.read_axes(sweep, None, problems)
         return Methods()
     check_names(raw, problems)
     lines = {n: lineage(n, raw, binder) for n, table in raw.items() if is_table(table, ("methods", n), problems, _HINT)}
@@ -59,15 +68,27 @@ def read_methods(
         for variant in sweep_axes.variants(name, table, axes, binder, used):
             local = Problems()
             bound_to = replace(binder, problems=local)
-            method = build(name, variant.table, preset.name if preset else "", sampling_steps, bound_to)
+            made = draft(name, variant.table, preset.name if preset else "", sampling_steps, bound_to)
             problems.extend([_on_axis(problem, variant) for problem in local])
-            if method is not None:
-                found[name].append(Labelled(method, ",".join(variant.labels)))
-    if len(tables) == len(lines):
-        # An axis or a default may be meant for a method whose start is not there.
-        report_untaken(defaults, tables.values(), binder)
-        sweep_axes.report_unused(axes, used, tables, binder)
+            found[name].append(Labelled(made, ",".join(variant.labels)))
+    for name in lines:
+        if name not in tables:
+            found[name].append(Labelled(_alone(name, raw[name], binder), ""))
+    # An axis or a default may be meant for a method whose start is not there.
+    whole = len(tables) == len(lines)
+    report_untaken(defaults, tables.values(), binder, whole)
+    sweep_axes.report_unused(axes, used, tables, binder, whole)
     return Methods(found, lines)
+
+
+def _alone(name: str, table: Table, binder: Binder) -> Draft:
+    """A method in its own words alone, since what it starts from is not there; what is wrong in them whatever that is."""
+    local = Problems()
+    validate(MethodSection, complete(table), ("methods", name), local)
+    choose(table, ("methods", name), replace(binder, problems=local))
+    binder.problems.extend([problem for problem in local if writes(table, problem.path[2:])])
+    steps = sound_values(ActivationSite, table.get("activations")).get("steps")
+    return Draft(name, records(table, binder), (None, None), steps if isinstance(steps, int) else None, None)
 
 
 def _on_axis(problem: Problem, variant: sweep_axes.Variant) -> Problem:

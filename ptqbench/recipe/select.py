@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Protocol, TypeVar
 
 from ptqbench.errors import UserError
@@ -29,13 +29,14 @@ def find_cell(cells: Sequence[C], wanted: str, where: str) -> C:
     raise UserError(f'no cell "{wanted}" in this {where}', suggest(wanted, (cell.id for cell in cells), "cells"))
 
 
-def select(cells: Sequence[Cell], only: Sequence[str], problems: Problems) -> tuple[Cell, ...]:
+def select(cells: Sequence[Cell], only: Sequence[str], problems: Problems, unsure: Container[str] = ()) -> tuple[Cell, ...]:
     """Full precision and the cells that `only` names, all of them if it names none.
 
-    A name is a cell's id or the beginning of it up to a "/": "gacq/W4A8" means all of its variants and seeds.
+    A name is a cell's id or the beginning of it up to a "/": "gacq/W4A8" means all of its variants and seeds. Methods that
+    are `unsure` may have cells that are not there yet.
     """
     for name in only:
-        if not any(_named(cell, name) for cell in cells):
+        if name.partition("/")[0] not in unsure and not any(_named(cell, name) for cell in cells):
             problems.add(("sweep", "only"), f'"{name}" is no cell', suggest(name, [cell.id for cell in cells], "cells"))
     if not only:
         return tuple(cells)

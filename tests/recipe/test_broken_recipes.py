@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from fakes import fake_manager, recipe
 
 from ptqbench.errors import UserError
+from ptqbench.recipe import keypath
 from ptqbench.recipe.load import load_experiment
 from ptqbench.recipe.problems import RecipeError
 
@@ -177,6 +180,79 @@ def test_all_problems_come_in_one_pass():
     ])  # fmt: skip
     assert "8 problems" in error.message
     assert "\n  8. recipe.baseline: " in error.message
+
+
+PLANTED = {
+    "samplng.steps=3": "samplng",
+    "recipe.name=Big Name": "recipe.name",
+    "recipe.baseline=nobody": "recipe.baseline",
+    "model.foldr=x": "model.foldr",
+    "sampling.stepz=3": "sampling.stepz",
+    "sampling.eta=nan": "sampling.eta",
+    "sampling.solver=ddmi": "sampling.solver",
+    "calibration.samples=81": "calibration.samples",
+    "calibration.btach=8": "calibration.btach",
+    "evaluation.probes=17": "evaluation.probes",
+    'evaluation.metrics=["fd", "kdi"]': "evaluation.metrics[1]",
+    "evaluation.features=digitz": "evaluation.features",
+    "defaults.wieghter=gacq": "defaults.wieghter",
+    # A method without anything wrong beside it, one that starts from nothing, and one that a slip in it leaves unbuilt.
+    "methods.rtn.weighter=gacq": "methods.rtn.weighter",
+    'methods.lost={method="bandz", weighter="gaqc", activations={steps=11}, bitz=3}': "methods.lost.method",
+    "methods.lost.weighter=gaqc": "methods.lost.weighter",
+    "methods.lost.bitz=3": "methods.lost.bitz",
+    "methods.lost.activations.steps=11": "methods.lost.activations.steps",
+    "methods.plain.sampler.pionts=3": "methods.plain.sampler.pionts",
+    "methods.plain.weights.quantizer=nearest": "methods.plain.weights.quantizer",
+    "methods.gacq.weighter.temperatur=2": "methods.gacq.weighter.temperatur",
+    "methods.gacq.activations.steps=12": "methods.gacq.activations.steps",
+    'methods.gacq.hooks=["ptqt"]': "methods.gacq.hooks[0]",
+    "sweep.bits=[]": "sweep.bits",
+    "sweep.seeds=[0, 0]": "sweep.seeds",
+    'sweep."methods.*.weights.bist"=[3]': 'sweep."methods.*.weights.bist"',
+    'sweep."methods.gaq.weights.per"=["tensor"]': 'sweep."methods.gaq.weights.per"',
+    'sweep.only=["plane/W4A8"]': "sweep.only",
+    'report.formats=["markdwn"]': "report.formats[0]",
+    'published=[{title="t", rows=[{method="m", bits="W4A8"}]}]': "published[0].source",
+    "sampling": "--set sampling",
+}
+"""Mistakes that have nothing to do with each other, in every table, and where each is told."""
+
+
+def test_mistakes_in_every_table_are_told_at_once() -> None:
+    error = refused(recipe(), *PLANTED)
+    found = {p.place.strip('"') for p in error.problems}
+    assert not (missed := {place.strip('"') for place in PLANTED.values()} - found), missed
+    assert len(error.problems) == len(PLANTED) + 1, "nothing that only follows from another; the row has no number either"
+
+
+ALONE = [
+    (override, place)
+    for override, place, *_ in BROKEN
+    if not override.startswith(("methods={}", "model.use=", "sampling=3", "sampling.steps=", "sampling.images="))
+    and not any(part in override for part in (".extends=", ".method=", '"methods.*.', '"methods.gacq.weighter', "W32A32"))
+]
+"""Mistakes that no other is part of: not those that take a limit, a component or a start from what another is about."""
+
+
+def _key(override: str) -> tuple[str, ...]:
+    try:
+        return keypath.parse(override.partition("=")[0])
+    except ValueError:
+        return (override,)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_mistake_hides_another(seed: int) -> None:
+    """Draws of many mistakes with different keys: each is told where it is told alone."""
+    chosen: list[tuple[str, str]] = []
+    for override, place in random.Random(seed).sample(ALONE, len(ALONE)):
+        key = _key(override)
+        if all(key[: len(other)] != other[: len(key)] for other in (_key(o) for o, _ in chosen)):
+            chosen.append((override, place))
+    assert len(chosen) > 20
+    found = {p.place.strip('"') for p in refused(recipe(), *(override for override, _ in chosen)).problems}
+    assert not (missed := {place.strip('"') for _, place in chosen} - found), missed
 
 
 def test_an_inherited_problem_is_said_once_where_it_is_written():
