@@ -105,13 +105,14 @@ def ptqbench_components() -> list[Component]:
         Component(
             "loss",
             "fisher",
-            "squared error of the unit's outputs, weighted by the squared gradient of the network's error",
+            "squared error of the unit's outputs, weighted by how much the network's prediction depends on each element",
             "ptqbench_brecq.losses:FisherError",
             FisherOptions,
             paper=BRECQ,
             deviations=(
-                "the network's error is the squared error of the noise prediction; the paper has a classifier's loss",
-                "gradients are scaled to root mean square 1, so that the rounding regulariser keeps its meaning",
+                "the Fisher information is that of the noise prediction's squared error, its Gauss-Newton diagonal, estimated "
+                "with random cotangents; the paper squares the gradient of a classifier's loss",
+                "weights are scaled to mean 1, so that the rounding regulariser keeps its meaning",
             ),
             released=("weighs an element's error by |g| + 1 instead of g, and does not scale g (compat = true: |g| + 1)",),
         ),

@@ -23,9 +23,10 @@ class OutputError(LossTerm):
 
 
 class FisherError(LossTerm):
-    """Squared error weighted element by element with the squared sensitivity g of the network's error (BRECQ, ICLR 2021).
+    """Squared error weighted element by element with how much the network's prediction depends on it (BRECQ, ICLR 2021).
 
-    sum (P - Q)^2 g^2 over channels, averaged over positions: the diagonal of the Fisher information in place of the Hessian.
+    sum (P - Q)^2 g^2 over channels, averaged over positions, g^2 the diagonal of J^T J: for a prediction with Gaussian errors
+    that is the Fisher information, which BRECQ puts in place of the Hessian.
     """
 
     options: FisherOptions

@@ -32,6 +32,7 @@ def ptqbench_components() -> list[Component]:
             LsqOptions,
             paper="Esser et al., Learned Step Size Quantization, ICLR 2020, arXiv:1902.08153",
             deviations=(
+                "the optimiser moves the logarithm of a scale, so that its rate is a share of the scale",
                 'gradients are not scaled, as in the code of BRECQ and Q-Diffusion (gradient_scale = "lsq" scales them)',
                 "scales start from the range estimator, not from the mean magnitude",
                 "grids may have a zero point, which stays as the range estimator found it",

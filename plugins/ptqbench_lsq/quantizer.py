@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from ptqbench.errors import CellFailedError
@@ -18,9 +19,9 @@ from ptqbench_lsq import LsqOptions
 class LearnedStep(UniformQuantizer):
     """A uniform grid whose scale learns through the straight-through estimator; the zero point is fixed.
 
-    The gradient of the scale is round(x / s) - x / s inside the grid and (level - z) where x is clipped (LSQ). `scale`
-    is a buffer that becomes a parameter while learning. A step of the optimiser may make it negative: its absolute
-    value, kept off zero, is what counts.
+    The gradient of the scale is round(x / s) - x / s inside the grid and (level - z) where x is clipped (LSQ). What the
+    optimiser moves is `log_step` (K, G) in s = scale * exp(log_step): its rate is a share of the scale, so that activations a
+    thousand times as large are fitted alike, and no step of it can break the grid.
     """
 
     options: LsqOptions
@@ -30,16 +31,14 @@ class LearnedStep(UniformQuantizer):
         return frozenset({"step"})
 
     def learnable(self) -> Sequence[ParamGroup]:
-        return (ParamGroup(("scale",), "step"),)
+        return (ParamGroup(("log_step",), "step"),)
 
     def begin_learning(self, x: Tensor | None) -> None:
-        """Make the scale (K, G) a parameter. Raises `CellFailedError` before `freeze`."""
+        """Start from the scales (K, G) as they are. Raises `CellFailedError` before `freeze`."""
         if not self.frozen:
             raise CellFailedError("lsq cannot learn a scale before its range was found", "observe and freeze it first")
         if not self.learning:
-            scale = self.scale
-            del self.scale
-            self.scale = nn.Parameter(scale.clone())
+            self.log_step = nn.Parameter(torch.zeros_like(self.scale))
         super().begin_learning(x)
 
     def forward(self, x: Tensor, group: Tensor | None = None) -> Tensor:
@@ -49,30 +48,28 @@ class LearnedStep(UniformQuantizer):
         return fake_quantize(x, self._scaled_gradient(scale, x), zero_point, self.spec.levels)
 
     def harden(self) -> None:
-        """Make the learned scale a buffer again."""
+        """Write what was learned into the scale."""
         if self.learning:
-            scale = self._positive().detach().clone()
-            del self.scale
-            self.register_buffer("scale", scale)
+            self.scale = self._learned().detach().clone()
+            del self.log_step
         super().harden()
 
     def export(self, x: Tensor | None = None) -> dict[str, Tensor]:
-        """The scale that counts, positive, and the zero point."""
-        return {**super().export(x), "scale": self._positive().detach().clone()}
+        """The scale as learned so far, and the zero point."""
+        return {**super().export(x), "scale": self._learned().detach().clone()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        # Learning ends first: a parameter cannot be replaced by a plain tensor.
         self.harden()
         super().restore(state)
 
-    def _positive(self) -> Tensor:
-        return self.scale.abs().clamp_min(SCALE_FLOOR)
+    def _learned(self) -> Tensor:
+        return (self.scale * self.log_step.exp()).clamp_min(SCALE_FLOOR) if self.learning else self.scale
 
     def _grid(self, x: Tensor, group: Tensor | None) -> tuple[Tensor, Tensor]:
         if not self.learning:
             return super()._grid(x, group)
         spread = self.layout.spread
-        return spread(self._positive(), x, group), spread(self.zero_point, x, group)
+        return spread(self._learned(), x, group), spread(self.zero_point, x, group)
 
     def _scaled_gradient(self, scale: Tensor, x: Tensor) -> Tensor:
         """`scale` in value; its gradient times 1 / sqrt(values that share a scale * (levels - 1)) if asked for."""

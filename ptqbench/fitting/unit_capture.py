@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cached_property, partial
 from itertools import takewhile
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ptqbench.errors import CellFailedError
 from ptqbench.fitting.losses import UnitLoss
+from ptqbench.fitting.sensitivity import Sensitivity
 from ptqbench.fitting.unit_data import Samples, UnitData
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.quant.plan import UnitPlan
@@ -37,19 +36,23 @@ class UnitCapture:
         loss: UnitLoss,
         partitioner: Partitioner,
         units: list[UnitPlan],
+        seed: int = 0,
     ) -> None:
-        self.samples, self.q, self.denoiser = samples, q, denoiser
+        self.samples, self.q, self.denoiser, self.seed = samples, q, denoiser, seed
         self.loss, self.partitioner, self.units = loss, partitioner, units
         self.quantized = phase.inputs != "full-precision"
         # Full-precision inputs are wanted as such, to be mixed in, or to run the full-precision unit on.
         self.full = phase.inputs != "quantized" or loss.reads_layers
         self.calib = samples.calibration
         self.ready: dict[str, Recorded] = {}
+        self.sensitivities: dict[str, Recording] = {}
         self.groups: list[list[str]] = []
 
     def data(self, unit: UnitPlan, position: int) -> UnitData:
         """The samples of one unit."""
         split = self.samples.split
+        if unit.synthetic and self.loss.reads_sensitivity:
+            _refuse_synthetic(unit)
         full, targets = self._synthetic(unit) if unit.synthetic else self._plain(unit, position)
         if self.quantized:
             inputs = self._quantized_inputs(unit, position)
@@ -61,7 +64,7 @@ class UnitCapture:
             split.validation,
             split.group,
             full_inputs=full if self.quantized and self.full else None,
-            sensitivity=self._sensitivity(unit) if self.loss.reads_sensitivity else None,
+            sensitivity=self.sensitivities.pop(unit.name) if self.loss.reads_sensitivity else None,
         )
 
     def _plain(self, unit: UnitPlan, position: int) -> Recorded:
@@ -91,6 +94,9 @@ class UnitCapture:
         everything = [unit.name for unit in self._plain_units]
         rest = [unit.name for unit in later if unit.name not in names]
         self.ready = self._original_replay.record(names, settled=everything, later=rest, inputs=self.full, outputs=True)
+        if self.loss.reads_sensitivity:
+            modules = {other.name: self._original(other) for other in later if other.name in names}
+            self.sensitivities = self._sensitivity.record(modules)
 
     def _quantized_inputs(self, unit: UnitPlan, position: int) -> Recording:
         """What the unit gets from the network as quantized so far."""
@@ -157,7 +163,8 @@ class UnitCapture:
     def _size(self, unit: UnitPlan) -> int:
         """Bytes that a unit's recording will take."""
         inputs, outputs = self.single[unit.name]
-        return len(self.calib) * ((inputs.bytes_per_sample if self.full else 0) + outputs.bytes_per_sample)
+        like_outputs = 2 if self.loss.reads_sensitivity else 1
+        return len(self.calib) * ((inputs.bytes_per_sample if self.full else 0) + like_outputs * outputs.bytes_per_sample)
 
     @property
     def batch(self) -> int:
@@ -176,48 +183,13 @@ class UnitCapture:
         return self.denoiser.get_submodule(unit.module)
 
     @cached_property
-    def _predictions(self) -> Tensor:
-        """Full-precision noise predictions of the calibration set (N, C, H, W)."""
-        with torch.no_grad():
-            return torch.cat([self._run(None, piece).cpu() for piece in shards(len(self.calib), self.batch)])
-
-    def _sensitivity(self, unit: UnitPlan) -> Recording:
-        """Gradients of the quantized network's squared output error at the unit's outputs, root mean square 1."""
-        if unit.synthetic:
-            raise CellFailedError(
-                f"the unit {unit.name!r} is synthetic: the network never computes it as a whole, so its loss cannot be "
-                "weighed by the network's sensitivity",
-                "use another loss term, or a partitioner without synthetic units",
-            )
-        found, module = Recording(), self.q.module.get_submodule(unit.module)
-        for piece in shards(len(self.calib), self.batch):
-            found.add(self._slopes(module, piece), piece, len(self.calib))
-        # In double precision on the host: where the recording found room decides neither the sum nor whether it fits.
-        squares = sum(float(leaf.cpu().double().square().sum()) for leaf in found.tensors)
-        norm = (squares / sum(leaf.numel() for leaf in found.tensors)) ** 0.5
-        for leaf in found.tensors:
-            leaf.div_(norm if norm > 0 else 1.0)
-        return found
-
-    def _slopes(self, module: nn.Module, piece: range) -> tuple[Tensor, ...]:
-        """Gradients at the outputs of `module` for one batch of samples."""
-        leaves: list[Tensor] = []
-        handle = module.register_forward_hook(_cut(leaves))
-        try:
-            with torch.enable_grad():
-                wanted = self._predictions[piece.start : piece.stop].to(self.samples.device)
-                error = self._run(self.q, piece) - wanted
-                return torch.autograd.grad(error.square().sum(), leaves)
-        finally:
-            handle.remove()
+    def _sensitivity(self) -> Sensitivity:
+        return Sensitivity(self.samples, self.seed)
 
 
-def _cut(leaves: list[Tensor]) -> Callable[..., Any]:
-    """A hook that puts fresh leaves in place of a module's outputs, and notes them."""
-
-    def hook(_module: nn.Module, _args: Any, out: Any) -> Any:
-        fresh = [o.detach().requires_grad_() for o in (out if isinstance(out, tuple) else (out,))]
-        leaves.extend(fresh)
-        return tuple(fresh) if isinstance(out, tuple) else fresh[0]
-
-    return hook
+def _refuse_synthetic(unit: UnitPlan) -> None:
+    raise CellFailedError(
+        f"the unit {unit.name!r} is synthetic: the network never computes it as a whole, so its loss cannot be weighed by the "
+        "network's sensitivity",
+        "use another loss term, or a partitioner without synthetic units",
+    )

@@ -40,7 +40,8 @@ class UnitData:
     """Inputs and full-precision outputs of a unit over the calibration set, each sample's step, and the split.
 
     `full_inputs` are the full-precision network's, kept where a phase mixes them in or a loss term compares inner layers.
-    `sensitivity` has the shape of the outputs: gradients of the network's output error, root mean square 1.
+    `sensitivity` has the shape of the outputs: how much the network's prediction depends on each element, root
+    mean square 1 (`ptqbench.fitting.sensitivity`).
     """
 
     inputs: Recording

@@ -64,7 +64,7 @@ class UnitFitter:
 
     @cached_property
     def capture(self) -> UnitCapture:
-        return UnitCapture(self.samples, self.q, self.denoiser, self.phase, self.loss, self.partitioner, self.units)
+        return UnitCapture(self.samples, self.q, self.denoiser, self.phase, self.loss, self.partitioner, self.units, self.seed)
 
     @cached_property
     def predictions(self) -> Predictions:

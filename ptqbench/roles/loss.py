@@ -17,8 +17,9 @@ class Outcome:
 
     `step` (B,) are sampling steps, `power` is the exponent that the reconstruction asks for. `layers` and `layer_targets`
     hold the outputs of the unit's own layers by name in execution order, quantized and in full precision, for terms that
-    ask for them; `sensitivity` holds, for each output, the gradient of the network's squared output error with respect to it,
-    divided by its root mean square over the calibration set, so that the rounding regulariser keeps its meaning.
+    ask for them; `sensitivity` holds, for each output, the square root of the diagonal of J^T J, with J the derivative of the
+    full-precision prediction by that output, estimated with random cotangents and divided by its root mean square over
+    the calibration set, so that the rounding regulariser keeps its meaning.
     """
 
     output: tuple[Tensor, ...]
@@ -33,7 +34,8 @@ class Outcome:
 class LossTerm(ABC):
     """Built as `Class(options)`, one instance per cell. A method's loss is the sum of its terms.
 
-    `reads_layers` asks for the outputs of the unit's layers, `reads_sensitivity` for gradients of the network's error.
+    `reads_layers` asks for the outputs of the unit's layers, `reads_sensitivity` for what the network's prediction
+    owes to each element of the output.
     """
 
     reads_layers = False

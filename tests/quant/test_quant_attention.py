@@ -251,14 +251,16 @@ def test_first_and_second_derivatives_by_finite_differences() -> None:
     given_grids(module, grids)
     sites_of(module).begin_learning(frozenset({"step"}))
     params = dict(module.named_parameters())
-    assert sorted(params) == sorted(f"{CHILD}.{site}.scale" for site in SITES)
-    scales = [params[f"{CHILD}.{site}.scale"] for site in SITES]
+    assert sorted(params) == sorted(f"{CHILD}.{site}.log_step" for site in SITES)
+    scales = [params[f"{CHILD}.{site}.log_step"] for site in SITES]
     loss = (functional_call(module, params, tensors) - 0.1).square().sum()
     first = torch.autograd.grad(loss, scales, create_graph=True)
     second = [[x.item() for x in torch.autograd.grad(g, scales, retain_graph=True)] for g in first]
 
-    smooth = surrogate(tensors, {site: grids[site][0] for site in SITES}, grids)
-    at, step = np.array([grids[site][0] for site in SITES]), 1e-4 * np.eye(4)
+    starts = np.array([grids[site][0] for site in SITES])
+    by_scale = surrogate(tensors, {site: grids[site][0] for site in SITES}, grids)
+    smooth = lambda log_step: by_scale(starts * np.exp(log_step))  # noqa: E731
+    at, step = np.zeros(4), 1e-4 * np.eye(4)
     assert smooth(at) == pytest.approx(loss.item(), rel=1e-12)
     slopes = [(smooth(at + d) - smooth(at - d)) / 2e-4 for d in step]
     assert [g.item() for g in first] == pytest.approx(slopes, rel=1e-5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 
 import pytest
 import torch
@@ -131,12 +132,12 @@ def test_learning_begins_and_ends_with_the_quantizers() -> None:
     assert not list(module.named_parameters())
     sites.begin_learning(STEPS)
     params = dict(module.named_parameters())
-    assert set(params) == {f"{CHILD}.{site}.scale" for site in ("q", "k", "softmax")}
+    assert set(params) == {f"{CHILD}.{site}.log_step" for site in ("q", "k", "softmax")}
     module(q, k, v).square().mean().backward()
     assert all(parameter.grad.abs() > 0 for parameter in params.values())
-    doubled = functional_call(module, {name: 2 * parameter for name, parameter in params.items()}, (q, k, v))
+    doubled = functional_call(module, {name: parameter + math.log(2) for name, parameter in params.items()}, (q, k, v))
     for parameter in params.values():
-        parameter.data.mul_(2)
+        parameter.data.add_(math.log(2))
     sites.end_learning()
     assert not list(module.named_parameters())
     assert torch.equal(module(q, k, v), doubled)
