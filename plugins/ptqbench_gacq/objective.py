@@ -69,9 +69,10 @@ class Objective:
         inner product of gradients goes with the square of the look-ahead's length.
         """
         validation, matching = (_through_softmax(by, weights) for by in (found.by_validation, found.by_matching))
-        lengths = float(validation.norm()), float(matching.norm())
+        # In single precision the squares of short gradients vanish, and with them the lengths.
+        lengths = float(validation.double().norm()), float(matching.double().norm())
         both = lengths[0] * lengths[1]
-        cosine = float(validation @ matching) / both if both > 0 else 0.0
+        cosine = float(validation.double() @ matching.double()) / both if both > 0 else 0.0
         self.updates.append(Update(found.validation, found.matching, *lengths, cosine))
         return validation + self.options.matching * lengths[0] / lengths[1] * matching if both > 0 else validation
 

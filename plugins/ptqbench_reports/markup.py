@@ -21,6 +21,7 @@ LATEX = {
     "\N{PLUS-MINUS SIGN}": r"$\pm$",
     "\N{MINUS SIGN}": "$-$",
     "\N{EN DASH}": "--",
+    "\N{DAGGER}": r"$\dagger$",
     "\N{DOWNWARDS ARROW}": r"$\downarrow$",
     "\N{UPWARDS ARROW}": r"$\uparrow$",
     **{char: "\\" + char for char in "&%$#_{}"},

@@ -19,8 +19,9 @@ class Report:
     """How a denoiser was quantized.
 
     `method` is the method's table with everything that its preset and defaults filled in; `fits` has what each phase says of
-    each unit ("iterations", "loss_after"); `seconds` what each stage took; `bytes` what the quantized denoiser weighs and
-    `full_precision_bytes` what it weighed; `state_hash` names codes and grids bit for bit; `notes` what a reader should know.
+    each unit, the fields of `ptqbench.results.fits.FitQuality` ("iterations" alone, 0, of one with nothing to learn); `seconds`
+    what each stage took; `bytes` what the quantized denoiser weighs and `full_precision_bytes` what it weighed; `state_hash`
+    names codes and grids bit for bit; `notes` what a reader should know.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""`ptqbench study aa|ab|frontier`: what the statistics can see, on simulated comparisons; what longer fits buy, from a run."""
+"""`ptqbench study aa|ab`: what the statistics can see, by simulation; `frontier|fits`: what fits came to, from a run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ seeds_option = click.option(
 
 @click.group("study")
 def command() -> None:
-    """Show what the statistics can and cannot see, and what longer fits buy."""
+    """Show what the statistics can and cannot see, what longer fits buy, and what units came to."""
 
 
 @command.command("aa")
@@ -90,6 +90,24 @@ def frontier(run: Path, metric: str, picture: Path | None, as_json: bool) -> Non
         print_json({"metric": metric, "points": [dataclasses.asdict(point) for point in points]})
     else:
         print_tables([study.frontier_table(points, metric)])
+
+
+@command.command("fits")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--row", "wanted", metavar="NAME", multiple=True, help="Only these methods; may be repeated.")
+@json_option
+def fits(run: Path, wanted: tuple[str, ...], as_json: bool) -> None:
+    """What every unit of RUN came to: its loss rounded to nearest, soft and hardened, and how many roundings stayed open."""
+    from ptqbench.results.fit_tables import fit_tables, fitted_rows
+    from ptqbench.results.record import RunRecord
+
+    record = RunRecord.load(run)
+    rows = fitted_rows(record, wanted)
+    if as_json:
+        cells = [cell for row in rows for cell in row.cells]
+        print_json({cell.id: [dataclasses.asdict(fit) for fit in cell.fits] for cell in cells})
+    else:
+        print_tables(fit_tables(rows))
 
 
 @contextmanager

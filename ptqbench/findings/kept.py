@@ -72,10 +72,10 @@ def silent(records: Mapping[str, RunRecord]) -> dict[str, str]:
 
 
 def save_record(record: RunRecord, path: Path) -> None:
-    """Write a record without its layer tables, one cell a line, so that a repository stays light."""
+    """Write a record without its tables of layers and units, one cell a line, so that a repository stays light."""
     data = dataclasses.asdict(record)
     for cell in data["cells"]:
-        cell["ledger"] = []
+        cell["ledger"], cell["fits"] = [], []
         for number in cell["metrics"].values():
             # Errors by timestep, for reading only.
             number["detail"] = {key: [float(f"{x:.3g}") for x in values] for key, values in number["detail"].items()}

@@ -194,12 +194,13 @@ class UnitProblem:
             self.input_keep, self.activation_keep, self.context.step = kept
 
     @torch.no_grad()
-    def mean_loss(self, limit: int = 256) -> float:
-        """Mean loss over (the first `limit` of) the training samples, on quantized inputs with nothing dropped."""
-        position = torch.arange(min(limit, len(self.data.train)), dtype=torch.int64, device="cpu")
+    def mean_loss(self, places: Tensor | None = None) -> float:
+        """Mean loss over the samples at these places of the calibration set (all training samples, if left out), on quantized
+        inputs with nothing dropped."""
+        places = self.data.train if places is None else places
         with self.nothing_dropped():
-            losses = [self.losses(self.batch(self.data.train[piece], piece)).sum() for piece in position.split(64)]
-        return sum(map(float, losses)) / len(position)
+            losses = [self.losses(self.batch(piece, piece)).sum() for piece in places.split(64)]
+        return sum(map(float, losses)) / len(places)
 
 
 @contextmanager

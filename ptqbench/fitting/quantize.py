@@ -25,6 +25,7 @@ from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.quant.plan import Plan, UnitPlan
 from ptqbench.recipe.experiment import Method
 from ptqbench.results.costs import EVALUATION_STAGES
+from ptqbench.results.fits import FitQuality
 from ptqbench.results.record import Budget
 from ptqbench.roles.plan import Partitioner
 from ptqbench.roles.reconstruction import Phase, Reconstruction
@@ -93,6 +94,11 @@ class MethodQuantizer:
             unit_evaluations=sum(n.unit for n in spent.values()),
             by_stage=by_stage,
         )
+
+    def fits(self) -> list[FitQuality]:
+        """What each unit of each finished phase came to, in the order in which they were fitted."""
+        reports = (entry.load_json("units.json").values() for entry in self.fitted.values())
+        return [FitQuality.from_dict(report) for found in reports for report in found if report["iterations"]]
 
     def run(self) -> tuple[QuantizedDenoiser, str]:
         """The finished quantized denoiser, and the key of its state."""

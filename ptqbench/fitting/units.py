@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,11 +17,14 @@ from ptqbench.fitting.inner import StepFacts, UnitModules, UnitProblem, trainabl
 from ptqbench.fitting.losses import UnitLoss
 from ptqbench.fitting.network import NetworkError, Predictions
 from ptqbench.fitting.observer import Observer
+from ptqbench.fitting.quality import Examination, weighting
 from ptqbench.fitting.unit_capture import UnitCapture
 from ptqbench.fitting.unit_data import Samples
 from ptqbench.plugin.component import Bound
+from ptqbench.quant.layer import QuantLayer
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.quant.plan import UnitPlan
+from ptqbench.results.fits import FitQuality
 from ptqbench.roles.plan import Partitioner
 from ptqbench.roles.reconstruction import Phase, Reconstruction
 from ptqbench.roles.weighter import SampleWeighter
@@ -90,6 +94,7 @@ class UnitFitter:
 
     def _fit(self, unit: UnitPlan, position: int) -> dict[str, Any]:
         sites = self.q.owned(unit).values()
+        exam = Examination([site for site in sites if isinstance(site, QuantLayer)], self.phase.learns)
         module = self.partitioner.assemble(unit, self.q.module)
         for site in sites:
             site.begin_learning(self.phase.learns)
@@ -110,14 +115,18 @@ class UnitFitter:
             self.samples.device,
             self._network(position),
         )
-        count = self._optimise(problem, weighter, unit, position)
+        count = self._optimise(problem, weighter, unit, position, exam)
+        exam.soft()
         for site in sites:
             site.end_learning()
-        after = problem.mean_loss()
-        self._keep_report(position, weighter.report())
-        return {"iterations": count, "loss_after": after}
+        report = weighter.report()
+        self._keep_report(position, report)
+        quality = FitQuality(self.phase.name, unit.name, count, weighter=weighting(report), **exam.hard())
+        return dataclasses.asdict(quality)
 
-    def _optimise(self, problem: UnitProblem, weighter: SampleWeighter, unit: UnitPlan, position: int) -> int:
+    def _optimise(
+        self, problem: UnitProblem, weighter: SampleWeighter, unit: UnitPlan, position: int, exam: Examination
+    ) -> int:
         """Run the reconstruction on a unit; returns the number of its iterations."""
         name = f"{self.phase.name}/{unit.name}"
         fit = UnitFit(
@@ -134,6 +143,7 @@ class UnitFitter:
         if observer is not None:
             observer.begin(problem)
         fit.begin()
+        exam.begin(problem)
         for progress in self.reconstruction.fit(fit):
             count += 1
             if observer is not None:

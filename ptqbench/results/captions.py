@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ptqbench.results import formatting
+from ptqbench.results.fits import Finish
 from ptqbench.results.record import IMAGES, CellRecord, RunRecord
 from ptqbench.results.remarks import remarks
 from ptqbench.results.rows import Row, failures, metric_names
@@ -13,6 +14,12 @@ SIMULATED = (
     "Quantization is simulated: values are rounded to their grids, arithmetic stays floating point; "
     "weight sizes are counted, not measured."
 )
+
+UNFINISHED = "\N{DAGGER}"
+"""Marks rows whose fits ended before their roundings were decided."""
+
+MOST_UNFINISHED = 3
+"""Rows that are told by name where fits are unfinished, those furthest from it."""
 
 MOST_NOTES = 6
 """Notes under the main table; what is beyond stands in the tables behind `ALL`."""
@@ -24,7 +31,7 @@ def overview_notes(run: RunRecord, rows: Sequence[Row], alone: bool) -> list[str
     """At most six notes under the main table: what went wrong first, then how to read it, and where the rest is."""
     rest = f"Spreads over seeds, what could have been seen, budgets, published figures: {ALL}." if alone else ""
     reading = [note for note in (_reading(run, rows), _unequal(rows), rest) if note]
-    wrong = [*_failures(rows), *_refusals(rows), *remarks(run)]
+    wrong = [*_failures(rows), *_refusals(rows), *_unfinished(rows), *remarks(run)]
     room = MOST_NOTES - len(reading)
     if len(wrong) > room:
         wrong = [*wrong[: room - 1], f"{len(wrong) - room + 1} more notes of this kind: {ALL}."]
@@ -48,6 +55,28 @@ def _refusals(rows: Sequence[Row]) -> list[str]:
         for why in row.refused.values():
             by_reason.setdefault(why, []).append(row.label)
     return [f"not comparable: {', '.join(where)}: {why}" for why, where in by_reason.items()]
+
+
+def _unfinished(rows: Sequence[Row]) -> Iterator[str]:
+    """The rows whose fits ended before their roundings were decided: their numbers say little of the method."""
+    found = [(row, finish) for row in rows if (finish := row.unfinished) is not None]
+    if not found:
+        return
+    worst = sorted(found, key=lambda pair: pair[1].undecided, reverse=True)[:MOST_UNFINISHED]
+    named = ", ".join(f"{row.label} ({_open(finish)})" for row, finish in worst)
+    more = f" and {len(found) - len(worst)} others" if len(found) > len(worst) else ""
+    yield (
+        f"{UNFINISHED} fits are unfinished, which says little of a method: {named}{more}. More iterations or a higher rate "
+        f"finish them; unit by unit: `ptqbench study fits RUN`."
+    )
+
+
+def _open(finish: Finish) -> str:
+    """ "21 % of roundings undecided, hardening costs 42 % of the loss"."""
+    words = f"{formatting.significant(100 * finish.undecided, 2)} % of roundings undecided"
+    if finish.hardening is None:
+        return words
+    return f"{words}, hardening costs {formatting.significant(100 * finish.hardening, 2)} %"
 
 
 def _reading(run: RunRecord, rows: Sequence[Row]) -> str:
@@ -82,6 +111,8 @@ def comparison_notes(run: RunRecord, rows: Sequence[Row]) -> list[str]:
     notes = [SIMULATED, _sampling(run), _intervals(rows), _seeds(rows), _budget(rows), _evaluations(rows)]
     if any(row.method == run.baseline for row in rows):
         notes.append("* baseline method.")
+    if any(row.unfinished for row in rows):
+        notes.append(f"{UNFINISHED} fits that are unfinished.")
     return [note for note in notes if note]
 
 

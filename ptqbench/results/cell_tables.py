@@ -8,15 +8,17 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
 from ptqbench.results import formatting
+from ptqbench.results.fit_tables import unit_tables, weighting_tables
 from ptqbench.results.formatting import grid_words
 from ptqbench.results.record import HOOK_BYTES, CellRecord
 from ptqbench.results.tables import Cell, Column, Table
 
 
 def cell_tables(cell: CellRecord) -> list[Table]:
-    """Metrics, each metric's details, budget, cost per stage, the grids of layers and attentions; empty ones are left out."""
+    """Metrics, their details, budget, cost per stage, fits by unit, grids of layers and attentions; empty ones are left out."""
     details = [_detail(name, number.detail) for name, number in cell.metrics.items() if number.detail]
-    found = [_metrics(cell), *details, _budget(cell), _cost(cell), _layers(cell), _attentions(cell)]
+    fits = [*unit_tables("fits by unit", [cell.fits]), *weighting_tables("learned weights by unit", [cell.fits])]
+    found = [_metrics(cell), *details, _budget(cell), _cost(cell), *fits, _layers(cell), _attentions(cell)]
     return [table for table in found if table.rows or table.notes]
 
 

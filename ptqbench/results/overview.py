@@ -12,7 +12,7 @@ from ptqbench.results.difference_table import difference_cell
 from ptqbench.results.headline import headline
 from ptqbench.results.record import Comparison, RunRecord
 from ptqbench.results.rows import Row, metric_names, rows_of
-from ptqbench.results.tables import Cell, Column, Table, metric_column, seconds_cell, size_cell
+from ptqbench.results.tables import Cell, Column, Table, key_cells, metric_column, seconds_cell, size_cell
 from ptqbench.results.uncertainty import Spread, interval, spreads
 
 ANOTHER_PROTOCOL = "other protocol"
@@ -26,7 +26,7 @@ def overview(run: RunRecord, *, alone: bool = True) -> Table:
     found = {(c.method, c.bits, c.variant, c.metric): c for c in run.comparisons}
     compared = {c.metric for c in run.comparisons}
     columns = [Column("method", "method", text=True), Column("bits", "bits", text=True)]
-    body = [[Cell(f"{row.method} {row.variant}".rstrip()), Cell(row.bits)] for row in rows]
+    body = [key_cells(row, "") for row in rows]
     for name in metric_names(rows):
         column, spread = metric_column(name, rows), spreads(rows, name)
         columns.append(column)

@@ -10,9 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from ptqbench.errors import UserError
+from ptqbench.results.fits import FitQuality
+from ptqbench.results.strict import STRICT
 
 SCHEMA = 1
 
@@ -23,12 +25,8 @@ HOOK_BYTES = "hook bytes"
 IMAGES = "images"
 """The unit of most counts (`Number.unit`)."""
 
-
 RETIRED = frozenset({"noise_floor"})
 """Fields of earlier records that nothing reads any more: the floor comes from full precision's own row."""
-
-STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-"""How records are read: every field of its type and every number finite, none that is not known."""
 
 
 @dataclass
@@ -91,7 +89,8 @@ class CellRecord:
     """One cell. `status` is "ok" or "failed" (then `reason` says why). Bytes count codes, scales, zero points and the
     tensors that stay in full precision; `ledger` lists each layer's grids and bytes, `ledger_hash` names it, and
     `bits_summary` has its totals ("average weight bits", "average activation bits", "bops", "bytes", `HOOK_BYTES`).
-    `state_hash` names the quantized weights and grids bit for bit, which is repeated in an equal environment only."""
+    `state_hash` names the quantized weights and grids bit for bit, which is repeated in an equal environment only. `fits` say
+    what each unit of each phase came to, in the order in which they were fitted."""
 
     __pydantic_config__ = STRICT
 
@@ -111,6 +110,7 @@ class CellRecord:
     ledger_hash: str = ""
     state_hash: str = ""
     cost: dict[str, StageCost] = field(default_factory=dict)
+    fits: list[FitQuality] = field(default_factory=list)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> CellRecord:
@@ -119,6 +119,7 @@ class CellRecord:
         data["metrics"] = {name: Number(**value) for name, value in data["metrics"].items()}
         data["budget"] = Budget(**data["budget"])
         data["cost"] = {stage: StageCost(**cost) for stage, cost in data["cost"].items()}
+        data["fits"] = [FitQuality.from_dict(fit) for fit in data["fits"]]
         return cls(**data)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from ptqbench.plugin.names import FULL_PRECISION
 from ptqbench.results import formatting, protocols
 from ptqbench.results.costs import EVALUATION_STAGES
+from ptqbench.results.fits import Finish, finish
 from ptqbench.results.record import CellRecord, Number, RunRecord
 
 
@@ -57,6 +58,12 @@ class Row:
     @property
     def full_precision(self) -> bool:
         return self.method == FULL_PRECISION
+
+    @property
+    def unfinished(self) -> Finish | None:
+        """How far the roundings of the row's fits were decided, where that is not far enough; else None."""
+        found = finish(fit for cell in self.cells for fit in cell.fits)
+        return None if found is None or found.finished else found
 
     @property
     def label(self) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ptqbench.results import formatting
-from ptqbench.results.captions import comparison_notes
+from ptqbench.results.captions import UNFINISHED, comparison_notes
 from ptqbench.results.record import RunRecord
 from ptqbench.results.rows import Row, calibration_seconds, failures, metric_names, rows_of
 
@@ -121,9 +121,11 @@ _COST = [
 
 
 def key_cells(row: Row, baseline: str) -> list[Cell]:
-    """The cells that name a row; a star marks the baseline."""
+    """The cells that name a row; a star marks the baseline ("" for none), a dagger fits that are unfinished."""
     name = " ".join(part for part in (row.method, row.variant) if part)
-    return [Cell(name + (f" {BASELINE}" if row.method == baseline else ""), plain=name), Cell(row.bits)]
+    marks = [BASELINE] if row.method == baseline else []
+    marks += [UNFINISHED] if row.unfinished else []
+    return [Cell(" ".join([name, *marks]), plain=name), Cell(row.bits)]
 
 
 def metric_column(name: str, rows: Sequence[Row]) -> Column:

@@ -12,6 +12,10 @@ from torch import Tensor
 
 from ptqbench.plugin.component import Options
 
+UPDATE_TERMS = ("validation", "matching", "regulariser", "validation_slope", "matching_slope", "cosine")
+"""What a weighter may report of each update (K,) and a run's record then has: the values of the terms that it descends, the
+lengths of their gradients by the scores, and the cosine between the two gradients."""
+
 
 @dataclass(frozen=True)
 class Requirements:
@@ -138,5 +142,8 @@ class SampleWeighter(ABC):
         return {}
 
     def report(self) -> Mapping[str, Tensor]:
-        """What was learned for the unit just finished, for diagnostics; any named tensors (for example "weights" (N,))."""
+        """What was learned for the unit just finished, for diagnostics; any named tensors.
+
+        "weights" (N,), "touches" (N,), how often a sample's weight learned, and `UPDATE_TERMS` are in the record of a run.
+        """
         return {}

@@ -122,6 +122,7 @@ class CellRun:
             metrics=Measurement(self.ctx, self.cell, self.costs, made.predictor, made.state).numbers(self.tell),
             budget=made.budget,
             state_hash=made.state_hash,
+            fits=made.made.quantizer.fits() if made.made else [],
             **self._weights(made.ledger),
         )
 
