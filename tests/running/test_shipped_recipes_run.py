@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from ptqbench.recipe import keypath
+from ptqbench.recipe.experiment import Cell
 from ptqbench.recipe.load import load_experiment
 from ptqbench.running.forecast import cell_ledger, forecast
 from ptqbench.running.tasks import Task, perform
@@ -35,16 +37,18 @@ def raw(path: Path) -> dict[str, Any]:
 EMBEDDED = [path.stem for path in sorted(RECIPES.glob("*.toml")) if raw(path)["model"]["use"].startswith("digits")]
 
 
-def single_iterations(recipe: dict[str, Any]) -> list[str]:
+def lengths(cell: Cell) -> dict[str, int]:
+    """The optimiser steps for each unit in each phase, wherever the recipe, its defaults or a preset says how many."""
+    options = cell.method.reconstruction.options.model_dump() if cell.method else {}
+    return {key: value for key, value in options.items() if key.endswith("iterations") and value}
+
+
+def single_iterations(cells: Sequence[Cell]) -> list[str]:
     """Every method with one optimiser step for each unit and phase."""
-    given = {name: method.get("reconstruction") for name, method in recipe["methods"].items()}
-    return [
-        keypath.show(["methods", name, "reconstruction", key]) + "=1"
-        for name, options in given.items()
-        if isinstance(options, dict)
-        for key in options
-        if key.endswith("iterations")
-    ]
+    found: dict[str, None] = {}
+    for cell in cells:
+        found |= {keypath.show(["methods", cell.name, "reconstruction", key]) + "=1": None for key in lengths(cell)}
+    return list(found)
 
 
 def last_bits(sweep: dict[str, Any]) -> list[str]:
@@ -66,9 +70,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_a_recipe_on_the_embedded_model_is_planned_and_runs(name, shared):
     recipe = raw(RECIPES / f"{name}.toml")
-    overrides = (*SMALL, *last_bits(recipe["sweep"]), *single_iterations(recipe))
+    small = (*SMALL, *last_bits(recipe["sweep"]))
+    whole = load_experiment(RECIPES / f"{name}.toml", overrides=small).cells
+    overrides = (*small, *single_iterations(whole))
     ctx = RunContext(load_experiment(RECIPES / f"{name}.toml", overrides=overrides), shared, torch.device("cpu"))
     cells = ctx.experiment.cells
+    assert {n for cell in cells for n in lengths(cell).values()} <= {1}
     assert len(cell_ledger(ctx, cells[-1])) == len(ctx.probe.layers) + 4 * len(ctx.probe.attentions)
     assert set(forecast(ctx).cells) == {cell.id for cell in cells}
     first = {cell.name: i for i, cell in reversed(list(enumerate(cells)))}
