@@ -119,7 +119,8 @@ def _line(trace: TracebackType | None, package: str) -> tuple[str, bool]:
         module = str(frame.f_globals.get("__name__", ""))
         if module.partition(".")[0] == package:
             line, raised = f"{frame.f_code.co_filename}:{number}", True
-        elif module.partition(".")[0] == _CORE and not module.startswith(f"{_CORE}.boundary"):
+        # Options refuse to be changed in `plugin/`: that is an error of who changes them.
+        elif module.partition(".")[0] == _CORE and not module.startswith((f"{_CORE}.boundary", f"{_CORE}.plugin")):
             raised = False
     return line, raised
 

@@ -83,20 +83,16 @@ def losses(trial: Trial) -> None:
 
 
 def _check_gradients(trial: Trial, what: str, function: Callable[..., Tensor], *at: Tensor) -> None:
+    given = [x.detach().clone().requires_grad_() for x in at]
+    slopes = torch.autograd.grad(function(*given), given, allow_unused=True)
     # A part may be of the layers, or of the outputs, alone.
-    moved = [x for x in at if _follows(function, at, x)]
+    moved = [x for x, slope in zip(at, slopes, strict=True) if slope is not None]
 
     def of_moved(*given: Tensor) -> Tensor:
         values = iter(given)
         return function(*(next(values) if any(x is y for y in moved) else x for x in at))
 
     check_gradients(trial, what, of_moved, *moved, twice=True)
-
-
-def _follows(function: Callable[..., Tensor], at: tuple[Tensor, ...], x: Tensor) -> bool:
-    given = [y.detach().clone().requires_grad_() if y is x else y for y in at]
-    (slope,) = torch.autograd.grad(function(*given), [y for y in given if y.requires_grad], allow_unused=True)
-    return slope is not None
 
 
 def _normal(seed: int, shape: tuple[int, ...]) -> Tensor:

@@ -46,7 +46,7 @@ def test_a_comparison_from_python(tmp_path, monkeypatch):
     names: dict[str, object] = {"ptqbench": ptqbench}
     exec(blocks()[2], names)
     run, q = names["run"], names["q"]
-    assert {row["metric"] for row in run.cells()} >= {"eps-error", "psnr"}
+    assert {row["metric"] for row in run.cells()} >= {"eps-error", "psnr@fp"}
     assert {row["cell"] for row in run.ledger("nearest/W4A8/seed0")} == {"nearest/W4A8/seed0"}
     assert {row["method"] for row in run.differences()} == {"nearest", "gacq"}
     recorded = next(cell for cell in run.record.cells if cell.id == "nearest/W4A8/seed0")

@@ -37,18 +37,18 @@ def raw(path: Path) -> dict[str, Any]:
 EMBEDDED = [path.stem for path in sorted(RECIPES.glob("*.toml")) if raw(path)["model"]["use"].startswith("digits")]
 
 
-def lengths(cell: Cell) -> dict[str, int]:
-    """The optimiser steps for each unit in each phase, wherever the recipe, its defaults or a preset says how many."""
-    options = cell.method.reconstruction.options.model_dump() if cell.method else {}
-    return {key: value for key, value in options.items() if key.endswith("iterations") and value}
+def lengths(cell: Cell) -> dict[tuple[str, str], int]:
+    """Optimiser steps and learned updates for each unit, wherever the recipe, its defaults or a preset says how many."""
+    if cell.method is None:
+        return {}
+    parts = {"reconstruction": cell.method.reconstruction, "weighter": cell.method.weighter}
+    options = {(role, key): n for role, part in parts.items() for key, n in part.options.model_dump().items()}
+    return {path: n for path, n in options.items() if path[1].endswith(("iterations", "updates")) and n}
 
 
 def single_iterations(cells: Sequence[Cell]) -> list[str]:
     """Every method with one optimiser step for each unit and phase."""
-    found: dict[str, None] = {}
-    for cell in cells:
-        found |= {keypath.show(["methods", cell.name, "reconstruction", key]) + "=1": None for key in lengths(cell)}
-    return list(found)
+    return list({keypath.show(["methods", cell.name, *path]) + "=1": None for cell in cells for path in lengths(cell)})
 
 
 def last_bits(sweep: dict[str, Any]) -> list[str]:

@@ -19,6 +19,7 @@ from ptqbench.testing.networks import build_unet
 RECORDS = PluginManager(block="").components()
 OPTIONS: dict[str, dict[str, Any]] = {
     "density-diversity": {"tap": ["attention"]},
+    "random-pipeline": {"kind": "ddpm"},
     "attention": {"softmax": 16},
     "float-layers": {"patterns": ["first"]},
     "layer-bits": {"patterns": ["first"], "weights": 8},
