@@ -18,6 +18,7 @@ from ptqbench.fitting.method import phases_with_work
 from ptqbench.fitting.units import observed_file, weighter_file
 from ptqbench.recipe.experiment import Cell, Experiment
 from ptqbench.results.costs import FAILED
+from ptqbench.results.fits import FitQuality
 from ptqbench.running.cell import cell_quantizer
 from ptqbench.running.executor import Local, Report
 from ptqbench.running.preflight import preflight
@@ -31,11 +32,12 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class UnitFindings:
-    """One unit of one phase: what the observer found (see `GradientObserver`) and what its weighter reported."""
+    """One unit of one phase: what the observer found (see `GradientObserver`), what its weighter reported, what it came to."""
 
     name: str
     observed: Arrays
     report: Arrays
+    quality: FitQuality | None = None
 
 
 @dataclass(frozen=True)
@@ -146,10 +148,10 @@ def _read(ctx: RunContext, results: Mapping[int, dict[str, Any]]) -> Collected:
 def read_units(entry: Entry) -> list[UnitFindings]:
     """The findings of a phase's units in execution order; units with nothing to learn have none."""
     found = []
-    for position, name in enumerate(entry.load_json("units.json")):
+    for position, (name, fit) in enumerate(entry.load_json("units.json").items()):
         if entry.has(observed_file(position)):
             report = _arrays(entry, weighter_file(position)) if entry.has(weighter_file(position)) else {}
-            found.append(UnitFindings(name, _arrays(entry, observed_file(position)), report))
+            found.append(UnitFindings(name, _arrays(entry, observed_file(position)), report, FitQuality.from_dict(fit)))
     return found
 
 

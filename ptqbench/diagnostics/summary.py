@@ -125,7 +125,11 @@ def units_as_data(summary: Summary) -> dict[str, Any]:
     for arm in summary.arms:
         for row in arm.rows:
             units = [
-                {"unit": unit.name, **{name: unit.observed[name] for name in ("cosine", "norm", "loss", "count")}}
+                {
+                    "unit": unit.name,
+                    **{name: unit.observed[name] for name in ("cosine", "norm", "loss", "count")},
+                    "fit": unit.quality,
+                }
                 for unit in row.observation.units
             ]
             found.append({**_identity(arm), "seed": row.seed, "units": units})

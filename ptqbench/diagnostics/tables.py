@@ -9,6 +9,7 @@ from ptqbench.diagnostics.pictures.style import ticks_of_groups
 from ptqbench.diagnostics.statistics import Spread
 from ptqbench.diagnostics.summary import Summary
 from ptqbench.results import formatting
+from ptqbench.results.fit_tables import summary_table
 from ptqbench.results.tables import NOTHING, Cell, Column, Table
 
 SHOWN = ((0, "start"), (2, "middle"), (4, "end"))
@@ -17,8 +18,14 @@ SHOWN = ((0, "start"), (2, "middle"), (4, "end"))
 
 def tables(summary: Summary) -> list[Table]:
     """All tables that have rows."""
-    made = [alignment_table(summary), loss_table(summary), learned_table(summary), cost_table(summary)]
+    made = [fit_table(summary), alignment_table(summary), loss_table(summary), learned_table(summary), cost_table(summary)]
     return [table for table in made if table.rows]
+
+
+def fit_table(summary: Summary) -> Table:
+    """Whether roundings were decided, and how much of the loss fits leave."""
+    found = [(arm, [u.quality for row in arm.rows for u in row.observation.units if u.quality]) for arm in summary.arms]
+    return summary_table([((arm.name, arm.bits, arm.phase), fits) for arm, fits in found if fits])
 
 
 def alignment_table(summary: Summary) -> Table:

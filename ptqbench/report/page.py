@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from ptqbench.report.figures import figures_of
 from ptqbench.report.sections import command, facts, failure_table, ledger_tables, picture
+from ptqbench.results.fit_tables import fit_tables, fitted_rows
 from ptqbench.results.gallery import AMPLIFIED
 from ptqbench.results.overview import overview
 from ptqbench.results.record import RunRecord
@@ -42,6 +43,7 @@ def render(run: RunRecord, folder: Path | None = None) -> str:
         run=run,
         main=overview(run, alone=False),
         details=details(run),
+        fits=fit_tables(fitted_rows(run)),
         figures=figures,
         failures=failure_table(run),
         samples=picture(folder / SAMPLES) if folder else None,

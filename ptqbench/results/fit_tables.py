@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
-from ptqbench.errors import UserError
 from ptqbench.results.fits import MOST_HARDENING, MOST_UNDECIDED, FitQuality, finish, gain
 from ptqbench.results.formatting import MINUS, significant
 from ptqbench.results.record import RunRecord
@@ -25,40 +24,32 @@ READING = (
 )
 
 
-def fitted_rows(run: RunRecord, wanted: Sequence[str] = ()) -> list[Row]:
-    """The rows whose cells say what their units came to; of some methods only, if any are named.
-
-    Raises `UserError` where there are none.
-    """
-    rows = [row for row in rows_of(run) if any(cell.fits for cell in row.cells)]
-    if not rows:
-        raise UserError("no cell of this run says what its units came to", "run the recipe again with methods that fit units")
-    known = dict.fromkeys(row.method for row in rows)
-    if unknown := [name for name in wanted if name not in known]:
-        raise UserError(f"this run has no fits of {', '.join(unknown)}", f"there are: {', '.join(known)}")
-    return [row for row in rows if not wanted or row.method in wanted]
+def fitted_rows(run: RunRecord) -> list[Row]:
+    """The rows whose cells say what their units came to."""
+    return [row for row in rows_of(run) if any(cell.fits for cell in row.cells)]
 
 
 def fit_tables(rows: Sequence[Row]) -> list[Table]:
     """The summary of these rows, and for each its units and what their weights learned."""
-    found = [summary_table(rows)]
+    named = [
+        ([f"{row.method} {row.variant}".rstrip(), row.bits, phase], fits)
+        for row in rows
+        for phase, fits in _by_phase(fit for cell in row.cells for fit in cell.fits).items()
+    ]
+    found = [summary_table(named)] if named else []
     for row in rows:
         cells = [cell.fits for cell in row.cells]
         found += [*unit_tables(f"{row.label}: units", cells), *weighting_tables(f"{row.label}: learned weights", cells)]
     return found
 
 
-def summary_table(rows: Sequence[Row]) -> Table:
-    """A line for each row and phase: are the fits finished, and how much of the loss before do they leave?"""
-    columns = [Column("method", "method", text=True), Column("bits", "bits", text=True), Column("phase", "phase", text=True)]
+def summary_table(named: Sequence[tuple[Sequence[str], Sequence[FitQuality]]]) -> Table:
+    """A line for each method, bits and phase: are these fits finished, and how much of the loss before do they leave?"""
+    columns = [Column(name, name, text=True) for name in ("method", "bits", "phase")]
     columns += [Column("units", "units"), Column("undecided", "undecided", remark="%")]
     columns += [Column("hardening", "hardening costs", remark="%"), Column("left", "loss left", remark="hard/before")]
     columns += [Column("held_out", "held out", remark="hard/before"), Column("state", "roundings", text=True)]
-    lines = [
-        [Cell(f"{row.method} {row.variant}".rstrip()), Cell(row.bits), *_summary(phase, fits)]
-        for row in rows
-        for phase, fits in _by_phase(fit for cell in row.cells for fit in cell.fits).items()
-    ]
+    lines = [[*map(Cell, names), *_summary(fits)] for names, fits in named]
     notes = [
         f"{UNFINISHED_WORDS}. hardening costs: units in units of their loss before, added up. loss left: geometric mean over "
         "units and calibration seeds; what the network makes of it, only its own metrics say."
@@ -66,14 +57,14 @@ def summary_table(rows: Sequence[Row]) -> Table:
     return Table("Fit quality", columns, lines, notes)
 
 
-def _summary(phase: str, fits: Sequence[FitQuality]) -> list[Cell]:
+def _summary(fits: Sequence[FitQuality]) -> list[Cell]:
     found = finish(fits)
-    units = len({fit.unit for fit in fits})
+    units = Cell(str(len({fit.unit for fit in fits})))
     left = [_cell(gain(fits, held_out=held_out), 3) for held_out in (False, True)]
     if found is None:
-        return [Cell(phase), Cell(str(units)), Cell(), Cell(), *left, Cell("none learned")]
+        return [units, Cell(), Cell(), *left, Cell("none learned")]
     state = Cell("finished") if found.finished else Cell("unfinished", tone="bad")
-    return [Cell(phase), Cell(str(units)), _percent(found.undecided), _percent(found.hardening), *left, state]
+    return [units, _percent(found.undecided), _percent(found.hardening), *left, state]
 
 
 def unit_tables(title: str, cells: Iterable[Sequence[FitQuality]]) -> list[Table]:

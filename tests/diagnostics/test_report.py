@@ -40,7 +40,7 @@ def test_one_picture_a_topic_and_each_shows_something(folder):
 def test_the_page_names_every_picture_and_table(folder):
     page = (folder / "diagnostics.md").read_text(encoding="utf-8")
     assert set(re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page)) == ALL
-    titles = ["Gradient alignment of timestep groups", "Loss by timestep group, relative to uniform weights"]
+    titles = ["Fit quality", "Gradient alignment of timestep groups", "Loss by timestep group, relative to uniform weights"]
     assert re.findall(r"^## (.+)$", page, re.M) == [*titles, "Learned weights", "Cost of the weighter", "Failed cells"]
     assert "* ptq4dm/W4A8/seed0: a reason a remedy" in page
     assert "Nothing is fitted in: nearest/W4A8/seed0." in page
@@ -50,7 +50,16 @@ def test_the_page_names_every_picture_and_table(folder):
 
 def test_the_data_files(folder):
     assert json.loads((folder / "diagnostics.json").read_text())["name"] == "toy"
-    assert json.loads((folder / "units.json").read_text())["rows"][0]["units"][0]["unit"] == "first"
+    unit = json.loads((folder / "units.json").read_text())["rows"][0]["units"][0]
+    assert unit["unit"] == "first" and unit["fit"]["undecided"] == 0.02
+
+
+def test_the_page_says_whether_fits_are_finished(folder):
+    page = (folder / "diagnostics.md").read_text(encoding="utf-8")
+    (line,) = (
+        line for line in page.splitlines() if re.match(r"\| qdiffusion +\| W4A32\+W4A8 +\| rounding", line) and "fin" in line
+    )
+    assert [entry.strip() for entry in line.split("|")[4:-1]] == ["2", "2.0", "2.5", "0.410", "\N{EN DASH}", "unfinished"]
 
 
 def test_methods_without_learned_weights(tmp_path, observations, summarized):
@@ -58,7 +67,7 @@ def test_methods_without_learned_weights(tmp_path, observations, summarized):
     write(summarized(plain, noise_errors=[]), GradientObserver(), tmp_path)
     assert {path.name for path in tmp_path.glob("*.png")} == {f"{t}-rounding.png" for t in TOPICS[:3]}
     page = (tmp_path / "diagnostics.md").read_text(encoding="utf-8")
-    assert re.findall(r"^## (.+)$", page, re.M) == ["Gradient alignment of timestep groups"]
+    assert re.findall(r"^## (.+)$", page, re.M) == ["Fit quality", "Gradient alignment of timestep groups"]
 
 
 def test_one_seed_has_numbers_and_no_intervals(tmp_path, observations, summarized):

@@ -15,6 +15,7 @@ from PIL import Image
 from ptqbench.report.page import render
 from ptqbench.report.sections import MOST_PICTURE_BYTES, picture
 from ptqbench.results.compare import attach_comparisons
+from ptqbench.results.fits import FitQuality, StageLosses
 from ptqbench.results.overview import overview
 from ptqbench.results.record import RunRecord
 
@@ -99,6 +100,16 @@ def test_sections_without_data_are_left_out() -> None:
     assert 'id="differences"' not in text and 'id="samples"' not in text and 'id="failures"' not in text
     assert 'id="timesteps"' in text
     assert 'id="failures"' in render(attach_comparisons(one_seed()))
+
+
+def test_fits_are_summed_up_and_listed_unit_by_unit() -> None:
+    record = run(cell("gacq", "W4A8", 0, (1, 2, 3, 4, 5)))
+    assert 'id="fits"' not in render(record)
+    record.cells[-1].fits = [FitQuality("rounding", "mid", 160, StageLosses(1.336, 0.405, 0.507), variables=9, undecided=0.214)]
+    text = render(record)
+    page = Page(text)
+    assert "Fit quality by unit" in text and "gacq W4A8: units, phase rounding (160 iterations)" in text
+    assert {"unfinished", "21.4", "25.2", "mid", "1.336", "0.4050", "0.5070"} <= set(page.entries)
 
 
 def test_names_are_text_wherever_they_stand(beside: Path) -> None:

@@ -12,7 +12,7 @@ from comparison_samples import one_seed
 
 from ptqbench.cli import cli
 from ptqbench.errors import EXIT_USAGE
-from ptqbench.results.fit_tables import summary_table
+from ptqbench.results.fit_tables import fit_tables, fitted_rows
 from ptqbench.results.fits import FitQuality, StageLosses, Weighting, finish, gain
 from ptqbench.results.overview import overview
 from ptqbench.results.record import CellRecord, RunRecord
@@ -108,7 +108,7 @@ def test_fits_survive_being_written_and_read() -> None:
 
 def test_the_summary_has_a_line_for_each_row_and_phase() -> None:
     run = marked(DONE, dataclasses.replace(fit("mid", 0.2, 0.19, 0.19, variables=0, undecided=None), phase="steps"))
-    rows = summary_table([row for row in rows_of(run) if any(cell.fits for cell in row.cells)]).rows
+    rows = fit_tables(fitted_rows(run))[0].rows
     assert [[cell.text for cell in row[2:]] for row in rows] == [
         ["rounding", "1", "0.2", "3.1", "0.254", "0.300", "finished"],
         ["steps", "1", "\N{EN DASH}", "\N{EN DASH}", "0.950", "\N{EN DASH}", "none learned"],
