@@ -1,4 +1,4 @@
-"""The weighters `late`, `early`, `inverse-error` and `random`: nothing is learned."""
+"""The weighters `late`, `early`, `inverse-error`, `random` and `step-weights`: nothing is learned."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import torch
 from torch import Generator, Tensor
 
 from ptqbench.errors import CellFailedError
+from ptqbench.quant.steps import step_group
 from ptqbench.roles.weighter import Batch, InnerProblem, SampleWeighter
-from ptqbench_fixed import EarlyOptions, InverseErrorOptions, LateOptions, RandomOptions
+from ptqbench_fixed import EarlyOptions, InverseErrorOptions, LateOptions, RandomOptions, StepWeightsOptions
 
 
 class FixedWeighter(SampleWeighter):
@@ -83,6 +84,16 @@ class Random(FixedWeighter):
     def fixed(self, problem: InnerProblem, rng: Generator) -> Tensor:
         scores = torch.randn(len(problem.train_steps), generator=rng)
         return torch.softmax(self.options.spread * scores, dim=0)
+
+
+class StepWeights(FixedWeighter):
+    """The weight of the group of sampling steps that a sample is in."""
+
+    options: StepWeightsOptions
+
+    def fixed(self, problem: InnerProblem, rng: Generator) -> Tensor:
+        given = torch.tensor(self.options.weights)
+        return given[step_group(problem.train_steps.cpu(), len(problem.timesteps), len(given))]
 
 
 def sample_timesteps(problem: InnerProblem) -> Tensor:

@@ -81,6 +81,20 @@ def _weights(
     return found
 
 
+def _pool(call: Call, weighter: SampleWeighter, pool: Callable[..., Any], problem: InnerProblem) -> Tensor | None:
+    found = pool(problem)
+    if found is None:
+        return None
+    n = len(problem.train_steps)
+    if not isinstance(found, Tensor) or found.dtype != torch.int64 or found.dim() != 1 or not len(found):
+        raise call.refused(
+            f"returned {described(found)} as a pool", "return positions of training samples, int64, or None for all"
+        )
+    if not 0 <= int(found.min()) <= int(found.max()) < n or len(found.unique()) < len(found):
+        raise call.refused(f"gave a pool of positions outside of 0..{n - 1}, or one of them twice", "name each sample once")
+    return found
+
+
 def _code(weighter: SampleWeighter) -> tuple[type, str]:
     return type(weighter), repr(weighter.options)
 
@@ -124,4 +138,4 @@ def _held(batch: Batch, problem: InnerProblem) -> Held:
     return held([*fields("batch", batch, TENSORS), *named_tensors("problem.params", problem.params)])
 
 
-CHECKS = {"begin_unit": _begin_unit, "weights": _weights, "part_weights": _part_weights, "report": _report}
+CHECKS = {"begin_unit": _begin_unit, "pool": _pool, "weights": _weights, "part_weights": _part_weights, "report": _report}

@@ -62,12 +62,16 @@ class UnitFit:
             rates = self.at(progress)
             for kind, group in zip(of_kind, optimiser.param_groups, strict=True):
                 group["lr"] = rates[kind]
-            loss = self.weighted_loss(self.problem.draw(self.course.batch, rng=self.rng))
+            loss = self.weighted_loss(self.mini_batch())
             penalty = self.penalty(progress)
             optimiser.zero_grad()
             (loss if penalty is None else loss + penalty).backward()
             optimiser.step()
             yield (i + 1) / iterations
+
+    def mini_batch(self) -> Batch:
+        """See `Fit.mini_batch`."""
+        return self.problem.draw(self.course.batch, among=self.weighter.pool(self.problem), rng=self.rng)
 
     def weighted_loss(self, batch: Batch) -> Tensor:
         """mean_i(w_i * loss_i) with the weights rescaled to mean 1: equal weights give the unweighted loss, bit for bit."""
@@ -76,7 +80,9 @@ class UnitFit:
         # The mean of equal weights is rounded; that of ones is not.
         weights = weights / weights.max()
         weights = weights / weights.mean()
-        return (weights * total(self.problem.loss_parts(batch), factors)).mean()
+        losses = total(self.problem.loss_parts(batch), factors)
+        self.weighter.saw(batch, losses.detach())
+        return (weights * losses).mean()
 
     def penalty(self, progress: float) -> Tensor | None:
         """Sum of the regularisers of all learning quantizers in the unit; None if none has one at this point."""

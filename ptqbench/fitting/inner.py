@@ -95,11 +95,19 @@ class UnitProblem:
         """See `InnerProblem.denoising_error`."""
         return self.facts.denoising_error()
 
-    def draw(self, size: int, *, split: str = "train", groups: Sequence[int] | None = None, rng: Generator) -> Batch:
-        """See `InnerProblem.draw`."""
+    def draw(
+        self,
+        size: int,
+        *,
+        split: str = "train",
+        groups: Sequence[int] | None = None,
+        among: Tensor | None = None,
+        rng: Generator,
+    ) -> Batch:
+        """See `InnerProblem.draw`; `among` are the positions to draw from, all if None."""
         if groups is not None and split == "train":
             raise ValueError("only the validation split has groups")
-        position = torch.arange(len(self._pool(split)), dtype=torch.int64, device="cpu")
+        position = torch.arange(len(self._pool(split)), dtype=torch.int64, device="cpu") if among is None else among.cpu()
         if groups is not None:
             position = position[
                 torch.isin(self.data.validation_group, torch.tensor(list(groups), dtype=torch.int64, device="cpu"))

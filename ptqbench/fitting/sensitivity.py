@@ -1,7 +1,7 @@
 """How much the network's prediction depends on each element of a unit's output: the diagonal of the Gauss-Newton matrix.
 
 With J the derivative of a sample's noise prediction by a unit's output, a small error e of that output costs |J e|^2, about
-sum_j e_j^2 (J^T J)_jj where its elements do not add up. For v of independent signs the mean of (J^T v)_j^2 is (J^T J)_jj, so few
+sum_j e_j^2 (J^T J)_jj where its elements do not add up. With v of independent signs (J^T v)_j^2 has the mean (J^T J)_jj: a few
 backward passes with random v estimate it (Hutchinson's estimator). The error that the network happens to have must not take the
 place of v: a sample would count by its own error squared.
 """

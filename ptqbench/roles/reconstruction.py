@@ -75,6 +75,10 @@ class Fit(Protocol):
         """Tell the weighter the learning rates at `progress`, and return them by kind."""
         ...
 
+    def mini_batch(self) -> Batch:
+        """The next mini-batch, of the course's size, from the samples that the weighter lets in."""
+        ...
+
     def weighted_loss(self, batch: Batch) -> Tensor:
         """The loss of a mini-batch, its samples weighed by the method's weighter."""
         ...

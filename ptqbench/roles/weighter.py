@@ -130,6 +130,13 @@ class SampleWeighter(ABC):
     def begin_unit(self, unit: str, phase: str, problem: InnerProblem, rng: torch.Generator) -> None:  # noqa: B027
         """A unit's reconstruction starts. `rng` is this weighter's own random stream for this unit."""
 
+    def pool(self, problem: InnerProblem) -> Tensor | None:
+        """The training samples (their positions, int64, at least one) that the next mini-batch is drawn from; None for all.
+
+        Asked before each mini-batch.
+        """
+        return None
+
     @abstractmethod
     def weights(self, batch: Batch, problem: InnerProblem) -> Tensor:
         """Weights (B,) >= 0, detached. The engine rescales them to mean 1 so that the learning rate keeps its meaning."""
@@ -140,6 +147,9 @@ class SampleWeighter(ABC):
         Asked after `weights` for the same batch. They are taken as they are: only the sample weights are rescaled.
         """
         return {}
+
+    def saw(self, batch: Batch, losses: Tensor) -> None:  # noqa: B027
+        """The losses (B,) of the mini-batch that was just weighed, detached and before weighing: known without another pass."""
 
     def report(self) -> Mapping[str, Tensor]:
         """What was learned for the unit just finished, for diagnostics; any named tensors.

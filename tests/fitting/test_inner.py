@@ -59,7 +59,7 @@ def _problem(ctx, q, cell: MethodQuantizer) -> UnitProblem:
 def test_trainables_are_found_by_name_and_kind(problem):
     kinds = problem.kinds
     assert {name.rpartition(".")[2] for name, kind in kinds.items() if kind == "rounding"} == {"alpha"}
-    assert {name.rpartition(".")[2] for name, kind in kinds.items() if kind == "step"} == {"scale"}
+    assert {name.rpartition(".")[2] for name, kind in kinds.items() if kind == "step"} == {"log_step"}
     assert {name.partition(".")[0] for name in kinds} == {"to_q", "to_k", "to_v", "to_out"}
     assert set(problem.params) == set(kinds)
     assert all(p.requires_grad for p in problem.params.values())
