@@ -18,7 +18,7 @@ def cell_tables(cell: CellRecord) -> list[Table]:
     """Metrics, their details, budget, cost per stage, fits by unit, grids of layers and attentions; empty ones are left out."""
     details = [_detail(name, number.detail) for name, number in cell.metrics.items() if number.detail]
     fits = [*unit_tables("fits by unit", [cell.fits]), *weighting_tables("learned weights by unit", [cell.fits])]
-    found = [_metrics(cell), *details, _budget(cell), _cost(cell), *fits, _layers(cell), _attentions(cell)]
+    found = [_metrics(cell), *details, _budget(cell), _cost(cell), *fits, _layers(cell), _attentions(cell), _constant(cell)]
     return [table for table in found if table.rows or table.notes]
 
 
@@ -103,6 +103,13 @@ def _attentions(cell: CellRecord) -> Table:
     columns += [Column("attentions", "attentions"), Column("why", "why", text=True)]
     rows = [[Cell(text) for text in (site, grid, str(count), why)] for (site, grid, why), count in counts.items()]
     return Table("grids of attention", columns, rows)
+
+
+def _constant(cell: CellRecord) -> Table:
+    """Sites that round all that they get to one value."""
+    columns = [Column("site", "site", text=True), Column("steps", "sampling steps")]
+    rows = [[Cell(name), Cell(str(count), count)] for name, count in cell.constant.items()]
+    return Table("sites that give one value whatever comes in", columns, rows)
 
 
 def _size(shape: Sequence[int]) -> int:

@@ -90,7 +90,8 @@ class CellRecord:
     tensors that stay in full precision; `ledger` lists each layer's grids and bytes, `ledger_hash` names it, and
     `bits_summary` has its totals ("average weight bits", "average activation bits", "bops", "bytes", `HOOK_BYTES`).
     `state_hash` names the quantized weights and grids bit for bit, which is repeated in an equal environment only. `fits` say
-    what each unit of each phase came to, in the order in which they were fitted."""
+    what each unit of each phase came to, in the order in which they were fitted. `constant` has the sites that round all that
+    they get to one value, with the number of sampling steps at which they do (`ptqbench.measuring.constants`)."""
 
     __pydantic_config__ = STRICT
 
@@ -109,6 +110,7 @@ class CellRecord:
     ledger: list[dict[str, Any]] = field(default_factory=list)
     ledger_hash: str = ""
     state_hash: str = ""
+    constant: dict[str, int] = field(default_factory=dict)
     cost: dict[str, StageCost] = field(default_factory=dict)
     fits: list[FitQuality] = field(default_factory=list)
 

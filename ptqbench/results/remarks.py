@@ -6,16 +6,39 @@ from collections.abc import Iterator
 
 from ptqbench.results.record import RunRecord
 
+MOST_SITES = 3
+"""Sites that a remark names; `ptqbench show RUN --cell ID` has all."""
+
 
 def remarks(run: RunRecord) -> list[str]:
     """One sentence for each thing that is odd, with the cells that it concerns."""
-    return [*_arithmetic(run), *_unseen_attention(run)]
+    return [*_arithmetic(run), *_constant_sites(run), *_unseen_attention(run)]
 
 
 def _arithmetic(run: RunRecord) -> Iterator[str]:
     """What numbers were computed in, where that is not what a reader takes for granted."""
     if words := run.protocol.get("arithmetic", ""):
         yield f"All numbers were computed under other arithmetic than usual: {words}."
+
+
+def _constant_sites(run: RunRecord) -> Iterator[str]:
+    """Sites that nothing passes, one sentence for rows with the same ones; of several seeds, any of their sites."""
+    steps = run.protocol.get("steps")
+    rows: dict[tuple[str, str, str], dict[str, int]] = {}
+    for cell in run.cells:
+        if cell.constant:
+            found = rows.setdefault((cell.method, cell.bits, cell.variant), {})
+            found.update({name: max(count, found.get(name, 0)) for name, count in cell.constant.items()})
+    alike: dict[tuple[tuple[str, int], ...], list[str]] = {}
+    for key, found in rows.items():
+        alike.setdefault(tuple(sorted(found.items())), []).append(" ".join(filter(None, key)))
+    for sites, labels in alike.items():
+        said = [name if count == steps else f"{name} at {count} of {steps} steps" for name, count in sites]
+        more = f" and {len(said) - MOST_SITES} more" if len(said) > MOST_SITES else ""
+        yield (
+            f"{', '.join(labels)}: {', '.join(said[:MOST_SITES])}{more} give{'s' if len(said) == 1 else ''} one value whatever "
+            "comes in, since the grid is too coarse for it."
+        )
 
 
 def _unseen_attention(run: RunRecord) -> Iterator[str]:

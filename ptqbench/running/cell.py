@@ -12,6 +12,7 @@ from ptqbench.fitting.observer import Observer
 from ptqbench.fitting.quantize import MethodQuantizer
 from ptqbench.fitting.subject import Subject
 from ptqbench.measuring.accounting import BitLedger, bit_ledger, float_bytes
+from ptqbench.measuring.constants import constant_sites
 from ptqbench.measuring.measure import Measurement
 from ptqbench.measuring.state_hash import state_hash
 from ptqbench.quant.model import QuantizedDenoiser
@@ -117,9 +118,11 @@ class CellRun:
         self._generate(made)
         if not entry.has("preview.safetensors"):  # an interrupted run may have got this far
             entry.save_tensors("preview.safetensors", {"images": images.first(PREVIEW)})
+        numbers = Measurement(self.ctx, self.cell, self.costs, made.predictor, made.state).numbers(self.tell)
         return self._record(
             status="ok",
-            metrics=Measurement(self.ctx, self.cell, self.costs, made.predictor, made.state).numbers(self.tell),
+            metrics=numbers,
+            constant=constant_sites(self.ctx, made.made.denoiser, made.predictor) if made.made else {},
             budget=made.budget,
             state_hash=made.state_hash,
             fits=made.made.quantizer.fits() if made.made else [],
