@@ -13,13 +13,17 @@ from ptqbench.api.result import Run, later
 from ptqbench.api.settings import settings_for
 from ptqbench.api.tracebacks import write_tracebacks
 from ptqbench.boundary.build import build
+from ptqbench.errors import UserError
 from ptqbench.recipe.experiment import Experiment
 from ptqbench.results.gallery import save_gallery
+from ptqbench.results.record import RunRecord
 from ptqbench.running.executor import Report
-from ptqbench.running.run import previews, run_experiment, tracebacks
+from ptqbench.running.run import previews, run_experiment, tracebacks, unfinished
 from ptqbench.running.tasks import Task
 from ptqbench.stage.arithmetic import arithmetic
 from ptqbench.stage.context import Settings
+
+RESULTS = "results.json"
 
 
 def run(
@@ -42,7 +46,8 @@ def run(
     changes nothing but the time; a script that asks for several stands under `if __name__ == "__main__":`. `threads` are those
     of each process, 1 on a CPU, where numbers depend on it. `progress` is printed on stderr.
 
-    A cell that fails is a row that says why (`Run.failed`). Raises `UserError` where no cell could go on.
+    A cell that fails is a row that says why (`Run.failed`). Raises `UserError` where no cell could go on; the record
+    in `out` says so as well.
     """
     experiment = load_recipe(recipe, profile=profile, set=set, only=only)
     settings = settings_for(cache, device, workers, threads)
@@ -50,9 +55,15 @@ def run(
     if folder is not None:
         require_folder(folder, "--out")
     with arithmetic(settings.threads):
-        with _reports(progress) as (report, announce):
-            record = run_experiment(experiment, settings, report, announce)
-        record.invocation = invocation(experiment, device, threads)
+        words = invocation(experiment, device, threads)
+        try:
+            with _reports(progress) as (report, announce):
+                record = run_experiment(experiment, settings, report, announce)
+        except UserError as error:
+            if folder is not None:
+                _keep(unfinished(experiment, settings, error), words, folder)
+            raise
+        record.invocation = words
         result = Run(record, folder=folder, experiment=experiment, cache=settings.cache)
         if folder is not None:
             _write(result, folder, experiment, settings)
@@ -81,10 +92,18 @@ def _reports(shown: bool) -> Iterator[tuple[Report, Callable[[list[Task]], None]
         yield progress.report, progress.announce
 
 
+def _keep(record: RunRecord, words: list[str], folder: Path) -> None:
+    """The record alone, and what an earlier run left there is gone: it would pass for this one's."""
+    record.invocation = words
+    with contextlib.suppress(OSError):  # the error that ended the run is the one to tell
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / RESULTS).write_text(record.to_json(), encoding="utf-8")
+
+
 def _write(result: Run, folder: Path, experiment: Experiment, settings: Settings) -> None:
     """The record first, then what is made of it: a reporter that fails spoils its own table only, and is noted."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(result.record.to_json(), encoding="utf-8")
+    (folder / RESULTS).write_text(result.record.to_json(), encoding="utf-8")
     found = tracebacks(experiment, settings) if result.failed else {}
     result.tracebacks = write_tracebacks(folder, [cell.id for cell in result.record.cells], found)
     for bound in experiment.reporters:

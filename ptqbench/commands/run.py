@@ -22,7 +22,7 @@ from ptqbench.commands.options import (
 )
 from ptqbench.commands.output import table_width
 from ptqbench.commands.tracebacks import tell_failures
-from ptqbench.errors import EXIT_CELL_FAILED
+from ptqbench.errors import EXIT_CELL_FAILED, UserError
 from ptqbench.recipe.experiment import Experiment
 
 
@@ -58,7 +58,12 @@ def command(
     from ptqbench.api.run import run
 
     folder = out or default_folder(experiment)
-    found = run(experiment, out=folder, cache=cache, device=device, workers=workers, threads=threads, progress=True)
+    try:
+        found = run(experiment, out=folder, cache=cache, device=device, workers=workers, threads=threads, progress=True)
+    except UserError:
+        if (folder / "results.json").is_file():
+            click.echo(f"written to {folder}: results.json, which says why the run ended", err=True)
+        raise
     tell_failures(found.failed, found.tracebacks)
     click.echo(f"written to {found.folder}: results.json, tables, samples.png", err=True)
     with later(found.broken):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import platform
 import sys
@@ -12,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ptqbench.errors import PluginError
-from ptqbench.failures import blamed
+from ptqbench.errors import PluginError, UserError
+from ptqbench.failures import PLUGIN_ERRORS, blamed
 from ptqbench.measuring.features import check_metrics
 from ptqbench.measuring.protocol import protocol
 from ptqbench.plugin.classes import check_classes
 from ptqbench.recipe.describe import describe_methods
-from ptqbench.recipe.experiment import Experiment
+from ptqbench.recipe.experiment import Cell, Experiment
 from ptqbench.results.compare import attach_comparisons
 from ptqbench.results.costs import FAILED
 from ptqbench.results.record import CellRecord, RunRecord
@@ -59,7 +60,7 @@ def run_experiment(
     for task in tasks:
         cell, error = experiment.cells[task.index], found.cells.get(task.label)
         if error is not None and not isinstance(error, PluginError):
-            records[task.index] = CellRecord(cell.id, cell.name, cell.bits, cell.variant, cell.seed, FAILED, str(error))
+            records[task.index] = _failed(cell, str(error))
             report(task, FAILED, 1.0)
     # A plugin's author gets the traceback, which the cell's own task keeps.
     broken = [task for task in tasks if task.index not in records and task.label in found.cells]
@@ -73,6 +74,35 @@ def run_experiment(
     return _record(ctx, settings, [records[i] for i in sorted(records)])
 
 
+def unfinished(experiment: Experiment, settings: Settings, error: UserError) -> RunRecord:
+    """The record of a run that an error ended: the cells that are in the cache, and the error as every other's reason."""
+    ctx = RunContext.of(experiment, settings)
+    return _record(
+        ctx, settings, [_finished(ctx, cell) or _failed(cell, f"the run ended: {error}") for cell in experiment.cells]
+    )
+
+
+def _finished(ctx: RunContext, cell: Cell) -> CellRecord | None:
+    """A cell's record if it is in the cache, and if what names it there can be known."""
+    with contextlib.suppress(*PLUGIN_ERRORS):
+        if ctx.cache.entry("cells", cell_key(ctx, cell)).has("record.json"):
+            return CellRun(ctx, cell, lambda *_: None).run()
+    return None
+
+
+def _failed(cell: Cell, reason: str) -> CellRecord:
+    return CellRecord(cell.id, cell.name, cell.bits, cell.variant, cell.seed, FAILED, reason)
+
+
+def _protocol(ctx: RunContext) -> dict[str, Any]:
+    """What was held equal; of a model or extractor that cannot be had, what the recipe says of it."""
+    try:
+        return protocol(ctx)
+    except PLUGIN_ERRORS:
+        e = ctx.experiment
+        return {"model": e.model.name, "steps": e.sampling.steps, "images": e.sampling.images, "image seed": e.sampling.seed}
+
+
 def _record(ctx: RunContext, settings: Settings, cells: list[CellRecord]) -> RunRecord:
     """The record of all cells."""
     e = ctx.experiment
@@ -84,7 +114,7 @@ def _record(ctx: RunContext, settings: Settings, cells: list[CellRecord]) -> Run
         digest=e.digest,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         environment=environment(settings),
-        protocol=protocol(ctx),
+        protocol=_protocol(ctx),
         cells=cells,
         methods=describe_methods(e.cells),
         published=[
