@@ -90,9 +90,9 @@ def test_a_recipe_on_the_embedded_model_is_planned_and_runs(name, shared, seen):
     assert len(cell_ledger(ctx, cells[-1])) == len(ctx.probe.layers) + 4 * len(ctx.probe.attentions)
     assert set(forecast(ctx).cells) == {cell.id for cell in cells}
     # Rows that differ in options alone, or that another recipe has, are run once; the recipe's own baseline always.
-    new = {components(cell): cell for cell in reversed(cells) if components(cell) not in seen}
-    baseline = next(cell for cell in cells if cell.method is None or cell.name == recipe["recipe"]["baseline"])
-    for cell in {*new.values(), baseline}:
-        record = perform(ctx, Task("cell", cells.index(cell), cell.seed, cell.id), lambda *_: None)
-        assert (record["status"], record["reason"]) == ("ok", ""), cell.id
+    new = {components(cell): i for i, cell in reversed(list(enumerate(cells))) if components(cell) not in seen}
+    baseline = next(i for i, cell in enumerate(cells) if cell.name == recipe["recipe"]["baseline"])
+    for i in sorted({*new.values(), baseline}):
+        record = perform(ctx, Task("cell", i, cells[i].seed, cells[i].id), lambda *_: None)
+        assert (record["status"], record["reason"]) == ("ok", ""), cells[i].id
     seen.update(new)
