@@ -80,17 +80,18 @@ def _grouped(table: Table) -> Table:
 def fitted(table: Table, width: int) -> Table:
     """The table in the form that is folded least.
 
-    Forms: as it is; without the spaces inside numbers; and also without the columns that only repeat other parts of it. The
-    first of those that need the fewest panels is taken.
+    Forms: as it is; without the spaces inside numbers; with long headings on two lines as well; and also without the columns
+    that only repeat other parts of it. The first of those that need the fewest panels is taken.
     """
     squeezed = replace(table, rows=[[replace(cell, text=_squeezed(cell.text)) for cell in row] for row in table.rows])
+    broken = replace(squeezed, columns=[_broken(squeezed, index) for index in range(len(table.columns))])
     kept = [index for index, column in enumerate(table.columns) if not column.optional]
     bare = replace(
-        squeezed,
-        columns=[table.columns[index] for index in kept],
+        broken,
+        columns=[broken.columns[index] for index in kept],
         rows=[[row[index] for index in kept] for row in squeezed.rows],
     )
-    forms = (table, squeezed, bare) if len(kept) < len(table.columns) else (table, squeezed)
+    forms = (table, squeezed, broken, *((bare,) if len(kept) < len(table.columns) else ()))
     return min(forms, key=lambda form: len(_panels(form, width)))
 
 
@@ -117,7 +118,7 @@ def _panel(table: Table, columns: Sequence[int]) -> Padding:
 def _heading(column: Column) -> list[str]:
     """Heading lines: a metric's reference has a line of its own, which keeps columns narrow."""
     name, at, reference = column.heading.partition("@")
-    return [name, *([at + reference] if at else []), *([part for part in column.remark.split(", ") if part])]
+    return [*name.split("\n"), *([at + reference] if at else []), *([part for part in column.remark.split(", ") if part])]
 
 
 def _squeezed(text: str) -> str:
@@ -131,3 +132,13 @@ def _style(cell: Cell) -> str:
 def _width(table: Table, index: int) -> int:
     entries = [row[index].text for row in table.rows]
     return max(map(cell_len, [*_heading(table.columns[index]), *entries]))
+
+
+def _broken(table: Table, index: int) -> Column:
+    """The column with its name broken at the last hyphen, if the name is wider than all that stands under it."""
+    column = table.columns[index]
+    name, at, reference = column.title.partition("@")
+    first, hyphen, last = name.rpartition("-")
+    if column.text or not hyphen or cell_len(_heading(column)[0]) <= max(cell_len(row[index].text) for row in table.rows):
+        return column
+    return replace(column, title=f"{first}{hyphen}\n{last}{at}{reference}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from paired_samples import sampled_run
 
 from ptqbench.cli import cli
 from ptqbench.errors import EXIT_OK, EXIT_PLUGIN, EXIT_USAGE
-from ptqbench.results.record import HOOK_BYTES, Budget
+from ptqbench.results.compare import attach_comparisons
+from ptqbench.results.record import HOOK_BYTES, Budget, RunRecord
 
 
 @pytest.fixture
@@ -113,3 +115,69 @@ def test_a_folder_without_results(tmp_path: Path) -> None:
     result = show(tmp_path / "nothing")
     assert result.exit_code == EXIT_USAGE
     assert "no results at" in result.stderr
+
+
+METRICS = {"latent-error": 4e-6, "eps-error": 2e-3, "psnr@fp": 30.0, "fd-digits@data": 5.0, "fd-digits@fp": 0.9}
+"""The columns of the main recipe, and about how large its values are."""
+
+NOISE = 6
+"""How much more than in a sampled run its numbers scatter."""
+
+SCREENS = 2 * 40
+"""Lines of two screens."""
+
+
+def like_the_main_job(levels: dict[str, float], seeds: int) -> RunRecord:
+    """A run with the rows and columns of recipes/gacq_vs_qdiff.toml; `levels` are the methods' errors, the baseline's first."""
+    record = sampled_run(levels, bits=("W4A32", "W4A8"), seeds=seeds)
+    for cell in record.cells:
+        base = cell.metrics["psnr@fp" if "psnr@fp" in cell.metrics else "fd-digits@data"]
+        protocols = {name: f"{name}-protocol" for name in METRICS}
+        if cell.method == "full-precision":
+            own = cell.metrics["fd-digits@data"]
+            cell.metrics = {"fd-digits@data": replace(own, protocol=protocols["fd-digits@data"])}
+            continue
+        error = cell.metrics["fd-digits@data"]
+        cell.metrics = {}
+        for name, size in METRICS.items():
+            drawn, scale = (base, size / 25) if name == "psnr@fp" else (error, size / 5)
+            level = levels[cell.method] if drawn is error else 30 - levels[cell.method]
+            value, low, high, *rest = (
+                (level + NOISE * (x - level)) * scale for x in (drawn.value, drawn.low, drawn.high, *drawn.replicates)
+            )
+            cell.metrics[name] = replace(
+                drawn,
+                value=value,
+                low=low,
+                high=high,
+                replicates=rest,
+                unit="trajectories" if name.endswith("-error") else "images",
+                protocol=protocols[name],
+            )
+    return attach_comparisons(record)
+
+
+@pytest.mark.parametrize(
+    ("levels", "opening"),
+    [
+        ({"qdiffusion": 5.0, "nearest": 25.0, "ptq4dm": 5.01, "gacq": 3.5}, "Better than qdiffusion: gacq ("),
+        ({"qdiffusion": 5.0, "nearest": 25.0, "ptq4dm": 7.0, "gacq": 5.01}, "Nothing is seen to beat qdiffusion."),
+    ],
+)
+def test_the_main_job_fits_on_two_screens_and_says_who_won(tmp_path, monkeypatch, levels, opening) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    record = like_the_main_job(levels, seeds=4)
+    # What may go wrong stands there as well: a cell that failed, and a site that nothing passes.
+    record.cells[-1].status, record.cells[-1].reason = "failed", "predictions are not finite at 3 of 20 timesteps\n  look at it"
+    record.cells[-2].constant = {"mid_block.attentions.0.to_out.0 input": 20}
+    (tmp_path / "results.json").write_text(record.to_json(), encoding="utf-8")
+    shown = show(tmp_path)
+    assert shown.exit_code == EXIT_OK
+    lines = shown.stdout.splitlines()
+    assert len(lines) <= SCREENS, len(lines)
+    assert max(map(len, lines)) <= 80
+    told = [line for line in lines if line.startswith("W4A")][:2]
+    assert [line.split(maxsplit=1)[1].startswith(opening) for line in told] == [True, True]
+    assert lines.index(told[1]) < 20, "before any table"
+    for heading in ("latent-", "eps-", "psnr", "fd-digits", "@data", "@fp"):
+        assert heading in shown.stdout.partition("vs qdiffusion")[0] or heading in shown.stdout.partition("continued")[2]
