@@ -120,6 +120,7 @@ def _sampling(run: RunRecord) -> str:
     """What the protocol says of the images; a record without some of it leaves that part out."""
     said = (
         ("images", "{} images per row"),
+        ("solver", "solver {}"),
         ("steps", "{} sampling steps"),
         ("grid", "{} grid"),
         ("eta", "eta {:g}"),

@@ -47,7 +47,10 @@ def headline(run: RunRecord) -> list[Line]:
 
 
 def conditions(run: RunRecord) -> str:
-    """The conditions of all rows: "digits; 20 steps, uniform grid, eta 0; 128 images; calibration seeds 0, 1; simulated"."""
+    """The conditions of all rows: "digits; 20 steps, uniform grid, eta 0; 128 images; calibration seeds 0, 1; simulated".
+
+    The solver stands there where it is not plain DDIM, as in the protocol.
+    """
     known = run.protocol
     sampling = [text.format(known[key]) for key, text in _SAMPLING.items() if key in known]
     facts = [str(known.get("model", "")), ", ".join(sampling)]
@@ -55,7 +58,7 @@ def conditions(run: RunRecord) -> str:
     return "; ".join(filter(None, [*facts, calibration_seeds(rows_of(run)), "quantization simulated"]))
 
 
-_SAMPLING = {"steps": "{} steps", "grid": "{} grid", "eta": "eta {:g}"}
+_SAMPLING = {"solver": "solver {}", "steps": "{} steps", "grid": "{} grid", "eta": "eta {:g}"}
 
 
 def calibration_seeds(rows: Sequence[Row]) -> str:

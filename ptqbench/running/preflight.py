@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -20,13 +21,21 @@ from ptqbench.recipe.experiment import Cell, Method
 from ptqbench.roles.reconstruction import Reconstruction
 from ptqbench.roles.sampler import TrajectoryGrid
 from ptqbench.roles.weighter import SampleWeighter
+from ptqbench.running.timing import seconds_per_evaluation
 from ptqbench.sampling.calibrate import split
+from ptqbench.sampling.reference import step_features, trajectory_shards
 from ptqbench.sampling.rng import stream
 from ptqbench.stage.arithmetic import arithmetic
 from ptqbench.stage.context import RunContext
 
 PICTURE_CHANNELS = (1, 3)
 """Grey and colour: what pictures of samples, pixel metrics and feature extractors take."""
+
+PATIENCE = 30.0
+"""Seconds that features of trajectories may take before anything else runs; the trajectories stay in the cache."""
+
+Features = Callable[[int, str, int], Tensor]
+"""The input of a submodule at every step of the first calibration trajectories, by seed, module and their number."""
 
 
 class PreflightError(UserError):
@@ -35,10 +44,14 @@ class PreflightError(UserError):
 
 @dataclass(frozen=True)
 class Findings:
-    """Problems of what all cells share, and of single cells by their id."""
+    """Problems of what all cells share, and of single cells by their id.
+
+    `waiting` are the cells whose sampler reads features of trajectories that would take long to compute.
+    """
 
     shared: list[UserError] = field(default_factory=list)
     cells: dict[str, UserError] = field(default_factory=dict)
+    waiting: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -74,7 +87,34 @@ def preflight(ctx: RunContext, *, measuring: bool = True) -> Findings:
     """
     check_classes(ctx.experiment.components())
     shared = [*_model_problems(ctx), *(metric_problems(ctx) if measuring else [])]
-    return Findings(shared, {} if shared else dict(_cell_problems(ctx)))
+    return Findings(shared) if shared else cell_problems(ctx, ctx.experiment.cells, PATIENCE)
+
+
+def cell_problems(ctx: RunContext, cells: Iterable[Cell], patience: float = math.inf) -> Findings:
+    """Why some of the cells will fail; samplers get features of trajectories where these take at most `patience` seconds."""
+
+    @cache
+    def features(seed: int, module: str, count: int) -> Tensor:
+        if patience < math.inf and _seconds_of_features(ctx, count) > patience:
+            raise _NeedsTrajectories
+        return step_features(ctx, seed, module, count)
+
+    found, waiting = dict[str, UserError](), []
+    for cell in cells:
+        if cell.method is not None:
+            try:
+                if (error := _cell_problem(ctx, cell, cell.method, features)) is not None:
+                    found[cell.id] = error
+            except _NeedsTrajectories:
+                waiting.append(cell.id)
+    return Findings([], found, tuple(waiting))
+
+
+def _seconds_of_features(ctx: RunContext, count: int) -> float:
+    """What features of `count` trajectories take, from none of them computed."""
+    trajectories = sum(len(ids) for ids in trajectory_shards(ctx) if ids.start < count)
+    calls = ctx.schedule.steps * (trajectories * len(ctx.model.branches) + count)
+    return calls * seconds_per_evaluation(ctx)
 
 
 def _model_problems(ctx: RunContext) -> Iterator[UserError]:
@@ -145,17 +185,11 @@ def _own(ctx: RunContext, error: BaseException) -> bool:
 
 
 class _NeedsTrajectories(Exception):
-    """A sampler asked for features of trajectories, which are not there yet."""
+    """A sampler asked for features of trajectories, which take long."""
 
 
-def _cell_problems(ctx: RunContext) -> Iterator[tuple[str, UserError]]:
-    for cell in ctx.experiment.cells:
-        if cell.method is not None and (error := _cell_problem(ctx, cell, cell.method)) is not None:
-            yield cell.id, error
-
-
-def _cell_problem(ctx: RunContext, cell: Cell, method: Method) -> UserError | None:
-    """Why a cell will fail, as far as that can be known without a fit."""
+def _cell_problem(ctx: RunContext, cell: Cell, method: Method, features: Features) -> UserError | None:
+    """Why a cell will fail, as far as that can be known without a fit. Raises `_NeedsTrajectories`."""
     try:
         make_plan(ctx.probe, method)
         reconstruction: Reconstruction = build(method.reconstruction)
@@ -168,27 +202,23 @@ def _cell_problem(ctx: RunContext, cell: Cell, method: Method) -> UserError | No
         for phase in phases:
             reconstruction.course(phase)
         if phases or not method.activations.off:
-            _select(ctx, cell, method)
+            _select(ctx, cell, method, partial(features, cell.seed))
     except _NeedsTrajectories:
-        return None
+        raise
     except UserError as error:
         # A sampler that finds too few trajectories raises a plain one: it is this cell's all the same.
         return CellFailedError(error.message, error.hint) if error.exit_code == EXIT_USAGE else error
     except PLUGIN_ERRORS as error:
         if isinstance(error.__cause__ or error.__context__, _NeedsTrajectories):
-            return None
+            raise _NeedsTrajectories from error
         return told(error) or CellFailedError(reason_of(error))
     return None
 
 
-def _select(ctx: RunContext, cell: Cell, method: Method) -> None:
+def _select(ctx: RunContext, cell: Cell, method: Method, features: Callable[[str, int], Tensor]) -> None:
     """Choose the calibration samples and split them, with the streams that the run will use."""
     wanted, branches, steps = ctx.experiment.calibration, len(ctx.calibrated), ctx.schedule.steps
-
-    def no_features(module: str, count: int) -> Tensor:
-        raise _NeedsTrajectories
-
-    grid = TrajectoryGrid(ctx.schedule.timesteps, wanted.trajectories, ctx.probe.calls, no_features)
+    grid = TrajectoryGrid(ctx.schedule.timesteps, wanted.trajectories, ctx.probe.calls, features)
     count = wanted.samples // branches
     try:
         chosen = build(method.sampler).select(grid, count, stream(cell.seed, f"sampler/{method.sampler.name}"))

@@ -6,7 +6,7 @@ import contextlib
 import importlib.metadata
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,7 +25,7 @@ from ptqbench.results.costs import FAILED
 from ptqbench.results.record import CellRecord, RunRecord
 from ptqbench.running.cell import TRACEBACK, CellRun, cell_key
 from ptqbench.running.executor import Local, Report, failed_or_done
-from ptqbench.running.preflight import preflight
+from ptqbench.running.preflight import cell_problems, preflight
 from ptqbench.running.tasks import Task, cell_tasks, pending, reference_tasks
 from ptqbench.stage.context import RunContext, Settings
 from ptqbench.stage.machine import PACKAGES, hardware
@@ -56,21 +56,29 @@ def run_experiment(
     references = reference_tasks(ctx)
     announce([*references, *tasks])
     records: dict[int, CellRecord] = {}
-    # Cells that cannot be done wait for nothing, and cost nothing: their reasons are known now.
-    for task in tasks:
-        cell, error = experiment.cells[task.index], found.cells.get(task.label)
-        if error is not None and not isinstance(error, PluginError):
-            records[task.index] = _failed(cell, str(error))
-            report(task, FAILED, 1.0)
-    # A plugin's author gets the traceback, which the cell's own task keeps.
-    broken = [task for task in tasks if task.index not in records and task.label in found.cells]
-    rest = [task for task in tasks if task.index not in records and task not in broken]
+
+    def refuse(known: Mapping[str, UserError]) -> None:
+        # Cells that cannot be done wait for nothing, and cost nothing: their reasons are known now.
+        for task in tasks:
+            if (error := known.get(task.label)) is not None and not isinstance(error, PluginError):
+                records[task.index] = _failed(experiment.cells[task.index], str(error))
+                report(task, FAILED, 1.0)
+
+    refuse(found.cells)
     with Local(experiment, settings, ctx, report) as executor:
-        for wave in (broken, references, rest):
+
+        def finish(wave: list[Task]) -> None:
             for task, result in executor.run(wave):
                 report(task, failed_or_done(result), 1.0)
                 if result is not None:
                     records[task.index] = CellRecord.from_dict(result)
+
+        # A plugin's author gets the traceback, which the cell's own task keeps.
+        finish([task for task in tasks if task.index not in records and task.label in found.cells])
+        finish(references)
+        # Before anything is fitted: what had to wait for trajectories.
+        refuse(cell_problems(ctx, [cell for cell in experiment.cells if cell.id in found.waiting]).cells)
+        finish([task for task in tasks if task.index not in records])
     return _record(ctx, settings, [records[i] for i in sorted(records)])
 
 

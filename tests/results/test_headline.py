@@ -86,6 +86,9 @@ def test_a_line_for_each_bit_setting_and_one_for_the_conditions() -> None:
     assert found["W4A32"].startswith("Better than qdiffusion: gacq (fd-digits@data")
     for words in ("20 steps, uniform grid, eta 0", "512 images", "calibration seeds 0, 1", "simulated"):
         assert words in found[""]
+    assert "solver" not in found[""]
+    made.protocol["solver"] = "dpm-solver-2m"
+    assert "solver dpm-solver-2m, 20 steps" in said(made)[""]
     assert "one calibration seed (0): verdicts are about this calibration only" in said(one_seed())[""]
 
 

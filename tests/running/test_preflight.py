@@ -66,6 +66,42 @@ def test_the_run_fails_that_cell_at_once_and_computes_the_others(tmp_path: Path)
     assert "too few to hold out" in record.cells[-1].reason
 
 
+def reading_features(**options: Any) -> dict[str, Any]:
+    """A sampler that chooses by features of trajectories, with options that they may not fit."""
+    data = recipe()
+    data["model"]["network"] = "plain"
+    data["methods"]["gacq"]["sampler"] = {"use": "density-diversity", "tap": ["attention"], **options}
+    return data
+
+
+def test_a_sampler_that_reads_features_is_tried_with_them(tmp_path: Path) -> None:
+    assert preflight(context(tmp_path, reading_features())) == Findings()
+    found = preflight(context(tmp_path, reading_features(radius=1e6)))
+    assert "gacq/W4A8/seed0" in found.cells and set(found.cells) == {c for c in found.cells if c.startswith("gacq/")}
+    assert "tells no steps apart" in found.cells["gacq/W4A8/seed0"].message
+    assert found.exit_code == EXIT_CELL_FAILED
+
+
+def test_features_that_take_long_are_read_before_anything_is_fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ptqbench.running.preflight.PATIENCE", 0.0)
+    data = reading_features(radius=1e6)
+    data["sweep"]["only"] = ["gacq/W4A8", "nearest/W4A8"]
+    ctx = context(tmp_path / "none", data)
+    found = preflight(ctx)
+    assert (found.cells, found.waiting) == ({}, ("gacq/W4A8/seed0",))
+    assert not list((tmp_path / "none").rglob("*.safetensors"))
+    events: list[str] = []
+    record = run_experiment(
+        ctx.experiment,
+        Settings(tmp_path / "cache", "cpu", 1, 1),
+        lambda task, what, part: events.append(f"{task.label} {what}".rstrip()) if part >= 1 else None,
+        lambda tasks: None,
+    )
+    refused = events.index("gacq/W4A8/seed0 failed")
+    assert events.index("calibration trajectories, seed 0") < refused < events.index("nearest/W4A8/seed0")
+    assert "tells no steps apart" in next(cell.reason for cell in record.cells if cell.method == "gacq")
+
+
 def broken(ctx: RunContext, change: Callable[[Any], None]) -> list[UserError]:
     change(ctx.model)
     return preflight(ctx).shared
