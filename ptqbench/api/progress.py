@@ -19,12 +19,19 @@ if TYPE_CHECKING:
 EVERY = 60.0
 """Seconds after which a log without a terminal gets a line, also where nothing has finished."""
 
+TRUST = 0.05
+"""The share of the forecast that it takes to be corrected by half."""
+
 
 class Progress:
-    """`announce` the tasks once, then `report` each as it goes; part 1.0 without a text means done, with `FAILED` failed."""
+    """`announce` the tasks once, then `report` each as it goes; part 1.0 without a text means done, with `FAILED` failed.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.clock = clock
+    `workers` processes share the tasks.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, workers: int = 1) -> None:
+        self.clock, self.workers = clock, workers
+        self.parts: dict[Task, float] = {}
         self.cells, self.done = 0, 0
         self.begun: float | None = None
         self.spoken = clock()
@@ -55,6 +62,8 @@ class Progress:
         """Show how much there is to do."""
         self.total = self.bars.add_task("all stages", total=len(tasks), what="")
         self.cells = sum(task.kind == "cell" for task in tasks)
+        self.parts = dict.fromkeys(tasks, 0.0)
+        self.begun = self.clock()
 
     def report(self, task: Task, what: str, part: float) -> None:
         """Show what a task does now."""
@@ -63,8 +72,8 @@ class Progress:
         finished = part >= 1.0 and what in ("", FAILED)
         if task not in self.started:
             self.started[task] = self.clock()
-        if task.kind == "cell" and self.begun is None and not finished:
-            self.begun = self.clock()
+        if task in self.parts:
+            self.parts[task] = max(part, self.parts[task])
         if task.kind == "cell" and task not in self.running and not finished:
             self.running[task] = self.bars.add_task(f"  {task.label}", total=100, what=what)
         if finished:
@@ -89,9 +98,22 @@ class Progress:
         self.console.print(text, highlight=False, soft_wrap=True)
 
     def _counted(self) -> str:
-        """ "3 of 16 cells, about 12 min left", from what the cells took so far."""
-        counted = f"{self.done} of {self.cells} cells"
-        if self.begun is None or not 0 < self.done < self.cells:
+        """ "3 of 16 cells, about 12 min left"."""
+        counted, left = f"{self.done} of {self.cells} cells", self.left()
+        if left is None or self.done == self.cells:
             return counted
-        left = (self.clock() - self.begun) / self.done * (self.cells - self.done)
         return f"{counted}, about {left:.0f} s left" if left < 90 else f"{counted}, about {left / 60:.0f} min left"
+
+    def left(self) -> float | None:
+        """Seconds that are left: the forecast of what is to be done, times how long things took of what was forecast for them.
+
+        The first `TRUST` of the forecast count as done in its own time, so that one short task says little. None where nothing
+        was forecast.
+        """
+        total = sum(task.seconds for task in self.parts)
+        if not total or self.begun is None:
+            return None
+        done = sum(task.seconds * part for task, part in self.parts.items())
+        trusted = TRUST * total
+        pace = (self.clock() - self.begun + trusted / self.workers) / (done + trusted)
+        return pace * (total - done)

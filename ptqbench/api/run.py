@@ -57,7 +57,7 @@ def run(
     with arithmetic(settings.threads):
         words = invocation(experiment, device, threads)
         try:
-            with _reports(progress) as (report, announce):
+            with _reports(progress, settings.workers) as (report, announce):
                 record = run_experiment(experiment, settings, report, announce)
         except UserError as error:
             if folder is not None:
@@ -84,11 +84,11 @@ def invocation(experiment: Experiment, device: str = "auto", threads: int | None
 
 
 @contextlib.contextmanager
-def _reports(shown: bool) -> Iterator[tuple[Report, Callable[[list[Task]], None]]]:
+def _reports(shown: bool, workers: int) -> Iterator[tuple[Report, Callable[[list[Task]], None]]]:
     if not shown:
         yield (lambda *_: None), (lambda _: None)
         return
-    with Progress() as progress:
+    with Progress(workers=workers) as progress:
         yield progress.report, progress.announce
 
 

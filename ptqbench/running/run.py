@@ -7,6 +7,7 @@ import importlib.metadata
 import platform
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +26,7 @@ from ptqbench.results.costs import FAILED
 from ptqbench.results.record import CellRecord, RunRecord
 from ptqbench.running.cell import TRACEBACK, CellRun, cell_key
 from ptqbench.running.executor import Local, Report, failed_or_done
+from ptqbench.running.forecast import forecast
 from ptqbench.running.preflight import cell_problems, preflight
 from ptqbench.running.tasks import Task, cell_tasks, pending, reference_tasks
 from ptqbench.stage.context import RunContext, Settings
@@ -53,7 +55,7 @@ def run_experiment(
         return _record(ctx, settings, [CellRun(ctx, cell, lambda *_: None).run() for cell in experiment.cells])
     found = preflight(ctx)
     found.require_shared()
-    references = reference_tasks(ctx)
+    references, tasks = _timed(ctx, reference_tasks(ctx), tasks)
     announce([*references, *tasks])
     records: dict[int, CellRecord] = {}
 
@@ -80,6 +82,19 @@ def run_experiment(
         refuse(cell_problems(ctx, [cell for cell in experiment.cells if cell.id in found.waiting]).cells)
         finish([task for task in tasks if task.index not in records])
     return _record(ctx, settings, [records[i] for i in sorted(records)])
+
+
+def _timed(ctx: RunContext, references: list[Task], tasks: list[Task]) -> tuple[list[Task], list[Task]]:
+    """The tasks with the seconds that they are forecast to take; as they are where no forecast can be made."""
+    try:
+        found = forecast(ctx)
+    except PLUGIN_ERRORS:
+        return references, tasks  # what is wrong is told by the task that it stops
+    seconds = {cell.id: found.cells[cell.id] for cell in ctx.experiment.cells if _finished(ctx, cell) is None}
+    return (
+        [replace(task, seconds=found.shared / len(references)) for task in references],
+        [replace(task, seconds=seconds.get(task.label, 0.0)) for task in tasks],
+    )
 
 
 def unfinished(experiment: Experiment, settings: Settings, error: UserError) -> RunRecord:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ptqbench.failures import blamed
@@ -19,12 +19,16 @@ from ptqbench.stage.stages import Tell
 
 @dataclass(frozen=True)
 class Task:
-    """Something a worker can do with nothing but the experiment: `index` and `seed` say which shard or cell."""
+    """Something a worker can do with nothing but the experiment: `index` and `seed` say which shard or cell.
+
+    `seconds` are those that one process is forecast to take, 0 where that is not known.
+    """
 
     kind: Literal["trajectories", "images", "features", "probe", "cell"]
     index: int = 0
     seed: int = 0
     label: str = ""
+    seconds: float = field(default=0.0, compare=False)
 
 
 def reference_tasks(ctx: RunContext) -> list[Task]:
