@@ -146,7 +146,7 @@ def test_the_unit_loss_has_every_inner_layer(tmp_path: Path, monkeypatch: pytest
     found: dict[str, tuple[dict[str, Tensor], Tensor]] = {}
     original = UnitFitter._optimise
 
-    def optimise(self: UnitFitter, problem, weighter, unit, position) -> int:
+    def optimise(self: UnitFitter, problem, weighter, unit, position, *rest) -> int:
         batch = problem.draw(8, rng=stream(0, "b"))
         parts = problem.loss_parts(batch)
         quantized_layers, full_layers = ([pair[i] for pair in problem.modules.layers.values()] for i in (0, 1))
@@ -165,7 +165,7 @@ def test_the_unit_loss_has_every_inner_layer(tmp_path: Path, monkeypatch: pytest
             per_sample_loss(outputs[id(one)], outputs[id(full_layers[quantized_layers.index(one)])], 2.0) for one in called[:-1]
         ]
         found[unit.name] = parts, 0.8 * torch.stack(errors).sum(0) if errors else torch.zeros(8)
-        return original(self, problem, weighter, unit, position)
+        return original(self, problem, weighter, unit, position, *rest)
 
     monkeypatch.setattr(UnitFitter, "_optimise", optimise)
     quantized(*made(tmp_path))
