@@ -254,6 +254,24 @@ def test_diagnose_and_plan_say_it_as_well(recipe):
         assert 'error: plugin "bad.py" failed in ' in done.stderr
 
 
+FAULTS = {
+    "the model's files": ('model={use="digits", folder="none"}', EXIT_USAGE),
+    "the plugin": (failing("model", "decode"), EXIT_PLUGIN),
+    "the cell": (
+        FITTED.replace('"random"', '{use="stride", points=1}').replace("}}", '}, weighter={use="gacq", groups=2}}'),
+        5,
+    ),
+}
+
+
+@pytest.mark.parametrize(("fault", "code"), FAULTS.values(), ids=FAULTS)
+def test_commands_agree_on_whose_a_fault_is(recipe, fault, code):
+    """`check-recipe` loads no class and no weights: what it can know it tells, and never as anybody else's."""
+    found = {command: ptqbench(*words(command, recipe, fault)).exit_code for command in ("plan", "run", "diagnose")}
+    assert found == dict.fromkeys(found, code)
+    assert ptqbench("check-recipe", str(recipe), "--set", fault).exit_code in (0, code)
+
+
 def test_a_cell_that_cannot_be_observed_leaves_its_traceback(recipe):
     done = ptqbench(*words("diagnose", recipe, FITTED.replace("random", "bad-sampler")))
     assert done.exit_code == EXIT_CELL_FAILED, done.output

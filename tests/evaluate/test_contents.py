@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from ptqbench.errors import UserError
 from ptqbench.evaluate.archive import open_array, read_statistics
@@ -34,8 +34,16 @@ def png(path: Path, depth: int) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "GIF"])
+def test_what_no_decoder_knows_is_refused_as_well(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"\0\0\0\x20ftypwhat" + bytes(64))
+    with pytest.raises(UserError, match=r"a\.png"):
+        open_pictures(tmp_path, SHAPE, "setting").part(0)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "GIF", "AVIF"])
 def test_what_is_a_png_by_its_name_only_is_refused_and_named(tmp_path, kind):
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow knows no AVIF")
     Image.fromarray(pixels()).save(tmp_path / "a.png", format=kind)
     with pytest.raises(UserError, match=rf"a\.png is called \.png and is {kind}"):
         open_pictures(tmp_path, SHAPE, "setting").part(0)

@@ -131,9 +131,15 @@ def channels(count: int) -> Callable[[Any], None]:
     return change
 
 
+def odd_size(model: Any) -> None:
+    """A size that does not halve, which the way up makes larger than the way down left it."""
+    model.shape = (1, 7, 7)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        (odd_size, "the denoiser fails at timestep"),
         (fails_late, "the denoiser fails at timestep"),
         (not_finite, "is not finite"),
         (channels(2), "the model's images are (1, 2, 8, 8)"),
