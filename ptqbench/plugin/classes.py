@@ -27,15 +27,19 @@ _CONTEXT = {
 def check_classes(chosen: Iterable[Bound]) -> None:
     """Import the class of each component and hold it to its role's interface.
 
-    Raises `PluginError` for the first that cannot be used: its message names component, plugin, interface and what is
-    missing.
+    Raises `PluginError` for all that cannot be used: its message names component, plugin, interface and what is missing.
     """
-    seen: set[tuple[str, str, str]] = set()
-    for bound in chosen:
-        key = (bound.role, bound.plugin, bound.name)
-        if key not in seen:
-            seen.add(key)
+    found: list[PluginError] = []
+    for bound in {(bound.role, bound.plugin, bound.name): bound for bound in chosen}.values():
+        try:
             check_class(bound.component, bound.plugin)
+        except PluginError as error:
+            found.append(error)
+    if len(found) == 1:
+        raise found[0]
+    if found:
+        numbered = "\n".join(f"{i}. {error}" for i, error in enumerate(found, start=1))
+        raise PluginError(f"{len(found)} components cannot be used\n{numbered}")
 
 
 def check_class(component: Component, plugin: str) -> type:

@@ -8,8 +8,8 @@ from e2ekit import write_recipe
 
 from ptqbench.cli import cli
 from ptqbench.errors import PluginError
-from ptqbench.plugin.classes import check_class
-from ptqbench.plugin.component import Component
+from ptqbench.plugin.classes import check_class, check_classes
+from ptqbench.plugin.component import Bound, Component
 from ptqbench.plugin.hookspecs import ROLES
 from ptqbench.plugin.manager import PluginManager
 from ptqbench.roles.quantizer import Quantizer
@@ -154,6 +154,17 @@ def test_a_module_that_breaks_is_told_with_its_line(source, reason, tmp_path, mo
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(PluginError, match=rf"{reason} at .*trial_breaking.py:\d"):
         check_class(Component("weighter", "w", "wrong", "trial_breaking:W"), "mine")
+
+
+def test_all_that_cannot_be_used_is_told_at_once():
+    def bound(name: str, target: object) -> Bound:
+        component = Component("weighter", name, "wrong", target)
+        return Bound(component, component.options(), "mine.py", "")
+
+    with pytest.raises(PluginError, match="2 components cannot be used") as caught:
+        check_classes([bound("a", Bare), bound("b", Helpers), bound("c", Incomplete), bound("a", Bare)])
+    assert '1. the weighter "a"' in caught.value.message and '2. the weighter "c"' in caught.value.message
+    assert "wieghts is perhaps meant as weights" in caught.value.message
 
 
 class Helpers(SampleWeighter):
