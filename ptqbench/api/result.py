@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptqbench.api.tables import ledger_row, table
+from ptqbench.api.tables import fit_row, ledger_row, table
 from ptqbench.boundary.build import build
 from ptqbench.failures import PLUGIN_ERRORS, blamed
 from ptqbench.plugin.manager import PluginManager
@@ -64,8 +64,18 @@ class Run:
 
         Raises `UserError` for a cell that is not in the run.
         """
-        cells = self.record.cells if cell is None else [find_cell(self.record.cells, cell, "run")]
-        return table({"cell": found.id, **ledger_row(row)} for found in cells for row in found.ledger)
+        return table({"cell": found.id, **ledger_row(row)} for found in self._cells(cell) for row in found.ledger)
+
+    def fits(self, cell: str | None = None) -> Any:
+        """What each unit of each phase of a cell, or of all, came to: losses before, soft and hardened, the share of undecided
+        roundings, what weights learned; the fields of `ptqbench.results.fits.FitQuality`.
+
+        Raises `UserError` for a cell that is not in the run.
+        """
+        return table({"cell": found.id, **fit_row(fit)} for found in self._cells(cell) for fit in found.fits)
+
+    def _cells(self, cell: str | None) -> list[CellRecord]:
+        return self.record.cells if cell is None else [find_cell(self.record.cells, cell, "run")]
 
     def quantized(
         self,

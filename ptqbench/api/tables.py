@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from ptqbench.results.fits import FitQuality, StageLosses, Weighting
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> Any:
@@ -14,6 +17,23 @@ def table(rows: Iterable[Mapping[str, Any]]) -> Any:
     if importlib.util.find_spec("pandas") is None:
         return records
     return importlib.import_module("pandas").DataFrame(records)
+
+
+def fit_row(fit: FitQuality) -> dict[str, Any]:
+    """What a unit of a phase came to, flat; what is not known is None."""
+    held_out, weighter = fit.held_out or StageLosses(), fit.weighter or Weighting()
+    return {
+        "phase": fit.phase,
+        "unit": fit.unit,
+        "iterations": fit.iterations,
+        **dataclasses.asdict(fit.training),
+        **{f"held_out_{stage}": value for stage, value in dataclasses.asdict(held_out).items()},
+        "variables": fit.variables,
+        "undecided": fit.undecided,
+        "effective": weighter.effective,
+        "touches": weighter.touches,
+        "updates": weighter.updates,
+    }
 
 
 def ledger_row(row: Mapping[str, Any]) -> dict[str, Any]:

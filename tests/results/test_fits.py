@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from comparison_samples import one_seed
 
+from ptqbench.api.result import Run
 from ptqbench.cli import cli
 from ptqbench.errors import EXIT_USAGE
 from ptqbench.results.fit_tables import fit_tables, fitted_rows
@@ -142,6 +144,21 @@ def test_a_cell_is_shown_with_its_fits(folder: Path) -> None:
     assert "fits by unit, phase rounding (480 iterations)" in text
     assert "learned weights by unit, phase rounding" in text
     assert "fits by unit" not in call("show", folder, "--cell", "qdiffusion/W4A32/seed0").stdout
+
+
+def test_units_are_a_table_in_python(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    rows = Run.load(folder).fits("gacq/W4A32/seed0")
+    assert [(row["cell"], row["unit"]) for row in rows] == [("gacq/W4A32/seed0", "mid"), ("gacq/W4A32/seed0", "conv")]
+    assert [rows[0][key] for key in ("before", "hard", "held_out_hard", "undecided", "effective")] == [
+        1.3,
+        0.33,
+        0.42,
+        0.002,
+        0.62,
+    ]
+    assert rows[1]["held_out_hard"] is rows[1]["effective"] is None
+    assert len(Run.load(folder).fits()) == 2
 
 
 def test_a_row_that_has_no_fits_is_refused_with_those_that_have(folder: Path, tmp_path: Path) -> None:
