@@ -17,6 +17,8 @@ from ptqbench.stage.context import RunContext
 from ptqbench.stage.memory import peak_memory_mib, reset_peak_memory
 
 REPEATS = 3
+LONG = 1.0
+"""Seconds of a call beside which what only a first call does is next to nothing."""
 IMAGES = 4
 """Images that are decoded and described for a timing: a decoder of large images takes seconds for each."""
 
@@ -74,8 +76,11 @@ def _latents(ctx: RunContext, size: int) -> Tensor:
 
 
 def _seconds(run: Callable[[], object]) -> float:
-    """Seconds of one call, the first of which does not count."""
+    """Seconds of one call. The first of several does not count, and one that takes long is enough."""
+    start = time.perf_counter()
     run()
+    if (first := time.perf_counter() - start) >= LONG:
+        return first
     start = time.perf_counter()
     for _ in range(REPEATS):
         run()

@@ -77,3 +77,16 @@ def test_real_images_in_files_are_counted_and_not_read(tmp_path):
     ]
     assert counts == [5, 7, 0]
     assert real_images(made(tmp_path)) == REAL
+
+
+@pytest.mark.parametrize(("each", "calls"), [(0.25, 1 + timing.REPEATS), (2.0, 1)])
+def test_a_call_that_takes_long_is_timed_once(monkeypatch, each, calls):
+    now, made = [0.0], []
+
+    def run() -> None:
+        made.append(1)
+        now[0] += each
+
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+    assert timing._seconds(run) == pytest.approx(each)
+    assert len(made) == calls
