@@ -159,8 +159,8 @@ def test_a_budget_counts_denoiser_calls(tmp_path):
     record = run_cell(ctx, cell_of(ctx, "qdiffusion"))
     assert record.budget.training == 40
     assert record.budget.by_stage["trajectories"] == 8 * 5 * 2
-    # Images of both models, and held-out trajectories in both, are no calibration.
-    assert sum(rows) == record.budget.denoiser_evaluations + (8 + 8 + 4 + 4) * 5 * 2
+    # Images of both models, held-out trajectories in both, and two of them in which sites are looked at, are no calibration.
+    assert sum(rows) == record.budget.denoiser_evaluations + (8 + 8 + 4 + 4 + 2) * 5 * 2
 
 
 def test_a_hook_is_fitted_on_combined_predictions(ctx):
