@@ -64,14 +64,20 @@ def plugin_files(name: str, role: str, *, single: bool) -> dict[str, str]:
 
 
 def write(folder: Path, files: Mapping[str, str]) -> list[Path]:
-    """Write files below a folder; returns their paths. Raises `UserError` for one that is there already, and writes none."""
+    """Write files below a folder; returns their paths.
+
+    Raises `UserError` for one that is there already, and writes none, and for a folder that cannot be written to.
+    """
     paths = {folder / path: text for path, text in files.items()}
     taken = [path for path in paths if path.exists()]
     if taken:
         raise UserError(f"{taken[0]} is there already", "choose another name, or another folder with --out")
-    for path, text in paths.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+    try:
+        for path, text in paths.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written to: {error.strerror}", "name another folder with --out") from error
     return list(paths)
 
 

@@ -70,8 +70,13 @@ def test_no_name_of_the_template_is_left(role):
 
 def test_a_recipe_line_names_the_component():
     assert use_of("weighter").endswith('weighter = "example"')
-    done = new(Path("/nowhere"), "x", "metric")
-    assert done.exit_code != 0
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = new(tmp_path / "file", "x", "metric")
+    assert done.exit_code == EXIT_USAGE
+    assert "file" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("name", ["Late", "late_steps", "1st", "-a", "a-", "a b", ""])
