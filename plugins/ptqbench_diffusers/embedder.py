@@ -38,6 +38,9 @@ def class_context(embedder: Network, denoiser: Network, null: int | None, labels
     classes, width = config.get("n_classes"), config.get("embed_dim")
     if not isinstance(classes, int) or not isinstance(width, int):
         raise UserError(f"{path} does not state n_classes and embed_dim", "write them there, e.g. 1001 and 512")
+    own = config.get("null_class")
+    if own is not None and (not isinstance(own, int) or isinstance(own, bool) or own < 0):
+        raise UserError(f"{path}: null_class is {own!r}", f"write the class that stands for none, 0..{classes - 1}")
     wanted = denoiser.config.get("cross_attention_dim")
     if wanted != width:
         raise UserError(

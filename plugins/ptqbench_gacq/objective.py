@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -97,7 +98,7 @@ class Objective:
         return [self._validation(self._drawn([t])) for t in groups] if apart else [self._validation(self._drawn(groups))]
 
     def _drawn(self, groups: list[int]) -> Batch:
-        size = self.options.validation_batch or self.samples
+        size = self.options.validation_batch or sys.maxsize
         return self.problem.draw(size, split="validation", groups=groups, rng=self.rng)
 
     def _validation(self, batch: Batch) -> Scalar:

@@ -101,7 +101,8 @@ class GacqWeighter(SampleWeighter):
         """
         if self.options.schedule == "each":
             weights = torch.where(self.met > 0, self.given / self.met.clamp_min(1), 1.0)
-            weights, touches = weights / weights.mean(), self.met
+            weights = weights / weights.mean()
+            touches = self.met if self.options.score_rate else torch.zeros_like(self.met)
         else:
             weights = len(self.scores) * torch.softmax(self.scores / self.options.temperature, dim=0)
             touches = self.optimiser.touched

@@ -68,7 +68,7 @@ class Run:
 
     def fits(self, cell: str | None = None) -> Any:
         """What each unit of each phase of a cell, or of all, came to: losses before, soft and hardened, the share of undecided
-        roundings, what weights learned; the fields of `ptqbench.results.fits.FitQuality`.
+        roundings, what weights learned: those fields of `ptqbench.results.fits.FitQuality` that are one number.
 
         Raises `UserError` for a cell that is not in the run.
         """

@@ -12,15 +12,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ptqbench.benchmarks.clock import interleaved, once
-from ptqbench.benchmarks.subject import RATE, Bench
+from ptqbench.benchmarks.subject import GACQ_ITERATIONS, RATE, Bench
 from ptqbench.fitting.inner import UnitProblem
 from ptqbench.sampling.sample import shards
 
 KINDS = {"residual block": "blocks.0", "attention": "attention", "convolution": "up"}
 BATCHES = (8, 16, 32)
 ROUNDS = 15
-GACQ_ITERATIONS = 16
-"""GACQ learns from every 16th mini-batch by default."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ def iterations(device: torch.device, rounds: int) -> Iterator[Figure]:
 
 
 def weighting(device: torch.device, rounds: int) -> Iterator[Figure]:
-    """GACQ's default beside equal weights, over as many iterations as it takes to update scores once."""
+    """GACQ with an update of all weights in 16 iterations beside equal weights."""
     rounds = max(3, rounds // 3)
     steps = {}
     for method in ("equal", "gacq"):

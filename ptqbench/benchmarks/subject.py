@@ -32,6 +32,8 @@ from ptqbench.stage.cache import Cache, Costs
 
 STEPS = 20
 RATE = 0.02
+GACQ_ITERATIONS = 16
+"""Iterations of which one is an update of all weights. By default a fit has four, whatever its length."""
 RECIPE: dict[str, Any] = {
     "recipe": {"name": "bench", "baseline": "equal"},
     "model": {"use": "digits"},
@@ -41,7 +43,7 @@ RECIPE: dict[str, Any] = {
     "methods": {
         # No warm-up: each iteration has the regulariser, as four of five have in a fit.
         "equal": {"method": "q-diffusion", "weights": {"quantizer": {"use": "adaround", "warmup": 0.0}}, "passes": []},
-        "gacq": {"extends": "equal", "weighter": "gacq"},
+        "gacq": {"extends": "equal", "weighter": {"use": "gacq", "every": GACQ_ITERATIONS}},
     },
     "sweep": {"bits": ["W4A32", "W4A8"], "seeds": [0]},
 }

@@ -153,7 +153,8 @@ def oracle(
     """The best fixed weight for each group of sampling steps for a row of RECIPE, by direct search.
 
     Equal weights and the best ones that were found are then compared on calibration seeds and probes that the search did not
-    see. What they gain there bounds what any weighting by sampling step can gain. Finished fits are kept in the cache.
+    see. What weights that learn could gain more has to come from within a group, or change during a fit. Finished fits are
+    kept in the cache.
     """
     from ptqbench.api.oracle import Row, find_oracle
     from ptqbench.api.settings import settings_for

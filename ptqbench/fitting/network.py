@@ -23,9 +23,11 @@ class Predictions:
     def at(self, place: Tensor) -> Tensor:
         """The predictions (B, C, H, W) on the samples at these places, on the samples' device."""
         places = place.tolist()
-        missing = [i for i in places if i not in self.known]
-        wanted = torch.tensor(missing, dtype=torch.int64, device="cpu")
-        for piece in wanted.split(self.samples.batch) if missing else ():
+        size, total = self.samples.batch, len(self.samples.calibration)
+        # Batches of neighbours, whichever of them are asked for: another batch gives other last bits, and which samples were
+        # asked for before depends on where a run was resumed.
+        for start in sorted({i // size * size for i in places if i not in self.known}):
+            piece = torch.arange(start, min(start + size, total), dtype=torch.int64, device="cpu")
             self.known |= zip(piece.tolist(), self.samples.predict(None, piece).cpu(), strict=True)
         return torch.stack([self.known[i] for i in places]).to(self.samples.device)
 

@@ -1,7 +1,7 @@
 """What a unit's fit came to: its loss before, soft and hardened, how many roundings stayed open, what its weighter learned.
 
-Looking costs as much as a few dozen iterations of mini-batches of eight (docs/diagnostics.md), and is no part of what the fit
-took: nothing that it evaluates is counted.
+Looking costs as much as a few dozen iterations of mini-batches of eight (docs/diagnostics.md), and what it evaluates is
+not counted as calibration. Its seconds are among those of fitting: 1.6 % of a short fit, more where samples are held out.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ class Examination:
         moved = 0
         for (layer, part), soft in zip(self.rounding, self.weights, strict=True):
             step = _of(part).layout.spread(_of(part).export()["scale"], soft, None)
-            moved += int(((soft - layer.baked[:, part.start : part.stop]).abs() > OPEN * step).sum())
+            decided = (soft - layer.baked[:, part.start : part.stop]).abs() <= OPEN * step
+            # What is no number was never decided.
+            moved += int((~decided).sum())
         variables = sum(soft.numel() for soft in self.weights)
         return {
             "training": self._losses("training"),

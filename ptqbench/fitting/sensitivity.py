@@ -59,7 +59,7 @@ class Sensitivity:
             leaves = [leaf for name in modules for leaf in outputs[name]]
             sums = [torch.zeros_like(leaf) for leaf in leaves]
             for k in range(self.cotangents):
-                v = self._signs(k, prediction.shape[1:])[piece.start : piece.stop].to(prediction)
+                v = torch.stack([self._signs(k, i, prediction.shape[1:]) for i in piece]).to(prediction)
                 kept = k + 1 < self.cotangents
                 slopes = torch.autograd.grad(prediction, leaves, v, retain_graph=kept, allow_unused=True)
                 for total, slope in zip(sums, slopes, strict=True):
@@ -68,11 +68,10 @@ class Sensitivity:
         means = iter([(total / self.cotangents).detach() for total in sums])
         return {name: tuple(next(means) for _ in outputs[name]) for name in modules}
 
-    def _signs(self, k: int, shape: torch.Size) -> Tensor:
-        """v number k of all samples, (N, *shape) of -1 and 1: what a sample gets does not depend on its batch."""
-        size = (len(self.samples.calibration), *shape)
-        rng = stream(self.seed, "cotangents", k)
-        return 2 * torch.randint(0, 2, size, generator=rng, dtype=torch.int8, device="cpu") - 1
+    def _signs(self, k: int, sample: int, shape: torch.Size) -> Tensor:
+        """v number k of one sample, (*shape) of -1 and 1: it does not depend on the sample's batch."""
+        rng = stream(self.seed, "cotangents", k, sample)
+        return 2 * torch.randint(0, 2, shape, generator=rng, dtype=torch.int8, device="cpu") - 1
 
 
 def _noting(outputs: dict[str, tuple[Tensor, ...]], name: str) -> Callable[..., Any]:

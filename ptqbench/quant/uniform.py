@@ -47,13 +47,14 @@ class UniformQuantizer(Quantizer):
     def _see(self, slot: int, x: Tensor, repeats: int = 1) -> None:
         """Show a slot's estimator the rows x, `repeats` for each sample, cut where its updates end."""
         estimator = self._estimators[slot]
-        size = None if estimator.update is None else estimator.update * repeats
         while len(x):
-            piece = x if size is None else x[: size - self._open[slot]]
+            # Samples, since a layer that is called several times in a pass may see another number of rows of each.
+            room = None if estimator.update is None else (estimator.update - self._open[slot]) * repeats
+            piece = x[:room]
             x = x[len(piece) :]
             estimator.observe(self.layout.rows(piece))
-            self._open[slot] += len(piece)
-            if self._open[slot] == size:
+            self._open[slot] += len(piece) // repeats
+            if self._open[slot] == estimator.update:
                 estimator.end_update()
                 self._open[slot] = 0
         self._observed[slot] = True

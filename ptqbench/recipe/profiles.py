@@ -31,7 +31,8 @@ def with_profile(data: Mapping[str, Any], profile: str, problems: Problems) -> d
     changed = merge(plain, known[profile])
     own = known[profile].get("recipe")
     name = plain.get("recipe", {}).get("name") if isinstance(plain.get("recipe"), dict) else None
-    if isinstance(name, str) and not (isinstance(own, dict) and "name" in own):
+    # A profile whose own [recipe] is no table is told with the other mistakes.
+    if isinstance(name, str) and isinstance(changed["recipe"], dict) and not (isinstance(own, dict) and "name" in own):
         changed["recipe"]["name"] = f"{name}-{profile}"
     return changed
 

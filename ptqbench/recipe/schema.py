@@ -123,7 +123,9 @@ class EvaluationSection(Section):
 
     features: Reference | None = Field(None, description="the feature extractor; needed if a metric reads features")
     metrics: Annotated[tuple[Reference, ...], Field(min_length=1)] = Field(description="the metrics, at least one")
-    probes: Count | None = Field(None, description="held-out trajectories for noise predictions; 64 if left out")
+    probes: Count | None = Field(
+        None, description="held-out trajectories for noise predictions; as many as images if left out, at most 64"
+    )
     reference: Annotated[str, Field(min_length=1)] | None = Field(
         None,
         description="real images for numbers @data, instead of those that the model brings: a folder of png files, "

@@ -62,7 +62,7 @@ def _unfinished(rows: Sequence[Row]) -> Iterator[str]:
     found = [(row, finish) for row in rows if (finish := row.unfinished) is not None]
     if not found:
         return
-    worst = sorted(found, key=lambda pair: pair[1].undecided, reverse=True)[:MOST_UNFINISHED]
+    worst = sorted(found, key=lambda pair: pair[1].distance, reverse=True)[:MOST_UNFINISHED]
     named = ", ".join(f"{row.label} ({_open(finish)})" for row, finish in worst)
     more = f" and {len(found) - len(worst)} others" if len(found) > len(worst) else ""
     yield (

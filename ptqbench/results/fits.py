@@ -86,8 +86,13 @@ class Finish:
     hardening: float | None
 
     @property
+    def distance(self) -> float:
+        """How far the fits are from finished: at most 1 where they are."""
+        return max(self.undecided / MOST_UNDECIDED, (self.hardening or 0.0) / MOST_HARDENING)
+
+    @property
     def finished(self) -> bool:
-        return self.undecided <= MOST_UNDECIDED and (self.hardening or 0.0) <= MOST_HARDENING
+        return self.distance <= 1
 
 
 def finish(fits: Iterable[FitQuality]) -> Finish | None:

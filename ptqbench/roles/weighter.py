@@ -149,7 +149,8 @@ class SampleWeighter(ABC):
         return {}
 
     def saw(self, batch: Batch, losses: Tensor) -> None:  # noqa: B027
-        """The losses (B,) of the mini-batch that was just weighed, detached and before weighing: known without another pass."""
+        """The losses (B,) of the mini-batch that was just weighed, detached, known without another pass: those of its samples,
+        whose parts are weighed and which themselves are not."""
 
     def report(self) -> Mapping[str, Tensor]:
         """What was learned for the unit just finished, for diagnostics; any named tensors.

@@ -1,7 +1,8 @@
 """The oracle of sample weightings: the best fixed weight for each group of sampling steps, by direct search on an error.
 
-No learned weighting that is a function of the step can beat it by more than the search missed. What it finds on the seeds it
-searched on is partly luck of those fits, so what counts is the error of the same weights on seeds and probes that it never saw.
+A weighting that learns can gain more only within a group, during a fit, or where the search missed it. What it finds on the
+seeds it searched on is partly luck of those fits, so what counts is the error of the same weights on seeds and probes that it
+never saw.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+
+from scipy.special import stdtrit
 
 from ptqbench.results.formatting import significant
 from ptqbench.results.tables import Cell, Column, Table
@@ -81,11 +84,12 @@ class Verdict:
 
     @property
     def visible(self) -> float | None:
-        """Twice the standard error of `gain` over the held-out seeds, paired; None for one seed."""
+        """Half of the 95 % interval (Student) of `gain` over the held-out seeds, paired; None for one seed."""
         if len(self.equal) < 2:
             return None
         differences = [e - f for e, f in zip(self.equal, self.found, strict=True)]
-        return 2 * statistics.stdev(differences) / math.sqrt(len(differences)) / statistics.fmean(self.equal)
+        error = statistics.stdev(differences) / math.sqrt(len(differences))
+        return float(stdtrit(len(differences) - 1, 0.975)) * error / statistics.fmean(self.equal)
 
     @property
     def sentence(self) -> str:
@@ -97,7 +101,7 @@ class Verdict:
             return f"{told}; one seed cannot say what of it is chance."
         seen = abs(self.gain) > self.visible
         rest = "more than" if seen else "within"
-        bound = "" if seen and self.gain > 0 else ": no weighting by sampling step can be expected to show a gain here"
+        bound = "" if seen and self.gain > 0 else ": none of the weightings that were tried shows a gain here"
         return f"{told}, {rest} the {100 * self.visible:.1f} % that could be seen{bound}."
 
 

@@ -68,7 +68,7 @@ def features(trial: Trial) -> None:
 
 
 def _images_for(extractor: object) -> Tensor:
-    """Images (4, C, H, W) of the first size that the extractor takes."""
+    """Images (3, C, H, W) of the first size that the extractor takes."""
     refused: UserError | None = None
     for shape in ((3, 32, 32), (1, 16, 16), (1, 8, 8), (3, 64, 64)):
         images = torch.randint(0, 256, (3, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)

@@ -93,10 +93,17 @@ def test_full_precision_is_predicted_once(quantizer):
         asked.extend(index.tolist())
         return samples.predict(q, index)
 
-    predictions = Predictions(dataclasses.replace(samples, predict=predict))
+    def fresh():
+        return Predictions(dataclasses.replace(samples, predict=predict, batch=2))
+
+    predictions = fresh()
     first = predictions.at(torch.tensor([3, 1]))
     assert torch.equal(predictions.at(torch.tensor([1, 2, 3]))[[2, 0]], first)
-    assert sorted(asked) == [1, 2, 3]
+    assert sorted(asked) == [0, 1, 2, 3]
+    # A run that goes on after an interruption asks for others first, and gets the same last bits.
+    resumed = fresh()
+    assert torch.equal(resumed.at(torch.tensor([2])), predictions.at(torch.tensor([2])))
+    assert torch.equal(resumed.at(torch.tensor([5, 3, 1])), predictions.at(torch.tensor([5, 3, 1])))
 
 
 def test_a_unit_without_its_network_says_so(problem):

@@ -118,6 +118,21 @@ def test_export_and_restore_are_inverse(kind: str, layout: Layout) -> None:
     assert all(torch.equal(value, again.export(x)[key]) for key, value in state.items())
 
 
+def test_updates_count_samples_where_calls_see_other_numbers_of_rows():
+    """A layer that is called with four rows of each sample, and then with one."""
+    made = quantizer("uniform", QuantSpec(8), ranges="ema")
+    rows, group = drawn(10 * 4, 5), torch.zeros(10, dtype=torch.int64)
+    made.observe(rows, group)
+    more = drawn(30, 5)
+    made.observe(more, torch.zeros(30, dtype=torch.int64))
+    made.freeze()
+    low = high = None
+    for update in (torch.cat([rows, more[:6]]), more[6:22], more[22:]):
+        a, b = update.amin(), update.amax()
+        low, high = (a, b) if low is None else (0.95 * low + 0.05 * a, 0.95 * high + 0.05 * b)
+    assert made.scale.item() == pytest.approx(float(high - low) / 255, rel=1e-5)
+
+
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("heads", [1, 2])
 def test_updates_of_a_moving_average_do_not_depend_on_the_batch(steps: int, heads: int) -> None:

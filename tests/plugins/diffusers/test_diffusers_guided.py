@@ -205,6 +205,8 @@ def spoiled(folder: Path, what: str, edit) -> dict:
         edit(embedder / "config.json", n_classes=12)
     elif what == "silent":
         edit(embedder / "config.json", n_classes=None)
+    elif what.startswith("null class "):
+        edit(embedder / "config.json", null_class=json.loads(what.removeprefix("null class ")))
     elif what == "null":
         return {"null_class": 11}
     elif what == "label":
@@ -231,6 +233,8 @@ def spoiled(folder: Path, what: str, edit) -> dict:
         ("width", "has tokens of width 16, the denoiser attends to 32"),
         ("classes", "does not fit"),
         ("silent", "does not state n_classes and embed_dim"),
+        ("null class -1", "null_class is -1"),
+        ('null class "10"', "null_class is '10'"),
         ("null", "null class 11 is not one of the model's 11"),
         ("label", "class 40 is not one of the model's 11"),
         ("prompts", "is told no text"),

@@ -40,11 +40,11 @@ def test_focal_weights_by_hand() -> None:
     assert torch.equal(made.weights(first, Steps()), torch.ones(3))
     made.saw(first, torch.tensor([1.0, 2.0, 5.0]))
     # Errors 0.25 * (1 + 2) and 0.25 * 5.
-    torch.testing.assert_close(made.weights(first, Steps()), torch.tensor([5 / 8, 5 / 8, 3 / 8]) ** 3)
+    torch.testing.assert_close(made.weights(first, Steps()), torch.tensor([1.0, 1.0, 3 / 5]) ** 3)
     made.saw(batch([1]), torch.tensor([4.0]))
     noisy, clean = 0.75 * 0.75 + 0.25 * 4.0, 0.75 * 1.25
     share = torch.tensor([noisy, clean]) / (noisy + clean)
-    torch.testing.assert_close(made.weights(batch([0, 9]), Steps()), (1 - share) ** 3)
+    torch.testing.assert_close(made.weights(batch([0, 9]), Steps()), ((1 - share) / (1 - share).max()) ** 3)
     report = made.report()
     assert float(report["weights"].mean()) == pytest.approx(1)
     torch.testing.assert_close(report["errors"], torch.tensor([noisy, clean], dtype=torch.float64))
@@ -55,7 +55,15 @@ def test_equal_shares_of_twenty_bins_count_alike() -> None:
     made.begin_unit("u", "rounding", Steps(torch.arange(20), torch.arange(20)), torch.Generator())
     made.saw(Batch(torch.arange(20), torch.arange(20), (), {}, (torch.zeros(20, 1),), 0), torch.full((20,), 0.7))
     found = made.weights(Batch(torch.arange(20), torch.arange(20), (), {}, (torch.zeros(20, 1),), 0), Steps())
-    torch.testing.assert_close(found, torch.full((20,), 0.95**20))
+    torch.testing.assert_close(found, torch.ones(20))
+
+
+def test_samples_of_one_bin_that_has_all_the_error_still_count() -> None:
+    made = Focal(FocalOptions(power=40.0, bins=2))
+    made.begin_unit("u", "rounding", Steps(), torch.Generator())
+    made.saw(batch([0, 1]), torch.tensor([3.0, 3.0]))
+    torch.testing.assert_close(made.weights(batch([0, 1]), Steps()), torch.ones(2))
+    assert made.weights(batch([0, 9]), Steps()).tolist() == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("start", ["noisy", "clean"])
