@@ -91,7 +91,7 @@ def ldm_class(folder: Path) -> None:
     width = 32
     network = unet(16, 3, (16, 32, 48, 80), (False, True, True, True), cross_attention_dim=width)
     d.LDMPipeline(autoencoder(3, quantized=True), network, d.DDIMScheduler(**LDM_NOISE)).save_pretrained(folder)
-    save_embedder(folder, torch.randn(CLASSES + 1, width), null=CLASSES)
+    save_embedder(folder, nn.Embedding(CLASSES + 1, width).weight.detach(), null=CLASSES)
 
 
 def dit(folder: Path) -> None:
