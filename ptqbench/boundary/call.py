@@ -62,6 +62,9 @@ class Call:
         return PluginFault(f"{self.owner} {what}", f"{remedy}: mend its {self.method}()" if self.method else remedy)
 
 
+_ASIDE = (f"{_CORE}.boundary", f"{_CORE}.plugin.component", f"{_CORE}.plugin.frozen")
+"""Modules whose lines are not where an error came from: they look at calls, or refuse that options are changed."""
+
 _running: ContextVar[tuple[Call, ...]] = ContextVar("the calls into plugins that are under way, innermost last", default=())
 
 
@@ -119,8 +122,7 @@ def _line(trace: TracebackType | None, package: str) -> tuple[str, bool]:
         module = str(frame.f_globals.get("__name__", ""))
         if module.partition(".")[0] == package:
             line, raised = f"{frame.f_code.co_filename}:{number}", True
-        # Options refuse to be changed in `plugin/`: that is an error of who changes them.
-        elif module.partition(".")[0] == _CORE and not module.startswith((f"{_CORE}.boundary", f"{_CORE}.plugin")):
+        elif module.partition(".")[0] == _CORE and not module.startswith(_ASIDE):
             raised = False
     return line, raised
 

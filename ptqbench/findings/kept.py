@@ -18,8 +18,8 @@ from ptqbench.recipe.problems import Problems, RecipeError
 from ptqbench.recipe.read import apply_overrides, read_recipe
 from ptqbench.results.record import RunRecord
 
-FOR_READERS = frozenset({"published", "report"})
-"""Sections of a recipe that decide no number."""
+FOR_READERS = frozenset({"published", "report", "profiles"})
+"""Sections of a recipe that decide no number; a profile does only in a run that names it, whose data has it merged."""
 
 WRITTEN = frozenset({"defaults", "methods"})
 """Sections whose wording decides no number where a record says what its methods resolved to."""
