@@ -29,9 +29,7 @@ class Focal(SampleWeighter):
 
     def weights(self, batch: Batch, problem: InnerProblem) -> Tensor:
         """The weights (B,) of the batch's samples, from the errors of the mini-batches before it."""
-        logs = self._logs(batch.step)
-        # Relative to the largest, since a high power of a small number is zero, and a batch of zeros could not be weighed.
-        return (logs - logs.max()).exp().to(batch.target[0])
+        return self._of(batch.step).to(batch.target[0])
 
     def saw(self, batch: Batch, losses: Tensor) -> None:
         """Take the mini-batch's errors into those of the bins; bins that it does not touch fade."""
@@ -40,15 +38,16 @@ class Focal(SampleWeighter):
 
     def report(self) -> Mapping[str, Tensor]:
         """ "weights" (N,) with mean 1 as they are at the end, "step" (N,), and "errors" (bins,)."""
-        logs = self._logs(self.train)
-        weights = (logs - logs.max()).exp()
+        weights = self._of(self.train)
         return {"weights": (weights / weights.mean()).float(), "step": self.train, "errors": self.errors}
 
     def _bin(self, step: Tensor) -> Tensor:
         return step_group(step, self.steps, self.bins).cpu()
 
-    def _logs(self, step: Tensor) -> Tensor:
-        """The logarithms of the weights (B,)."""
+    def _of(self, step: Tensor) -> Tensor:
+        """The weights (B,) of samples at these steps, the largest 1: a high power of a small number is zero, and a mini-batch
+        of zeros could not be weighed."""
         share = self.errors / self.errors.sum().clamp_min(torch.finfo(torch.float64).tiny)
         # A single bin that has all the error would count nothing at all.
-        return self.options.power * (1 - share).clamp_min(1e-3).log()[self._bin(step)]
+        logs = self.options.power * (1 - share).clamp_min(1e-3).log()[self._bin(step)]
+        return (logs - logs.max()).exp()

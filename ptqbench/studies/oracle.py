@@ -12,8 +12,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from scipy.special import stdtrit
-
+from ptqbench.evaluate.intervals import mean_interval
 from ptqbench.results.formatting import significant
 from ptqbench.results.tables import Cell, Column, Table
 
@@ -88,8 +87,8 @@ class Verdict:
         if len(self.equal) < 2:
             return None
         differences = [e - f for e, f in zip(self.equal, self.found, strict=True)]
-        error = statistics.stdev(differences) / math.sqrt(len(differences))
-        return float(stdtrit(len(differences) - 1, 0.975)) * error / statistics.fmean(self.equal)
+        found = mean_interval(differences)
+        return (found.high - found.value) / statistics.fmean(self.equal)
 
     @property
     def sentence(self) -> str:
