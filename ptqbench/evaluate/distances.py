@@ -9,6 +9,7 @@ are then what was drawn at random, so a left-out block leaves both sets.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -48,7 +49,7 @@ def frechet_distance(features: Tensor | FeatureSet, reference: Tensor | FeatureS
     a, b = (x.gaussian(required_images(x.width)) for x in (ours, theirs))
     _require_spread(b)
     # The reference goes first, as it does with blocks left out: equal sets give equal numbers.
-    return frechet_between(b, a)
+    return _frechet(b, _root(theirs, "all", b), a)
 
 
 def _require_spread(reference: Gaussian) -> None:
@@ -67,9 +68,10 @@ def frechet_without_blocks(
     require_rows(len(ours), ours.width, least=3)
     if paired:
         pairs = zip(_without_each(ours, blocks), _without_each(theirs, blocks), strict=True)
-        return [frechet_between(b, a) for a, b in pairs]
+        labels = hashlib.sha256(blocks.tobytes()).hexdigest()
+        return [_frechet(b, _root(theirs, f"without block {i} of {labels}", b), a) for i, (a, b) in enumerate(pairs)]
     fixed = theirs.gaussian(least=3)
-    root = _square_root(fixed.covariance)
+    root = _root(theirs, "all", fixed)
     return [_frechet(fixed, root, a) for a in _without_each(ours, blocks)]
 
 
@@ -85,6 +87,11 @@ def _frechet(a: Gaussian, root: Tensor, b: Gaussian) -> float:
     cross = torch.linalg.eigvalsh((middle + middle.T) / 2).clamp_min(0.0).sqrt().sum()
     shift = (a.mean - b.mean).square().sum()
     return max(0.0, float(shift + a.covariance.trace() + b.covariance.trace() - 2.0 * cross))
+
+
+def _root(reference: FeatureSet, which: str, part: Gaussian) -> Tensor:
+    """The square root of the covariance of one part of a reference, which every set that it is compared with needs."""
+    return reference.keep(f"root, {which}", lambda: _square_root(part.covariance))
 
 
 def _square_root(matrix: Tensor) -> Tensor:

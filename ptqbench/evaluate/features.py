@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,6 +17,14 @@ from ptqbench.evaluate.moments import Gaussian, Moments, checked, require_rows
 
 ROW_BUDGET = 256 * 2**20
 """Bytes of feature vectors that are gathered at one time when a set is dealt into blocks."""
+
+Keep = Callable[[str, Callable[[], Tensor]], Tensor]
+"""Gives what a set has under a name: makes it where nobody has yet."""
+
+
+def keep_nothing(_: str, make: Callable[[], Tensor]) -> Tensor:
+    """For a set that one comparison looks at once."""
+    return make()
 
 
 POOL = "pool"
@@ -44,11 +52,12 @@ class FeatureSet:
     """One output of an extractor for one set of images: (N, D) in the order of image ids, read in parts.
 
     A reference may bring its mean and covariance ready-made (`statistics`), with feature vectors of fewer images or of none;
-    those statistics are then what Frechet distances use.
+    those statistics are then what Frechet distances use. What is costly to derive from a set that many others are compared
+    with goes through `keep`.
     """
 
-    def __init__(self, parts: Chunks | None, width: int, statistics: Gaussian | None = None) -> None:
-        self._parts, self.width, self._statistics = parts, width, statistics
+    def __init__(self, parts: Chunks | None, width: int, statistics: Gaussian | None = None, keep: Keep = keep_nothing) -> None:
+        self._parts, self.width, self._statistics, self.keep = parts, width, statistics, keep
 
     @classmethod
     def of(cls, rows: Tensor) -> FeatureSet:
@@ -80,7 +89,14 @@ class FeatureSet:
     @cached_property
     def moments(self) -> Moments:
         """Count, mean and scatter of the feature vectors, read one part at a time; errors as in `rows`."""
-        return Moments.over(part.double() for part in self._chunks())
+        parts = self._chunks()
+
+        def make() -> Tensor:
+            found = Moments.over(part.double() for part in parts)
+            return torch.cat([found.mean[None], found.scatter])
+
+        mean, scatter = self.keep("moments", make).split([1, self.width])
+        return Moments(len(parts), mean[0], scatter)
 
     def gaussian(self, least: int = 2) -> Gaussian:
         """Ready-made statistics, or mean and covariance of at least `least` feature vectors.

@@ -166,9 +166,12 @@ def _p_value(parts: Sequence[Part], ratio: float) -> float:
         return LEAST_P
     if ratio <= 0:
         return 1.0
-    from scipy.optimize import brentq  # slow to import: only for differences that can be told apart
-
-    return float(np.exp(brentq(lambda x: _critical(parts, np.exp(x) / 2) - ratio, np.log(LEAST_P), 0.0, xtol=1e-12)))
+    # The tail falls with the ratio, so halving the logarithm's range finds it; scipy.optimize takes longer to import than this.
+    low, high = np.log(LEAST_P), 0.0
+    while high - low > EXACT:
+        middle = (low + high) / 2
+        low, high = (middle, high) if _critical(parts, np.exp(middle) / 2) > ratio else (low, middle)
+    return float(np.exp(high))
 
 
 def _unknown(ours: Arm, theirs: Arm, pool: Pool | None) -> bool:

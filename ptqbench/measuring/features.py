@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
 from ptqbench.boundary.build import build
 from ptqbench.errors import UserError
 from ptqbench.evaluate.chunks import Chunks
-from ptqbench.evaluate.features import FeatureSet
+from ptqbench.evaluate.features import FeatureSet, Keep, keep_nothing
 from ptqbench.evaluate.levels import require_bytes
 from ptqbench.measuring.real import RealImages, statistics_alone
 from ptqbench.plugin.component import Bound
 from ptqbench.roles.features import FeatureInfo
 from ptqbench.roles.metric import Metric
 from ptqbench.sampling.images import FULL, generate, image_key, image_shards
-from ptqbench.stage.cache import Costs, content_key
+from ptqbench.stage.cache import Costs, cached_tensors, content_key
 from ptqbench.stage.context import REFERENCE_SETTING, RunContext
 from ptqbench.stage.predictor import Predictor
 
@@ -26,6 +27,9 @@ PUBLISHED = {"fid": True, "sfid": True, "kid": True, "is": False}
 
 REFERENCE_TASKS = 8
 """Parts of the work on a reference in files, which may be large; that of a model is small."""
+
+KEPT_WIDTH = 256
+"""Features of fewer numbers have covariances whose roots are found faster than read."""
 
 
 def feature_info(ctx: RunContext) -> FeatureInfo:
@@ -143,7 +147,9 @@ def reference_features(ctx: RunContext, task: int, tasks: int) -> None:
             _features(ctx, Costs(), content_key(real.key, i), partial(real.images.part, i))
 
 
-def image_set(ctx: RunContext, state: str, predictor: Callable[[], Predictor], output: str) -> FeatureSet:
+def image_set(
+    ctx: RunContext, state: str, predictor: Callable[[], Predictor], output: str, keep: Keep = keep_nothing
+) -> FeatureSet:
     """One output for all images of a predictor, each part read when its turn comes."""
     pieces = image_shards(ctx)
 
@@ -153,12 +159,13 @@ def image_set(ctx: RunContext, state: str, predictor: Callable[[], Predictor], o
             ctx, Costs(), image_key(ctx, state, ids), lambda: generate(ctx, Costs(), state, predictor, ids), output
         )[output]
 
-    return FeatureSet(Chunks([len(ids) for ids in pieces], read), ctx.extractor.outputs()[output])
+    return FeatureSet(Chunks([len(ids) for ids in pieces], read), ctx.extractor.outputs()[output], keep=keep)
 
 
 def full_precision_set(ctx: RunContext, output: str) -> FeatureSet:
     """One output for all images of the full-precision model."""
-    return image_set(ctx, FULL, ctx.predictor, output)
+    keep = _keep(ctx, [image_key(ctx, FULL, ids) for ids in image_shards(ctx)], output)
+    return image_set(ctx, FULL, ctx.predictor, output, keep)
 
 
 def real_set(ctx: RunContext, output: str) -> FeatureSet | None:
@@ -173,7 +180,28 @@ def real_set(ctx: RunContext, output: str) -> FeatureSet | None:
             return _features(ctx, Costs(), content_key(real.key, index), partial(images.part, index), output)[output]
 
         parts = Chunks(images.counts, read)
-    return FeatureSet(parts, ctx.extractor.outputs()[output], real.statistics.get(output))
+    keep = _keep(ctx, [real.key, parts and parts.counts], output)
+    return FeatureSet(parts, ctx.extractor.outputs()[output], real.statistics.get(output), keep)
+
+
+def _keep(ctx: RunContext, images_key: Any, output: str) -> Keep:
+    """Keeps in the cache what is derived from features of a reference: the roots of a Frechet distance cost more than all
+    that is left of it, and every cell and every run needs them again."""
+    if ctx.extractor.outputs()[output] < KEPT_WIDTH:
+        return keep_nothing
+
+    def keep(name: str, make: Callable[[], Tensor]) -> Tensor:
+        key = content_key(_features_key(ctx, images_key), output, name)
+        found = cached_tensors(ctx.cache, Costs(), "reference-features", key, lambda _: {"found": make()})["found"]
+        # A file's tensor lies anywhere, and how it is aligned may decide the last bits of products.
+        return found.clone()
+
+    return keep
+
+
+def _features_key(ctx: RunContext, images_key: Any) -> str:
+    """What names features of images: the images, the extractor, and what computes."""
+    return content_key(ctx.computing_key, ctx.experiment.evaluation.features_key, ctx.features_fingerprint, images_key)
 
 
 def _features(ctx: RunContext, costs: Costs, images_key: str, read: Callable[[], Tensor], *outputs: str) -> dict[str, Tensor]:
@@ -182,8 +210,7 @@ def _features(ctx: RunContext, costs: Costs, images_key: str, read: Callable[[],
     Each output is a file of its own: a metric more or less never makes the others' features anew, unless one is missing.
     """
     chosen = outputs or wanted_outputs(ctx)
-    key = content_key(ctx.computing_key, ctx.experiment.evaluation.features_key, ctx.features_fingerprint, images_key)
-    with ctx.cache.locked("features", key) as entry:
+    with ctx.cache.locked("features", _features_key(ctx, images_key)) as entry:
         missing = [name for name in chosen if not entry.has(f"{name}.safetensors")]
         if missing:
             with costs.measure("features", entry) as parts:

@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass
 
 from ptqbench.boundary.build import build
+from ptqbench.evaluate.intervals import BLOCKS
 from ptqbench.evaluate.pictures import count_pictures
 from ptqbench.fitting.hooks import fitting_trajectories
 from ptqbench.fitting.method import make_plan, phases_with_work
-from ptqbench.measuring.features import wanted_outputs
+from ptqbench.measuring.features import KEPT_WIDTH, wanted_outputs
 from ptqbench.recipe.experiment import Cell, Method
 from ptqbench.roles.reconstruction import Phase, Reconstruction
 from ptqbench.running.timing import seconds_per_evaluation, time_images
@@ -131,7 +132,10 @@ def _disk(ctx: RunContext, seeds: int, image: int, measured: int) -> float:
     e, steps = ctx.experiment, ctx.schedule.steps
     state = 4 * math.prod(ctx.model.shape)
     images = e.sampling.images * image * len(e.cells)
-    features = measured * 4 * sum(ctx.extractor.outputs()[name] for name in wanted_outputs(ctx))
+    widths = [ctx.extractor.outputs()[name] for name in wanted_outputs(ctx)]
+    # Of real images and of full precision: moments, and roots with all images and without each block.
+    roots = sum(2 * (BLOCKS + 2) * 8 * width**2 for width in widths if width >= KEPT_WIDTH)
+    features = measured * 4 * sum(widths) + roots
     weights = sum(2 * p.numel() for p in ctx.model.denoiser.parameters()) * len(e.cells) * 2
     trajectories = seeds * e.calibration.trajectories * (steps + 1) * state
     sets = len(e.cells) * e.calibration.samples * state

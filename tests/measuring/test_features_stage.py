@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from enginekit import cell_of, context, experiment, files, run_cell, values
 from PIL import Image
 
 from ptqbench.errors import UserError
+from ptqbench.evaluate import distances
 from ptqbench.measuring.features import check_metrics
 from ptqbench.results.record import CellRecord
 from ptqbench.running.cell import cell_key
@@ -93,6 +95,30 @@ def test_features_are_computed_once_and_shared(found, monkeypatch):
     monkeypatch.setattr(extractor, "extract", lambda self, images: pytest.fail("computed again"))
     assert {record.status for record in both(ctx)} == {"ok"}
     assert files(cache, "features/*/pool.safetensors") == before
+
+
+def test_what_a_reference_is_compared_by_is_computed_once(found, tmp_path, monkeypatch):
+    """Its moments and roots, for all cells and for the next run; the numbers are those of computing them each time."""
+    monkeypatch.setattr("ptqbench.measuring.features.KEPT_WIDTH", 1)
+    roots = []
+    real = distances._square_root
+    monkeypatch.setattr(distances, "_square_root", lambda matrix: roots.append(matrix) or real(matrix))
+    first = both(made(tmp_path, METRICS))
+    assert [values(record) for record in first] == [values(record) for record in found[1]]
+    assert len(roots) == 1 + 1 + 12  # real images; full precision with all its images, and without each block
+    shutil.rmtree(tmp_path / "cells")
+    assert [values(record) for record in both(made(tmp_path, METRICS))] == [values(record) for record in first]
+    assert len(roots) == 14
+
+
+def test_another_recipe_shares_images_and_features_of_full_precision(found, monkeypatch):
+    """What other methods, bits and metrics a recipe has is no part of their names."""
+    ctx = context(found[0], experiment(*PLAIN, 'evaluation.metrics=["fd", "eps-error"]', 'sweep.bits=["W8A8"]'))
+    monkeypatch.setattr(type(ctx.extractor), "extract", lambda self, images: pytest.fail("computed again"))
+    before = files(found[0], "images/*/*")
+    full = next(cell for cell in ctx.experiment.cells if cell.method is None)
+    assert run_cell(ctx, full).metrics.keys() == {"fd-toy@data"}
+    assert files(found[0], "images/*/*") == before
 
 
 def test_no_metric_on_features_means_no_extractor(tmp_path, monkeypatch):
