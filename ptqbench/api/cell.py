@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from ptqbench.api.parts import Base, Parts
@@ -20,13 +21,23 @@ from ptqbench.results.record import CellRecord, RunRecord
 from ptqbench.running.cell import Calibrated, CellRun
 from ptqbench.stage.arithmetic import arithmetic
 from ptqbench.stage.context import RunContext
+from ptqbench.stage.predictor import Predictor
 from ptqbench.stage.stages import Tell
 
 
-def quantized_cell(
+@dataclass(frozen=True)
+class OpenCell:
+    """A quantized cell with the context of its run and the predictor, hooks and all, that its numbers come from."""
+
+    ctx: RunContext
+    quantized: Quantized
+    predictor: Predictor
+
+
+def open_cell(
     run: RunRecord, experiment: Experiment | None, cell: str, cache: str | Path | None, device: str | None, tell: Tell
-) -> Quantized:
-    """See `Run.quantized`; without its `experiment` it is the one of the recipe in the record."""
+) -> OpenCell:
+    """Raises as `Run.quantized`; without its `experiment` it is the one of the recipe in the record."""
     recorded = find_cell(run.cells, cell, "run")
     if recorded.status != "ok":
         raise UserError(f"{cell} failed in this run: {recorded.reason}", "name a cell that has numbers")
@@ -40,7 +51,7 @@ def quantized_cell(
     with arithmetic(settings.threads), blamed(cell):
         ctx = RunContext.of(experiment, settings)
         made = CellRun(ctx, chosen, tell).calibrated()
-        return _assembled(ctx, made, run, recorded)
+        return OpenCell(ctx, _assembled(ctx, made, run, recorded), made.predictor)
 
 
 def _assembled(ctx: RunContext, made: Calibrated, run: RunRecord, recorded: CellRecord) -> Quantized:

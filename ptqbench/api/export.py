@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from ptqbench.api.cell import open_cell
 from ptqbench.api.files import require_folder
-from ptqbench.api.formats import FORMATS
 from ptqbench.api.quantized import Quantized
 from ptqbench.api.result import Run
-from ptqbench.errors import UserError
-from ptqbench.plugin.names import suggest
+from ptqbench.boundary.build import build
+from ptqbench.deployment.subject import deployable
+from ptqbench.failures import blamed
+from ptqbench.plugin.classes import check_classes
+from ptqbench.plugin.manager import PluginManager
+from ptqbench.roles.exporter import Exporter
+from ptqbench.stage.arithmetic import arithmetic
 from ptqbench.stage.stages import Tell
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written to `folder`: the quantized denoiser, and what its exporter says of the files."""
+
+    quantized: Quantized
+    folder: Path
+    notes: tuple[str, ...]
 
 
 def export(
@@ -23,21 +37,28 @@ def export(
     format: str = "safetensors",
     cache: str | Path | None = None,
     device: str | None = None,
+    plugins: Sequence[str | Path] = (),
     progress: Tell = lambda *_: None,
-) -> Quantized:
-    """Write a cell of a run, or of the folder of one, to the folder `to`; returns what was written.
+) -> Exported:
+    """Write a cell of a run, or of the folder of one, to the folder `to`. `format` names an exporter; "safetensors" is the
+    folder that `ptqbench.load` reads. `plugins` are single-file plugins to look for it as well.
 
-    "safetensors" is the folder that `ptqbench.load` reads. Raises `UserError` as `Run.quantized` does, for a folder that
-    nothing can be written to, and for a format that is none.
+    Raises `UserError` as `Run.quantized` does, for a folder that nothing can be written to, for a format that is none, and for
+    what the exporter refuses.
     """
-    if format not in FORMATS:
-        raise UserError(f"there is no format {format!r}", suggest(format, FORMATS, "formats"))
-    require_folder(Path(to), "--to")
-    chosen = run if isinstance(run, Run) else Run.load(run)
-    found = chosen.quantized(cell, cache=cache, device=device, progress=progress)
-    module, _, name = FORMATS[format].partition(":")
-    write: Any = importlib.import_module(module)
-    for attribute in name.split("."):
-        write = getattr(write, attribute)
-    write(found, Path(to))
-    return found
+    manager = PluginManager()
+    for plugin in plugins:
+        manager.load_file(plugin)
+    chosen = manager.default("exporter", format)
+    check_classes([chosen])
+    folder = Path(to)
+    require_folder(folder, "--to")
+    given = run if isinstance(run, Run) else Run.load(run)
+    opened = open_cell(given.record, given.experiment, cell, cache or given.cache, device, progress)
+    ctx, found = opened.ctx, opened.quantized
+    with arithmetic(ctx.threads), blamed(f"the export of {cell}"):
+        exporter: Exporter = build(chosen)
+        subject = deployable(ctx, found.quantized, found.save)
+        folder.mkdir(parents=True, exist_ok=True)
+        notes = exporter.write(subject, folder)
+    return Exported(found, folder, tuple(notes))

@@ -91,9 +91,9 @@ class Run:
         Raises `UserError` for a cell that is not in the run, that failed, or that quantizes nothing, and where today's program
         or plugins make another method of the run's recipe.
         """
-        from ptqbench.api.cell import quantized_cell
+        from ptqbench.api.cell import open_cell
 
-        return quantized_cell(self.record, self.experiment, cell, cache or self.cache, device, progress)
+        return open_cell(self.record, self.experiment, cell, cache or self.cache, device, progress).quantized
 
     def text(self, width: int | None = None) -> str:
         """The tables as the terminal shows them, `width` columns wide."""

@@ -27,6 +27,8 @@ from ptqbench.plugin.records import PresetRecord, Record
 
 _QUESTIONS = {role.name: role.question for role in (*ROLES, PRESETS)}
 _LISTS = ("loss", "pass", "sampler-hook", "metric", "reporter")
+_OUTSIDE_RECIPES = ("exporter",)
+"""Roles that commands ask for by name."""
 _KEYS = {
     "weight-quantizer": "weights.quantizer",
     "activation-quantizer": "activations.quantizer",
@@ -114,6 +116,8 @@ def _print_options(record: Record) -> None:
         return
     headings = ("option", "type", "default", "bounds", "help")
     print_table(headings, [dataclasses.astuple(row) for row in rows], keep=1)
+    if record.role in _OUTSIDE_RECIPES:
+        return
     click.echo("")
     click.echo("In a recipe:")
     click.echo(f"  {_example(record, rows)}")

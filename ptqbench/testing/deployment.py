@@ -1,0 +1,50 @@
+"""Exporters: a tiny quantized network as files."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from ptqbench.deployment.subject import deployable
+from ptqbench.fitting.quantize import MethodQuantizer
+from ptqbench.roles.exporter import Deployable
+from ptqbench.running.cell import cell_quantizer
+from ptqbench.stage.cache import Costs
+from ptqbench.testing.trial import Trial
+from ptqbench.testing.world import CLOSED, experiment, world
+
+
+@contextmanager
+def _leaving(trial: Trial) -> Iterator[Deployable]:
+    """A tiny network, rounded to nearest."""
+    made = experiment(trial.manager, CLOSED, "plain")
+    (cell,) = [cell for cell in made.cells if cell.method is not None]
+    with world(made) as ctx:
+        quantizer: MethodQuantizer = cell_quantizer(ctx, cell, Costs(), lambda *_: None)
+        q, _ = quantizer.run()
+
+        def save(folder: Path) -> None:
+            save_file({name: value.contiguous() for name, value in q.export().items()}, folder / "tensors.safetensors")
+
+        yield deployable(ctx, q, save)
+
+
+def exports(trial: Trial) -> None:
+    """Files, the same each time, and a denoiser that computes afterwards what it did before."""
+    with _leaving(trial) as cell:
+        before = cell.simulated(cell.held_out)
+        found = []
+        for _ in range(2):
+            with tempfile.TemporaryDirectory() as folder:
+                trial.build().write(cell, Path(folder))
+                found.append({path.name: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()})
+        if found[0] != found[1]:
+            raise trial.fault(
+                "writes other files each time", "leave out times and names of machines, and sort what has no order"
+            )
+        if not cell.simulated(cell.held_out).equal(before):
+            raise trial.fault("changed the denoiser that it wrote", "work on a copy of it")
