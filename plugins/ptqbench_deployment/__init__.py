@@ -5,17 +5,33 @@ Only light imports here, so that listing plugins never imports torch.
 
 from __future__ import annotations
 
-from ptqbench import Component, hookimpl
+from pydantic import Field
+
+from ptqbench import Component, Options, hookimpl
+
+
+class OnnxOptions(Options):
+    """Options of the ONNX exporter."""
+
+    least_snr: float = Field(30.0, ge=0, description="dB that the graph must agree with the simulation to, or the export fails")
+    graphs: int = Field(32, ge=1, description="graphs that may be written where grids depend on the sampling step")
 
 
 @hookimpl
 def ptqbench_components() -> list[Component]:
-    """The exporter `safetensors`."""
+    """The exporters `safetensors` and `onnx`."""
     return [
         Component(
             "exporter",
             "safetensors",
             "codes packed at their bits, grids and a manifest, which ptqbench.load reads",
             "ptqbench_deployment.folder:SafetensorsExporter",
+        ),
+        Component(
+            "exporter",
+            "onnx",
+            "Q/DQ round convolutions and products that have both grids, checked against the simulation",
+            "ptqbench_deployment.onnx_files:OnnxExporter",
+            OnnxOptions,
         ),
     ]

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ptqbench.api.cell import open_cell
+from ptqbench.api.component import chosen_component
 from ptqbench.api.files import require_folder
 from ptqbench.api.quantized import Quantized
+from ptqbench.api.recipe import Overrides
 from ptqbench.api.result import Run
 from ptqbench.boundary.build import build
 from ptqbench.deployment.subject import deployable
 from ptqbench.failures import blamed
-from ptqbench.plugin.classes import check_classes
-from ptqbench.plugin.manager import PluginManager
 from ptqbench.roles.exporter import Exporter
 from ptqbench.stage.arithmetic import arithmetic
 from ptqbench.stage.stages import Tell
@@ -35,22 +35,19 @@ def export(
     to: str | Path,
     *,
     format: str = "safetensors",
+    set: Overrides = (),
     cache: str | Path | None = None,
     device: str | None = None,
     plugins: Sequence[str | Path] = (),
     progress: Tell = lambda *_: None,
 ) -> Exported:
     """Write a cell of a run, or of the folder of one, to the folder `to`. `format` names an exporter; "safetensors" is the
-    folder that `ptqbench.load` reads. `plugins` are single-file plugins to look for it as well.
+    folder that `ptqbench.load` reads. `set` has options of the exporter, `plugins` are single-file plugins to look in as well.
 
     Raises `UserError` as `Run.quantized` does, for a folder that nothing can be written to, for a format that is none, and for
     what the exporter refuses.
     """
-    manager = PluginManager()
-    for plugin in plugins:
-        manager.load_file(plugin)
-    chosen = manager.default("exporter", format)
-    check_classes([chosen])
+    chosen = chosen_component("exporter", format, set, plugins)
     folder = Path(to)
     require_folder(folder, "--to")
     given = run if isinstance(run, Run) else Run.load(run)

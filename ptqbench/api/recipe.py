@@ -41,7 +41,7 @@ def load_recipe(
         return recipe
     # As part of the recipe's data the choice of cells reaches worker processes, digest and record.
     chosen = [f"sweep.only={json.dumps(only)}"] if only else []
-    words = _words(set)
+    words = words_of(set)
     made = load_experiment(recipe, profile=profile, overrides=[*words, *chosen], manager=manager)
     return replace(made, profile=profile, overrides=tuple(words))
 
@@ -62,7 +62,8 @@ def recorded_recipe(record: RunRecord, *overrides: str) -> Experiment:
     return load_experiment(raw, overrides=overrides)
 
 
-def _words(overrides: Overrides) -> list[str]:
+def words_of(overrides: Overrides) -> list[str]:
+    """Overrides in the words of `--set`. Raises `UserError` for values that no recipe can have."""
     if not isinstance(overrides, Mapping):
         return list(overrides)
     try:

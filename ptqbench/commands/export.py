@@ -19,9 +19,19 @@ from ptqbench.commands.output import plugin_option, print_wrapped
 @click.option("--to", required=True, type=click.Path(path_type=Path), help="The folder that is written.")
 @click.option("--format", "form", default="safetensors", show_default=True, help="An exporter: safetensors, onnx ...")
 @click.option("--device", help='"cpu", "cuda", "mps" ...  [default: the run\'s]')
+@click.option("--set", "options", multiple=True, metavar="KEY=VALUE", help="An option of the exporter; may be repeated.")
 @cache_option
 @plugin_option
-def command(run: Path, cell: str, to: Path, form: str, device: str | None, cache: Path, plugins: tuple[Path, ...]) -> None:
+def command(
+    run: Path,
+    cell: str,
+    to: Path,
+    form: str,
+    options: tuple[str, ...],
+    device: str | None,
+    cache: Path,
+    plugins: tuple[Path, ...],
+) -> None:
     """Write the quantized denoiser of a cell of RUN, a folder that `ptqbench run` wrote.
 
     It is read from the cache, and computed as far as that lacks it. "safetensors": codes packed at their bits, scales and
@@ -36,7 +46,9 @@ def command(run: Path, cell: str, to: Path, form: str, device: str | None, cache
     with Progress() as progress:
         progress.announce([task])
         tell = partial(progress.report, task)
-        found = export(loaded, cell, to, format=form, cache=cache, device=device, plugins=plugins, progress=tell)
+        found = export(
+            loaded, cell, to, format=form, set=options, cache=cache, device=device, plugins=plugins, progress=tell
+        )
     for note in found.quantized.report.notes:
         click.echo(f"note: {note}", err=True)
     sizes = {path.name: path.stat().st_size for path in sorted(to.iterdir())}

@@ -1,0 +1,115 @@
+"""ONNX with Q/DQ: a graph for each range of sampling steps with the same grids, checked against the simulation."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ptqbench.errors import CellFailedError, UserError
+from ptqbench.roles.exporter import Deployable, Exporter, Inputs
+from ptqbench_deployment import OnnxOptions
+from ptqbench_deployment.extras import require
+from ptqbench_deployment.graph import OUTPUT, feeds, write_graph
+from ptqbench_deployment.qdq import CODE_BITS, Rewritten, rewrite, step_sets
+
+MANIFEST = "export.json"
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What a file computes beside the simulation, on `rows` held-out states: largest and mean absolute difference, and the
+    simulation's power over the difference's in dB."""
+
+    rows: int
+    largest: float
+    mean: float
+    snr: float
+
+    @classmethod
+    def of(cls, found: Tensor, wanted: Tensor) -> Agreement:
+        difference = (found.double() - wanted.double()).abs()
+        noise = float(difference.square().sum())
+        snr = math.inf if noise == 0 else 10 * math.log10(float(wanted.double().square().sum()) / noise)
+        return cls(len(wanted), float(difference.max()), float(difference.mean()), snr)
+
+    def __str__(self) -> str:
+        return f"{self.snr:.1f} dB, largest difference {self.largest:.2g}, mean {self.mean:.2g}, on {self.rows} held-out states"
+
+
+class OnnxExporter(Exporter):
+    """See the README of this plugin."""
+
+    options: OnnxOptions
+
+    def write(self, cell: Deployable, folder: Path) -> Sequence[str]:
+        """One file, or one for each range of sampling steps; `export.json` says which, and what each layer became."""
+        require("onnx", "onnxscript", "onnxruntime", extra="onnx")
+        sets = step_sets(cell.quantized)
+        if len(sets) > self.options.graphs:
+            raise UserError(
+                f"grids change {len(sets) - 1} times while sampling: {len(sets)} graphs with all weights in each",
+                f"ONNX has no grid that depends on the step; allow as many with graphs = {len(sets)}, or use safetensors",
+            )
+        rows, files = cell.held_out, []
+        found, wanted = [], []
+        for steps in sets:
+            made = rewrite(cell.quantized, steps.start)
+            name = "model.onnx" if len(sets) == 1 else f"steps_{steps.start:03}-{steps.stop - 1:03}.onnx"
+            write_graph(cell.call, made.module, rows.rows(slice(0, 2)), folder / name)
+            files.append({"file": name, "steps": [steps.start, steps.stop - 1]})
+            mine = rows.rows((rows.step >= steps.start) & (rows.step < steps.stop))
+            if len(mine):
+                found.append(run_file(folder / name, mine))
+                wanted.append(cell.simulated(mine).cpu())
+        agreement = Agreement.of(torch.cat(found), torch.cat(wanted))
+        if not agreement.snr >= self.options.least_snr:
+            for file in files:
+                (folder / str(file["file"])).unlink()
+            raise CellFailedError(
+                f"the graph computes something else than the simulation: {agreement}; it takes {self.options.least_snr:g} dB",
+                "another onnxruntime may do; safetensors gives the simulation bit for bit",
+            )
+        (folder / MANIFEST).write_text(_manifest(cell, made, files, agreement), encoding="utf-8")
+        return [f"the graph agrees with the simulation: {agreement}", *_sentences(cell, made)]
+
+
+def run_file(path: Path, given: Inputs) -> Tensor:
+    """What onnxruntime computes from a file, all optimisations on."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    (found,) = session.run([OUTPUT], feeds(given))
+    return torch.from_numpy(found)
+
+
+def _manifest(cell: Deployable, made: Rewritten, files: list[dict[str, Any]], agreement: Agreement) -> str:
+    data = {
+        "graphs": files,
+        "agreement with the simulation": vars(agreement),
+        "weights of fewer bits in int8": dict(made.narrow),
+        "Q/DQ": list(made.integer),
+        "in floating point": dict(made.spelled),
+    }
+    return json.dumps(data, indent=1) + "\n"
+
+
+def _sentences(cell: Deployable, made: Rewritten) -> list[str]:
+    macs = {layer.name: layer.macs for layer in cell.probe.layers}
+    share = sum(macs[name] for name in made.integer) / max(1, sum(macs.values()))
+    lines = [f"Q/DQ stand round {len(made.integer)} of {len(macs)} layers, which do {share:.1%} of the layers' multiplications"]
+    if made.narrow:
+        bits = ", ".join(map(str, sorted(set(made.narrow.values()))))
+        lines.append(f"{len(made.narrow)} weights of {bits} bits are int8 codes, {CODE_BITS} bits each")
+    if made.spelled:
+        reasons = "; ".join(dict.fromkeys(made.spelled.values()))
+        lines.append(f"{len(made.spelled)} quantized layers compute in floating point ({reasons})")
+    return lines
