@@ -5,12 +5,15 @@ Only light imports here, so that listing plugins never imports torch.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from ptqbench import Component, Options, hookimpl
 from ptqbench.plugin.paths import RecipePath, RecipePathOrId
+
+if TYPE_CHECKING:
+    import click
 
 Label = Annotated[int, Field(ge=0)]
 
@@ -42,13 +45,17 @@ class DiffusersOptions(Options):
     latent_scale: float | None = Field(
         None, gt=0, description="factor between latents and the autoencoder's codes, instead of its scaling_factor"
     )
-    dtype: Literal["float32"] = Field("float32", description="precision of weights and activations before quantization")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="precision of autoencoder and text encoders, which are never quantized; the denoiser has float32"
+    )
 
 
 class RandomOptions(Options):
     """Options of the model `random-pipeline`."""
 
-    kind: Literal["ddpm", "ldm", "ldm-class", "dit", "stable-diffusion"] = Field(description="the architecture")
+    kind: Literal[
+        "ddpm", "ldm", "ldm-class", "dit", "stable-diffusion", "stable-diffusion-2", "stable-diffusion-xl", "pixart"
+    ] = Field(description="the architecture")
     seed: int = Field(0, ge=0, description="seed of the weights")
 
 
@@ -59,15 +66,23 @@ def ptqbench_components() -> list[Component]:
         Component(
             "model",
             "diffusers",
-            "a pipeline saved by diffusers: DDPM, latent diffusion (LDM), diffusion transformers (DiT), Stable Diffusion 1.x",
+            "a pipeline saved by diffusers: DDPM, latent diffusion (LDM), DiT, PixArt, Stable Diffusion 1.x, 2.x and XL",
             "ptqbench_diffusers.source:DiffusersSource",
             DiffusersOptions,
         ),
         Component(
             "model",
             "random-pipeline",
-            "a small pipeline with random weights, of the architecture of CIFAR-10's DDPM, LDM-4, DiT or Stable Diffusion 1",
+            "a small pipeline with random weights, built like CIFAR-10's DDPM, LDM-4, DiT, PixArt, Stable Diffusion",
             "ptqbench_diffusers.random_source:RandomSource",
             RandomOptions,
         ),
     ]
+
+
+@hookimpl
+def ptqbench_commands() -> list[click.Command]:
+    """The group `ptqbench diffusers`."""
+    from ptqbench_diffusers.commands import diffusers
+
+    return [diffusers]

@@ -24,12 +24,12 @@ def conditions_of(folder: PipelineFolder, options: DiffusersOptions, device: tor
     Raises `UserError` if options do not fit the pipeline, or its parts each other.
     """
     denoiser = folder.denoiser
-    if folder.text is None and options.prompts:
+    if options.prompts and not folder.texts:
         raise UserError(f"the model in {folder.root} is told no text", "leave model.prompts out")
-    if folder.text is not None:
+    if folder.texts:
         _no_classes(folder.root, options)
         prompts = Path(options.prompts) if options.prompts else None
-        return text_context(folder.text, denoiser, prompts, device), (COND, UNCOND)
+        return text_context(folder, prompts, device, getattr(torch, options.dtype)), (COND, UNCOND)
     if folder.embedder is not None:
         context = class_context(folder.embedder, denoiser, options.null_class, options.labels)
         return context, _branches(context.labels)

@@ -14,8 +14,8 @@ from ptqbench_diffusers.layout import PipelineFolder
 HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 PATTERNS = [
     *(f"{folder}{name}" for folder in ("", "*/") for name in ("*.json", "diffusion_pytorch_model*.safetensors")),
-    "text_encoder/model*.safetensors",
-    "tokenizer/*",
+    "text_encoder*/model*.safetensors",
+    "tokenizer*/*",
 ]
 VARIANTS = ("fp16", "bf16", "non_ema")
 

@@ -12,6 +12,8 @@ from ptqbench.errors import UserError
 UNETS = ("UNet2DModel", "UNet2DConditionModel")
 DITS = ("DiTTransformer2DModel", "Transformer2DModel")
 """The second is what the first was called when DiT's own weights were published."""
+PIXART = ("PixArtTransformer2DModel",)
+CLIP, CLIP_PROJECTION, T5 = "CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel"
 AUTOENCODERS = ("VQModel", "AutoencoderKL")
 EMBEDDERS = ("ClassEmbedder",)
 
@@ -19,23 +21,27 @@ EMBEDDERS = ("ClassEmbedder",)
 @dataclass(frozen=True)
 class Kind:
     """What a pipeline is made of: its denoiser's subfolder and classes, its autoencoder's subfolder ("" in pixel space), and
-    whether a text encoder conditions it."""
+    the classes of its text encoders."""
 
     denoiser: str
     classes: tuple[str, ...]
     autoencoder: str = ""
-    text: bool = False
+    text: tuple[str, ...] = ()
 
 
 _PIXELS = Kind("unet", UNETS[:1])
 _LATENT = Kind("unet", UNETS, "vqvae")
+_PIXART = Kind("transformer", PIXART, "vae", (T5,))
 PIPELINES = {
     "DDPMPipeline": _PIXELS,
     "DDIMPipeline": _PIXELS,
     "PNDMPipeline": _PIXELS,
     "LDMPipeline": _LATENT,
     "DiTPipeline": Kind("transformer", DITS, "vae"),
-    "StableDiffusionPipeline": Kind("unet", UNETS[1:], "vae", text=True),
+    "StableDiffusionPipeline": Kind("unet", UNETS[1:], "vae", (CLIP,)),
+    "StableDiffusionXLPipeline": Kind("unet", UNETS[1:], "vae", (CLIP, CLIP_PROJECTION)),
+    "PixArtAlphaPipeline": _PIXART,
+    "PixArtSigmaPipeline": _PIXART,
 }
 """What the `_class_name` of a model_index.json may be."""
 _EARLY = {"LatentDiffusionUncondPipeline": "LDMPipeline"}
@@ -141,21 +147,22 @@ class Text:
     @property
     def files(self) -> dict[str, Path]:
         """Every file, by a name that does not depend on where the folder lies."""
-        named = {f"text_encoder/{file.name}": file for file in self.encoder.files}
-        return named | {f"tokenizer/{file.name}": file for file in sorted(self.tokenizer.iterdir()) if file.is_file()}
+        files = [*self.encoder.files, *(file for file in sorted(self.tokenizer.iterdir()) if file.is_file())]
+        return {f"{file.parent.name}/{file.name}": file for file in files}
 
 
 @dataclass(frozen=True)
 class PipelineFolder:
     """A saved pipeline whose parts are all there: denoiser, scheduler, and where it has them an autoencoder, an embedder of
-    classes, a text encoder."""
+    classes, text encoders. `index` is its model_index.json, `name` the pipeline's class."""
 
     root: Path
+    index: dict[str, Any]
     denoiser: Network
     scheduler: Path
     autoencoder: Network | None = None
     embedder: Network | None = None
-    text: Text | None = None
+    texts: tuple[Text, ...] = ()
 
     @classmethod
     def at(cls, root: Path, unet: str = "", variant: str = "") -> PipelineFolder:
@@ -164,8 +171,9 @@ class PipelineFolder:
             raise UserError(
                 f"{root} is not a saved pipeline: it has no {INDEX}", "name the folder that `save_pretrained` wrote"
             )
-        name = read_json(root / INDEX).get("_class_name")
-        kind = PIPELINES.get(_EARLY.get(str(name), str(name)))
+        index = read_json(root / INDEX)
+        name = str(index.get("_class_name"))
+        kind = PIPELINES.get(_EARLY.get(name, name))
         if kind is None:
             raise UserError(f"{root} holds a {name}, which is not supported", f"supported: {', '.join(PIPELINES)}")
         denoiser = Network.at(_part(root, unet or kind.denoiser, CONFIG), kind.classes, variant)
@@ -173,12 +181,18 @@ class PipelineFolder:
             raise UserError(f"{denoiser.folder} has no weights of the variant {variant!r}", "leave model.variant out")
         return cls(
             root,
+            index,
             denoiser,
             _part(root, "scheduler", SCHEDULER) / SCHEDULER,
             Network.at(_part(root, kind.autoencoder, CONFIG), AUTOENCODERS, variant) if kind.autoencoder else None,
             _embedder(root, denoiser, kind),
-            _text(root, variant) if kind.text else None,
+            tuple(_text(root, i, name, variant) for i, name in enumerate(kind.text)),
         )
+
+    @property
+    def name(self) -> str:
+        """The class of the pipeline."""
+        return str(self.index["_class_name"])
 
     @property
     def files(self) -> dict[str, Path]:
@@ -186,7 +200,9 @@ class PipelineFolder:
         named = {INDEX: self.root / INDEX, f"scheduler/{SCHEDULER}": self.scheduler}
         for part, network in (("denoiser", self.denoiser), ("autoencoder", self.autoencoder), (EMBEDDER, self.embedder)):
             named |= {f"{part}/{file.name}": file for file in (network.files if network else ())}
-        return named | (self.text.files if self.text else {})
+        for text in self.texts:
+            named |= text.files
+        return named
 
 
 EMBEDDER = "class_embedder"
@@ -205,12 +221,18 @@ def _embedder(root: Path, denoiser: Network, kind: Kind) -> Network | None:
     return Network.at(root / EMBEDDER, EMBEDDERS)
 
 
-def _text(root: Path, variant: str) -> Text:
-    encoder = Network.at(_part(root, "text_encoder", CONFIG), ("CLIPTextModel",), variant, TEXT_WEIGHTS)
-    tokenizer = root / "tokenizer"
-    if not (tokenizer / "vocab.json").is_file() and not (tokenizer / "tokenizer.json").is_file():
-        raise UserError(f"{root} has no tokenizer/vocab.json", "name a complete pipeline folder")
+def _text(root: Path, number: int, class_name: str, variant: str) -> Text:
+    """The text encoder of a class, and its tokenizer: text_encoder and tokenizer, text_encoder_2 and tokenizer_2, and so on."""
+    suffix = f"_{number + 1}" if number else ""
+    encoder = Network.at(_part(root, f"text_encoder{suffix}", CONFIG), (class_name,), variant, TEXT_WEIGHTS)
+    tokenizer = root / f"tokenizer{suffix}"
+    if not any((tokenizer / name).is_file() for name in VOCABULARIES):
+        raise UserError(f"{root} has no {tokenizer.name}/{VOCABULARIES[0]}", "name a complete pipeline folder")
     return Text(encoder, tokenizer)
+
+
+VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model")
+"""The files that may hold a tokenizer's vocabulary."""
 
 
 def _part(root: Path, name: str, config: str) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ptqbench.errors import UserError
@@ -21,10 +22,11 @@ CHUNK = 16
 Shape = tuple[int, int, int]
 
 
-def load_network(network: Network, device: torch.device) -> nn.Module:
-    """The network in eval mode, float32, gradients off. Raises `UserError` if weights and configuration do not fit."""
+def load_network(network: Network, device: torch.device, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """The network in eval mode, gradients off. Raises `UserError` if weights and configuration do not fit."""
     import diffusers  # slow to import: only when a model is loaded
 
+    _one_precision(network)
     hint = "save the network again with `save_pretrained`, or download it anew"
     try:
         with _quiet():
@@ -43,15 +45,33 @@ def load_network(network: Network, device: torch.device) -> nn.Module:
     if absent:
         # diffusers would go on with random numbers in their place.
         raise UserError(f"{network.folder} lacks {len(absent)} of its network's tensors, first {absent[0]}", hint)
-    return prepared(cast(nn.Module, loaded), network.folder, device)
+    return prepared(cast(nn.Module, loaded), network.folder, device, dtype)
 
 
-def prepared(network: nn.Module, folder: Path, device: torch.device) -> nn.Module:
-    """In eval mode, float32, gradients off, on the device. Raises `UserError` for weights that are no finite numbers."""
+def _one_precision(network: Network) -> None:
+    """Raises `UserError` for weights of several precisions: part of them was converted, and nobody knows what that changed."""
+    found: set[str] = set()
+    for path in network.weights:
+        if path.suffix == ".safetensors":
+            try:
+                with safe_open(path, framework="pt") as file:
+                    found |= {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+            except SafetensorError:
+                return  # loading it says what is wrong
+    floating = sorted(kind for kind in found if kind.startswith(("F", "BF")))
+    if len(floating) > 1:
+        raise UserError(
+            f"{network.folder} holds weights of several precisions: {', '.join(floating)}",
+            "save the network again in one of them, or download it anew",
+        )
+
+
+def prepared(network: nn.Module, folder: Path, device: torch.device, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """In eval mode, of one precision, gradients off, on the device. Raises `UserError` for weights that are not finite."""
     for name, tensor in network.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise UserError(f"{folder}: {name} holds values that are not finite", "download or convert the network anew")
-    return network.float().eval().requires_grad_(False).to(device)
+    return network.to(dtype).eval().requires_grad_(False).to(device)
 
 
 @contextmanager
@@ -107,17 +127,18 @@ def clamp(x0: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class LatentDecoder:
-    """Decodes latents as diffusers' LDMPipeline does: divided by the scale, then through the autoencoder."""
+    """Decodes latents as diffusers' pipelines do: divided by the scale, shifted, then through the autoencoder."""
 
     autoencoder: nn.Module
     scale: float
+    shift: float = 0.0
 
     @torch.no_grad()
     def __call__(self, x0: Tensor) -> Tensor:
         """Images (N, C, H, W) in [-1, 1] of latents x0 (N, c, h, w)."""
-        decode = cast(Any, self.autoencoder).decode
-        parts = [decode(piece / self.scale).sample.clamp(-1.0, 1.0) for piece in torch.split(x0, CHUNK)]
-        return torch.cat(parts)
+        decode, dtype = cast(Any, self.autoencoder).decode, next(self.autoencoder.parameters()).dtype
+        codes = ((piece / self.scale + self.shift).to(dtype) for piece in torch.split(x0, CHUNK))
+        return torch.cat([decode(code).sample.to(x0.dtype).clamp(-1.0, 1.0) for code in codes])
 
 
 def latent_scale(autoencoder: Network, chosen: float | None) -> float:
@@ -133,3 +154,12 @@ def latent_scale(autoencoder: Network, chosen: float | None) -> float:
             "else the factor that latents were multiplied with in training",
         )
     return float(scale)
+
+
+def latent_shift(autoencoder: Network) -> float:
+    """What is added to codes before decoding. Raises `UserError` for statistics by channel, which nothing here applies."""
+    config = autoencoder.config
+    if config.get("latents_mean") is not None or config.get("latents_std") is not None:
+        path = autoencoder.folder / CONFIG
+        raise UserError(f"{path}: latents_mean and latents_std are not supported", "use a model with one scaling_factor")
+    return float(config.get("shift_factor") or 0.0)

@@ -14,7 +14,8 @@ from torch import nn
 from ptqbench_diffusers.layout import CONFIG, EMBEDDER, WEIGHTS
 
 CLASSES = 10
-TOKENS = 24
+TOKENS, WIDTH = 24, 32
+"""Of what small text encoders give: how many states, and how wide."""
 PROMPTS = (
     "a red bicycle leaning against a brick wall",
     "two zebras drinking from a river at dusk",
@@ -27,7 +28,8 @@ PROMPTS = (
 )
 LATENT_NOISE = {"beta_schedule": "scaled_linear", "clip_sample": False, "set_alpha_to_one": True, "steps_offset": 1}
 LDM_NOISE = LATENT_NOISE | {"beta_start": 0.0015, "beta_end": 0.0195}
-SD_NOISE = LATENT_NOISE | {"beta_start": 0.00085, "beta_end": 0.012}
+XL_NOISE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
+SD_NOISE = XL_NOISE | {"set_alpha_to_one": False}
 
 
 def _diffusers() -> Any:
@@ -111,34 +113,107 @@ def dit(folder: Path) -> None:
 
 def stable_diffusion(folder: Path) -> None:
     """As Stable Diffusion 1.5: spatial transformers that attend to a text, whose encoder and tokenizer are small too."""
-    d = _diffusers()
-    from ptqbench_diffusers.text import no_progress_bars, require_transformers
+    _stable_diffusion(folder)
 
-    transformers, width = require_transformers(), 32
-    tokenizer = transformers.CLIPTokenizer.from_pretrained(str(_spelling(folder / "tokenizer")), model_max_length=TOKENS)
+
+def stable_diffusion_2(folder: Path) -> None:
+    """As Stable Diffusion 2.1: the same, with linear projections, and v predictions."""
+    _stable_diffusion(folder, "v_prediction", use_linear_projection=True)
+
+
+def _stable_diffusion(folder: Path, prediction: str = "epsilon", **changes: Any) -> None:
+    d, vae = _diffusers(), autoencoder(4, quantized=False)
+    encoder, tokenizer = clip(folder / "tokenizer", "CLIPTextModel")
+    _save_told(
+        folder,
+        d.StableDiffusionPipeline(
+            vae,
+            encoder,
+            tokenizer,
+            unet(8, 4, (16, 32, 32, 32), (True, True, True, False), cross_attention_dim=WIDTH, **changes),
+            d.PNDMScheduler(skip_prk_steps=True, prediction_type=prediction, **SD_NOISE),
+            None,
+            None,
+            requires_safety_checker=False,
+        ),
+    )
+
+
+def stable_diffusion_xl(folder: Path) -> None:
+    """As Stable Diffusion XL: two text encoders, and the image's size embedded with the timestep."""
+    d = _diffusers()
+    first, tokenizer = clip(folder / "tokenizer", "CLIPTextModel")
+    second, other = clip(folder / "tokenizer_2", "CLIPTextModelWithProjection")
+    network = unet(
+        8,
+        4,
+        (16, 32, 32),
+        (False, True, True),
+        cross_attention_dim=2 * WIDTH,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=WIDTH + 6 * 8,
+    )
+    vae, noise = autoencoder(4, quantized=False), d.EulerDiscreteScheduler(timestep_spacing="leading", **XL_NOISE)
+    _save_told(folder, d.StableDiffusionXLPipeline(vae, first, second, tokenizer, other, network, noise))
+
+
+def pixart(folder: Path) -> None:
+    """As PixArt-Sigma: one adaLN for all blocks, which attend to T5's states; a learned variance."""
+    d = _diffusers()
+    encoder, tokenizer = t5()
+    network = d.PixArtTransformer2DModel(
+        num_attention_heads=2,
+        attention_head_dim=16,
+        num_layers=3,
+        sample_size=8,
+        cross_attention_dim=32,
+        caption_channels=WIDTH,
+        use_additional_conditions=False,
+    )
+    noise = d.DPMSolverMultistepScheduler(beta_start=0.0001, beta_end=0.02)
+    _save_told(folder, d.PixArtSigmaPipeline(tokenizer, encoder, autoencoder(4, quantized=False), network, noise))
+
+
+def clip(folder: Path, class_name: str) -> tuple[nn.Module, Any]:
+    """A small CLIP text encoder of a class, and a tokenizer with its files in `folder`."""
+    from ptqbench_diffusers.text import require_transformers
+
+    transformers = require_transformers()
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(str(_spelling(folder)), model_max_length=TOKENS)
     config = transformers.CLIPTextConfig(
         vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=2 * width,
+        hidden_size=WIDTH,
+        projection_dim=WIDTH,
+        intermediate_size=2 * WIDTH,
         num_hidden_layers=2,
         num_attention_heads=2,
         max_position_embeddings=tokenizer.model_max_length,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
-    noise = {key: value for key, value in SD_NOISE.items() if key != "clip_sample"} | {"set_alpha_to_one": False}
-    made = d.StableDiffusionPipeline(
-        autoencoder(4, quantized=False),
-        transformers.CLIPTextModel(config),
-        tokenizer,
-        unet(8, 4, (16, 32, 32, 32), (True, True, True, False), cross_attention_dim=width),
-        d.PNDMScheduler(skip_prk_steps=True, **noise),
-        None,
-        None,
-        requires_safety_checker=False,
-    )
-    with no_progress_bars(transformers):
-        made.save_pretrained(folder)
+    return getattr(transformers, class_name)(config), tokenizer
+
+
+def t5() -> tuple[nn.Module, Any]:
+    """A small T5 encoder, and a tokenizer that spells."""
+    from ptqbench_diffusers.text import require_transformers
+
+    transformers = require_transformers()
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    letters = [(letter, -2.0) for letter in "\u2581abcdefghijklmnopqrstuvwxyz0123456789.,'-"]
+    tokenizer = transformers.T5Tokenizer(vocab=special + letters, extra_ids=0, model_max_length=TOKENS)
+    config = transformers.T5Config(vocab_size=len(tokenizer), d_model=WIDTH, d_kv=16, d_ff=2 * WIDTH, num_layers=2, num_heads=2)
+    return transformers.T5EncoderModel(config), tokenizer
+
+
+def _save_told(folder: Path, pipeline: Any) -> None:
+    """Save a pipeline that is told a text, and prompts for it."""
+    from ptqbench_diffusers.text import no_progress_bars, require_transformers
+
+    with no_progress_bars(require_transformers()):
+        pipeline.save_pretrained(folder)
     (folder / "prompts.txt").write_text("\n".join(PROMPTS) + "\n", encoding="utf-8")
 
 
@@ -169,6 +244,9 @@ BUILDERS: dict[str, Callable[[Path], None]] = {
     "ldm-class": ldm_class,
     "dit": dit,
     "stable-diffusion": stable_diffusion,
+    "stable-diffusion-2": stable_diffusion_2,
+    "stable-diffusion-xl": stable_diffusion_xl,
+    "pixart": pixart,
 }
 
 

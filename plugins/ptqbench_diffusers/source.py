@@ -7,6 +7,7 @@ import json
 import os
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,17 +16,29 @@ from ptqbench.digest import fingerprint
 from ptqbench.roles.model import Conditions, DiffusionModel, ModelSource
 from ptqbench_diffusers import DiffusersOptions
 from ptqbench_diffusers.conditions import conditions_of
+from ptqbench_diffusers.encoders import ADDED
 from ptqbench_diffusers.hub import find_pipeline
 from ptqbench_diffusers.layout import PipelineFolder
-from ptqbench_diffusers.networks import LatentDecoder, clamp, image_shape, latent_scale, latent_shape, load_network
+from ptqbench_diffusers.networks import (
+    LatentDecoder,
+    clamp,
+    image_shape,
+    latent_scale,
+    latent_shape,
+    latent_shift,
+    load_network,
+)
 from ptqbench_diffusers.noise import read_noise
 from ptqbench_diffusers.reference import read_reference, reference_files
 from ptqbench_diffusers.text import read_prompts
 
 
 def call(denoiser: nn.Module, x: Tensor, t: Tensor, cond: Conditions) -> Tensor:
-    """The denoiser's output (N, C or 2 C, H, W) for x (N, C, H, W) and t (N,) int64; `cond` are arguments of its forward."""
-    out: Tensor = denoiser(x, t, **cond).sample
+    """The denoiser's output (N, C or 2 C, H, W) for x (N, C, H, W) and t (N,) int64; `cond` are arguments of its forward,
+    some of them in a dictionary of their own."""
+    added = {name: value for name, value in cond.items() if name in ADDED}
+    told: dict[str, Any] = {name: value for name, value in cond.items() if name not in ADDED}
+    out: Tensor = denoiser(x, timestep=t, **told, **({"added_cond_kwargs": added} if added else {})).sample
     return out
 
 
@@ -62,7 +75,8 @@ class DiffusersSource(ModelSource):
         decoder = clamp
         if folder.autoencoder is not None:
             scale = latent_scale(folder.autoencoder, self.options.latent_scale)
-            decoder = LatentDecoder(load_network(folder.autoencoder, device), scale)
+            network = load_network(folder.autoencoder, device, getattr(torch, self.options.dtype))
+            decoder = LatentDecoder(network, scale, latent_shift(folder.autoencoder))
         return DiffusionModel(
             denoiser=load_network(folder.denoiser, device),
             call=call,

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ptqbench.errors import UserError
 from ptqbench.roles.model import COND, Conditions
-from ptqbench_diffusers.layout import CONFIG, Network, Text
+from ptqbench_diffusers.encoders import FAMILIES, Arguments, Encoder
+from ptqbench_diffusers.layout import CONFIG, T5, PipelineFolder, Text
 from ptqbench_diffusers.networks import prepared
 
 KEPT = 4096
@@ -36,47 +36,49 @@ def read_prompts(path: Path) -> tuple[str, ...]:
 
 @dataclass
 class TextContext:
-    """Conditions of a UNet that attends to text: image i has prompt i modulo their number, none in the unconditional branch."""
+    """Conditions of a denoiser that is told a text: prompt i modulo their number; none in the unconditional branch."""
 
-    text: Text
+    folder: PipelineFolder
     prompts: Sequence[str]
     device: torch.device
-    kept: dict[str, Tensor] = field(default_factory=dict)
+    dtype: torch.dtype
+    kept: dict[str, Arguments] = field(default_factory=dict)
 
     def __call__(self, ids: Sequence[int], branch: str) -> Conditions:
-        """As the denoiser's argument, (N, tokens, D)."""
-        wanted = [self.prompts[i % len(self.prompts)] if branch == COND else "" for i in ids]
-        return {"encoder_hidden_states": torch.cat([self.encoded(prompt) for prompt in wanted])}
+        """As the denoiser's arguments, each (N, ...)."""
+        told = [self.encoded(self.prompts[i % len(self.prompts)] if branch == COND else "") for i in ids]
+        return {name: torch.cat([one[name] for one in told]) for name in told[0]}
 
     @torch.no_grad()
-    def encoded(self, prompt: str) -> Tensor:
-        """The last hidden states (1, tokens, D) of a prompt, encoded alone: no other prompt has a part in its last bits."""
+    def encoded(self, prompt: str) -> Arguments:
+        """The arguments for a prompt, encoded alone: no other prompt has a part in its last bits."""
         if prompt not in self.kept:
             if len(self.kept) >= KEPT:
                 del self.kept[next(iter(self.kept))]
-            tokenizer, encoder = self._parts
-            tokens = tokenizer(
-                prompt, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
-            )
-            mask = tokens.attention_mask.to(self.device) if getattr(encoder.config, "use_attention_mask", False) else None
-            self.kept[prompt] = encoder(tokens.input_ids.to(self.device), attention_mask=mask)[0].cpu()
+            found = FAMILIES[self.folder.name](self.folder, self._encoders, prompt)
+            self.kept[prompt] = {name: value.float().cpu() for name, value in found.items()}
         return self.kept[prompt]
 
     @cached_property
-    def _parts(self) -> tuple[Any, Any]:
-        """Tokenizer and encoder, loaded when a prompt is first asked for."""
-        transformers = require_transformers()
-        folder = self.text.encoder.folder
-        try:
-            with no_progress_bars(transformers):
-                tokenizer = transformers.CLIPTokenizer.from_pretrained(str(self.text.tokenizer), local_files_only=True)
-                encoder = transformers.CLIPTextModel.from_pretrained(
-                    str(folder), variant=self.text.encoder.variant or None, use_safetensors=True, local_files_only=True
-                )
-        except Exception as error:  # transformers raises many kinds for files that do not fit
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise UserError(f"cannot load the text encoder from {folder}: {reason}", "download the pipeline anew") from error
-        return tokenizer, prepared(encoder, folder, self.device)
+    def _encoders(self) -> list[Encoder]:
+        """The encoders, loaded when a prompt is first asked for."""
+        return [_load(text, self.device, self.dtype) for text in self.folder.texts]
+
+
+def _load(text: Text, device: torch.device, dtype: torch.dtype) -> Encoder:
+    transformers, folder = require_transformers(), text.encoder.folder
+    name = str(text.encoder.config["architectures"][0])
+    kind = "T5Tokenizer" if name == T5 else "CLIPTokenizer"
+    try:
+        with no_progress_bars(transformers):
+            tokenizer = getattr(transformers, kind).from_pretrained(str(text.tokenizer), local_files_only=True)
+            encoder = getattr(transformers, name).from_pretrained(
+                str(folder), variant=text.encoder.variant or None, use_safetensors=True, local_files_only=True
+            )
+    except Exception as error:  # transformers raises many kinds for files that do not fit
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(f"cannot load the text encoder from {folder}: {reason}", "download the pipeline anew") from error
+    return Encoder(tokenizer, prepared(encoder, folder, device, dtype), device)
 
 
 @contextmanager
@@ -103,18 +105,21 @@ def require_transformers() -> Any:
     return transformers
 
 
-def text_context(text: Text, denoiser: Network, prompts: Path | None, device: torch.device) -> TextContext:
-    """The context of a pipeline's text encoder. Raises `UserError` if there are no prompts, or the encoder does not fit."""
+def text_context(folder: PipelineFolder, prompts: Path | None, device: torch.device, dtype: torch.dtype) -> TextContext:
+    """The context of a pipeline's text encoders, run in `dtype`. Raises `UserError` if there are no prompts, or the encoders do
+    not fit the denoiser."""
     if prompts is None:
         raise UserError(
-            f"{text.encoder.folder.parent} is conditioned on text, and the recipe names no prompts",
+            f"{folder.root} is conditioned on text, and the recipe names no prompts",
             "set model.prompts to a text file with one prompt a line",
         )
-    found, path = read_prompts(prompts), text.encoder.folder / CONFIG
-    width, wanted = text.encoder.config.get("hidden_size"), denoiser.config.get("cross_attention_dim")
+    found, configs = read_prompts(prompts), [text.encoder.config for text in folder.texts]
+    width = sum(int(config.get("d_model") or config.get("hidden_size") or 0) for config in configs)
+    wanted = folder.denoiser.config.get("caption_channels") or folder.denoiser.config.get("cross_attention_dim")
     if width != wanted:
+        path = folder.texts[0].encoder.folder / CONFIG
         raise UserError(
             f"{path} gives tokens of width {width}, the denoiser attends to {wanted}", "take both from one pipeline"
         )
     require_transformers()
-    return TextContext(text, found, device)
+    return TextContext(folder, found, device, dtype)

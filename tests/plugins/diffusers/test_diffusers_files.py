@@ -149,7 +149,7 @@ def spoil(path, what, edit):
     elif what == "json":
         (unet / "config.json").write_text("{")
     elif what == "class":
-        edit(path / "model_index.json", _class_name="StableDiffusionXLPipeline")
+        edit(path / "model_index.json", _class_name="KandinskyPipeline")
     elif what == "network":
         edit(unet / "config.json", _class_name="UNet1DModel")
     elif what == "no unet":
@@ -190,7 +190,7 @@ def spoil(path, what, edit):
         ("no index", "is not a saved pipeline"),
         ("index", "does not hold a JSON object"),
         ("json", "not valid JSON"),
-        ("class", "holds a StableDiffusionXLPipeline, which is not supported"),
+        ("class", "holds a KandinskyPipeline, which is not supported"),
         ("network", "describes UNet1DModel"),
         ("no unet", r"(?s)has no unet/config.json.*subfolders there: ema"),
         ("no scheduler", "has no scheduler/scheduler_config.json"),
@@ -243,7 +243,7 @@ def test_labels_must_fit_the_model(pixel, source, unet, labels, said):
 
 
 def test_options_are_checked():
-    for wrong in ({}, {"path": ""}, {"path": "x", "dtype": "float16"}, {"path": "x", "labels": -1}):
+    for wrong in ({}, {"path": ""}, {"path": "x", "dtype": "float8"}, {"path": "x", "labels": -1}):
         with pytest.raises(ValidationError):
             DiffusersOptions(**wrong)
 

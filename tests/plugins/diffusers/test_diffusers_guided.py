@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -9,10 +10,10 @@ import pytest
 import torch
 from diffusers import (
     DDIMScheduler,
+    DiffusionPipeline,
     DiTPipeline,
     DPMSolverMultistepScheduler,
     PNDMScheduler,
-    StableDiffusionPipeline,
     UNet2DConditionModel,
 )
 from diffusers.pipelines.dit import pipeline_dit
@@ -32,6 +33,8 @@ from ptqbench_solvers.multistep import DpmSolver, Plms
 
 CPU = torch.device("cpu")
 STEPS, IDS, SEED = 6, [0, 1, 12], 5
+TOLD = ("stable-diffusion", "stable-diffusion-2", "stable-diffusion-xl", "pixart")
+"""Pipelines with text encoders."""
 SOLVERS = {
     "ddim": (Ddim, DdimOptions(steps_offset=0), "leading"),
     "dpm": (DpmSolver, DpmSolverOptions(), "linspace"),
@@ -42,12 +45,8 @@ SOLVERS = {
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[str, Path]:
     made = {}
-    for kind in ("ldm-class", "dit", "stable-diffusion"):
-        if kind == "stable-diffusion":
-            try:
-                import transformers  # noqa: F401
-            except ImportError:
-                continue
+    told = TOLD if importlib.util.find_spec("transformers") else ()
+    for kind in ("ldm-class", "dit", *told):
         made[kind] = save_random(kind, tmp_path_factory.mktemp("random") / kind, seed=0)
     return made
 
@@ -93,24 +92,32 @@ def test_a_diffusion_transformer_s_latents_are_those_of_its_pipeline(folders, mo
     torch.testing.assert_close(decoded, images, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("guidance", [1.0, 7.5])
-@pytest.mark.parametrize("solver", ["plms", "dpm"])
-def test_stable_diffusion_s_latents_are_those_of_its_pipeline(folders, solver, guidance):
+@pytest.mark.parametrize(
+    ("kind", "solver", "guidance"),
+    [("stable-diffusion", "plms", 1.0), ("stable-diffusion", "plms", 7.5), *((kind, "dpm", 4.5) for kind in TOLD)],
+)
+def test_latents_of_text_are_those_of_the_pipeline(folders, kind, solver, guidance):
     pytest.importorskip("transformers")
-    folder = folders["stable-diffusion"]
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    folder = folders[kind]
+    pipeline = DiffusionPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
-    kind = PNDMScheduler if solver == "plms" else DPMSolverMultistepScheduler
+    scheduler = PNDMScheduler if solver == "plms" else DPMSolverMultistepScheduler
     changes = {} if solver == "plms" else {"timestep_spacing": "linspace", "steps_offset": 0}
-    pipeline.scheduler = kind.from_config(pipeline.scheduler.config, **changes)
+    pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **changes)
+    others = {"use_resolution_binning": False, "clean_caption": False} if kind == "pixart" else {}
     theirs = pipeline(
         [PROMPTS[i % len(PROMPTS)] for i in IDS],
         guidance_scale=guidance,
         num_inference_steps=STEPS,
         latents=noise((4, 8, 8)),
         output_type="latent",
+        **others,
     ).images
-    assert_same(our_latents(folder, solver, guidance), theirs)
+    ours = our_latents(folder, solver, guidance)
+    assert_same(ours, theirs)
+    with torch.no_grad():
+        decoded = pipeline.vae.decode(theirs / pipeline.vae.config.scaling_factor).sample.clamp(-1, 1)
+    torch.testing.assert_close(source(folder).load(CPU).decode(theirs), decoded)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
@@ -220,6 +227,12 @@ def spoiled(folder: Path, what: str, edit) -> dict:
         save_file(tensors, weights)
     elif what == "size":
         edit(folder / "vqvae" / "config.json", latent_channels=4)
+    elif what == "precisions":
+        weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+        tensors = load_file(weights)
+        save_file(tensors | {"conv_in.weight": tensors["conv_in.weight"].half()}, weights)
+    elif what == "statistics":
+        edit(folder / "vqvae" / "config.json", latents_mean=[0.0, 0.0, 0.0])
     elif what == "shard":
         index = {"metadata": {}, "weight_map": {"conv_in.weight": "diffusion_pytorch_model-00002-of-00002.safetensors"}}
         (folder / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
@@ -240,6 +253,8 @@ def spoiled(folder: Path, what: str, edit) -> dict:
         ("prompts", "is told no text"),
         ("nan", "decoder.conv_in.bias holds values that are not finite"),
         ("size", "the autoencoder reads 4 channels, the denoiser has 3"),
+        ("precisions", "holds weights of several precisions: F16, F32"),
+        ("statistics", "latents_mean and latents_std are not supported"),
         ("shard", "has no diffusion_pytorch_model-00002-of-00002.safetensors"),
     ],
 )
