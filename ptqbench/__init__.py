@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ptqbench.api.result import Run
     from ptqbench.api.run import run
     from ptqbench.api.states import States, record_states
+    from ptqbench.api.time import time
 
 __all__ = [
     "Component",
@@ -43,6 +44,7 @@ __all__ = [
     "quantize",
     "record_states",
     "run",
+    "time",
 ]
 
 _DOOR = {
@@ -58,6 +60,7 @@ _DOOR = {
     "quantize": "quantize",
     "record_states": "states",
     "run": "run",
+    "time": "time",
 }
 """What is imported when it is first asked for: the modules of `ptqbench.api`."""
 

@@ -26,6 +26,7 @@ COMMANDS = {
     "check-recipe": ("ptqbench.commands.check_recipe", "Check a recipe without running it."),
     "plan": ("ptqbench.commands.plan", "Show cells, layers with their bits, and a forecast."),
     "export": ("ptqbench.commands.export", "Write a cell's quantized denoiser to a folder."),
+    "time": ("ptqbench.commands.time", "Execute a cell in an engine, and time it."),
     "show": ("ptqbench.commands.show", "Print the tables of a run again."),
     "report": ("ptqbench.commands.report", "Write a run as one HTML page, or its figures."),
     "compare": ("ptqbench.commands.compare", "Put two runs side by side."),

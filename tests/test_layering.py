@@ -33,7 +33,7 @@ FLOORS = (
     "quant/grid quant/plan quant/steps quant/units evaluate",
     "results recipe",
     "roles",
-    "quant roles/exporter",
+    "quant roles/exporter roles/engine",
     "boundary",
     "stage",
     "sampling",

@@ -19,7 +19,7 @@ class OnnxOptions(Options):
 
 @hookimpl
 def ptqbench_components() -> list[Component]:
-    """The exporters `safetensors` and `onnx`."""
+    """The exporters `safetensors` and `onnx`; the engines `onnxruntime`, `openvino` and `torch`."""
     return [
         Component(
             "exporter",
@@ -34,4 +34,19 @@ def ptqbench_components() -> list[Component]:
             "ptqbench_deployment.onnx_files:OnnxExporter",
             OnnxOptions,
         ),
+        Component(
+            "engine",
+            "onnxruntime",
+            "onnxruntime on the CPU, from what the exporter onnx writes",
+            "ptqbench_deployment.onnx_engines:OnnxruntimeEngine",
+            OnnxOptions,
+        ),
+        Component(
+            "engine",
+            "openvino",
+            "OpenVINO on the CPU, from the same files",
+            "ptqbench_deployment.onnx_engines:OpenvinoEngine",
+            OnnxOptions,
+        ),
+        Component("engine", "torch", "torch, eagerly: what simulating costs", "ptqbench_deployment.torch_engine:TorchEngine"),
     ]

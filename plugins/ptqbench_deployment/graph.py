@@ -67,5 +67,10 @@ def write_graph(call: Evaluate, denoiser: nn.Module, example: Inputs, path: Path
             reason = str(error.__cause__ or error).strip().splitlines()[0]
             raise CellFailedError(f"torch cannot write this network as a graph: {reason}") from error
     assert program is not None
+    for node in program.model.graph.all_nodes():
+        # Where in which file each node was written: as much as the weights again, and nobody else's business.
+        node.metadata_props.clear()
+        for output in node.outputs:
+            output.metadata_props.clear()
     program.save(path)
     onnx.checker.check_model(path, full_check=True)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ptqbench.deployment.agreement import Agreement
 from ptqbench.errors import CellFailedError, UserError
 from ptqbench.roles.exporter import Deployable, Exporter, Inputs
 from ptqbench_deployment import OnnxOptions
@@ -20,27 +19,6 @@ from ptqbench_deployment.graph import OUTPUT, feeds, write_graph
 from ptqbench_deployment.qdq import CODE_BITS, Rewritten, rewrite, step_sets
 
 MANIFEST = "export.json"
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """What a file computes beside the simulation, on `rows` held-out states: largest and mean absolute difference, and the
-    simulation's power over the difference's in dB."""
-
-    rows: int
-    largest: float
-    mean: float
-    snr: float
-
-    @classmethod
-    def of(cls, found: Tensor, wanted: Tensor) -> Agreement:
-        difference = (found.double() - wanted.double()).abs()
-        noise = float(difference.square().sum())
-        snr = math.inf if noise == 0 else 10 * math.log10(float(wanted.double().square().sum()) / noise)
-        return cls(len(wanted), float(difference.max()), float(difference.mean()), snr)
-
-    def __str__(self) -> str:
-        return f"{self.snr:.1f} dB, largest difference {self.largest:.2g}, mean {self.mean:.2g}, on {self.rows} held-out states"
 
 
 class OnnxExporter(Exporter):

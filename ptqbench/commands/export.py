@@ -46,9 +46,7 @@ def command(
     with Progress() as progress:
         progress.announce([task])
         tell = partial(progress.report, task)
-        found = export(
-            loaded, cell, to, format=form, set=options, cache=cache, device=device, plugins=plugins, progress=tell
-        )
+        found = export(loaded, cell, to, format=form, set=options, cache=cache, device=device, plugins=plugins, progress=tell)
     for note in found.quantized.report.notes:
         click.echo(f"note: {note}", err=True)
     sizes = {path.name: path.stat().st_size for path in sorted(to.iterdir())}

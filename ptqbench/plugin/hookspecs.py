@@ -68,6 +68,7 @@ ROLES: tuple[Role, ...] = (
     Role("metric", "Metric", "how good are images and predictions?", "metric"),
     Role("reporter", "Reporter", "how is a comparison written down?", "reporter"),
     Role("exporter", "Exporter", "how does a quantized denoiser leave as files?", "exporter"),
+    Role("engine", "Engine", "what executes a denoiser, and how fast?", "engine"),
 )
 
 PRESETS = Role(Preset.role, "Preset", "which choice of components is a published method?")

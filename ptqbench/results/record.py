@@ -85,13 +85,39 @@ class Budget:
 
 
 @dataclass
+class Executed:
+    """What a sampling step took in an engine (`version`) on a processor: `batch` images, CPU `threads`, `repeats` pairs.
+
+    Seconds are medians with the ends of their 95 % intervals, `ratio` is full precision's over the quantized ones. Pairs are of
+    full precision and quantized: `peak_mib` above what the process held before, `file_bytes` of what was loaded.
+    `integer_share` is the share of multiplications executed on integers, `snr` the agreement with the simulation in dB.
+    """
+
+    __pydantic_config__ = STRICT
+
+    version: str
+    cpu: str
+    batch: int
+    threads: int
+    repeats: int
+    full_precision_seconds: list[float]
+    quantized_seconds: list[float]
+    ratio: list[float]
+    integer_share: float
+    snr: float
+    peak_mib: list[float]
+    file_bytes: list[int]
+
+
+@dataclass
 class CellRecord:
     """One cell. `status` is "ok" or "failed" (then `reason` says why). Bytes count codes, scales, zero points and the
     tensors that stay in full precision; `ledger` lists each layer's grids and bytes, `ledger_hash` names it, and
     `bits_summary` has its totals ("average weight bits", "average activation bits", "bops", "bytes", `HOOK_BYTES`).
     `state_hash` names the quantized weights and grids bit for bit, which is repeated in an equal environment only. `fits` say
     what each unit of each phase came to, in the order in which they were fitted. `constant` has the sites that round all that
-    they get to one value, with the number of sampling steps at which they do (`ptqbench.measuring.constants`)."""
+    they get to one value, with the number of sampling steps at which they do (`ptqbench.measuring.constants`).
+    `executed` has measured times by the engine's name; all else is of the simulation."""
 
     __pydantic_config__ = STRICT
 
@@ -113,6 +139,7 @@ class CellRecord:
     constant: dict[str, int] = field(default_factory=dict)
     cost: dict[str, StageCost] = field(default_factory=dict)
     fits: list[FitQuality] = field(default_factory=list)
+    executed: dict[str, Executed] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> CellRecord:
@@ -121,6 +148,7 @@ class CellRecord:
         data["metrics"] = {name: Number(**value) for name, value in data["metrics"].items()}
         data["budget"] = Budget(**data["budget"])
         data["cost"] = {stage: StageCost(**cost) for stage, cost in data["cost"].items()}
+        data["executed"] = {engine: Executed(**found) for engine, found in data.get("executed", {}).items()}
         data["fits"] = [FitQuality.from_dict(fit) for fit in data["fits"]]
         return cls(**data)
 

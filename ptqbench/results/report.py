@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from ptqbench.results.difference_table import sensitivity
+from ptqbench.results.executed import executed_tables
 from ptqbench.results.overview import overview
 from ptqbench.results.record import RunRecord
 from ptqbench.results.tables import Table, comparison, published
 
 
 def tables_of(run: RunRecord, *, everything: bool = True) -> list[Table]:
-    """The main table; with `everything` also what stands behind it."""
-    return [overview(run, alone=not everything), *(details(run) if everything else [])]
+    """The main table, and what was executed; with `everything` also what stands behind it."""
+    return [overview(run, alone=not everything), *executed_tables(run), *(details(run) if everything else [])]
 
 
 def details(run: RunRecord) -> list[Table]:

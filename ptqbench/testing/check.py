@@ -48,6 +48,7 @@ _CHECKS: Mapping[str, Sequence[Check]] = {
     "metric": (whole.metrics,),
     "reporter": (whole.reports,),
     "exporter": (deployment.exports,),
+    "engine": (deployment.programs,),
 }
 
 

@@ -1,4 +1,4 @@
-"""Exporters: a tiny quantized network as files."""
+"""Exporters and engines: a tiny quantized network as files, and as a program."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
+from ptqbench.deployment.agreement import Agreement
 from ptqbench.deployment.subject import deployable
 from ptqbench.fitting.quantize import MethodQuantizer
-from ptqbench.roles.exporter import Deployable
+from ptqbench.roles.exporter import Deployable, Inputs
 from ptqbench.running.cell import cell_quantizer
 from ptqbench.stage.cache import Costs
 from ptqbench.testing.trial import Trial
@@ -48,3 +49,21 @@ def exports(trial: Trial) -> None:
             )
         if not cell.simulated(cell.held_out).equal(before):
             raise trial.fault("changed the denoiser that it wrote", "work on a copy of it")
+
+
+def programs(trial: Trial) -> None:
+    """Full precision and the quantized network for every batch size, the quantized one within 20 dB of the simulation."""
+    with _leaving(trial) as cell, tempfile.TemporaryDirectory() as folder:
+        for quantized in (False, True):
+            engine, place = trial.build(), Path(folder) / str(quantized)
+            place.mkdir()
+            engine.prepare(cell, quantized, place)
+            program = engine.load(cell, quantized, place, 1)
+            for rows in (1, 3):
+                given = cell.held_out.rows(slice(0, rows))
+                given = Inputs(given.x, given.t[:1].expand(rows), given.step[:1].expand(rows), given.cond)
+                wanted = cell.simulated(given) if quantized else cell.in_full_precision(given)
+                agreement = Agreement.of(program.run(given), wanted)
+                if agreement.snr < 20:
+                    words = "the simulation" if quantized else "full precision"
+                    raise trial.fault(f"computes something else than {words}: {agreement}", "look at grids and zero points")

@@ -44,6 +44,6 @@ def test_conformance(record, tmp_path):
     needed = {other.name: options_of(other.name, tmp_path) for other in RECORDS if other.plugin == record.plugin}
     (trial,) = [t for t in components(plugin, needed) if (t.bound.role, t.bound.name) == (record.role, record.name)]
     for one in checks(record.role):
-        # All of them are imported in one fresh process below. Tracing graphs takes longer than all other checks, and is an extra.
+        # All of them are imported in one fresh process below. Tracing takes longer than all other checks, and is an extra.
         if one is not imports_quietly and not (one is exports and record.name == "onnx"):
             run(one, trial)
