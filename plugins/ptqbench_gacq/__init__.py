@@ -22,7 +22,7 @@ class GacqOptions(Options):
         description="when scores learn. fitting: while the unit is fitted; before: before it is, and weights stay as they then "
         "are; each: for each mini-batch anew, from equal ones, and weights are forgotten",
     )
-    updates: int = Field(4, ge=1, description="how often scores learn in a unit (schedules fitting and before)")
+    updates: int = Field(2, ge=1, description="how often scores learn in a unit (schedules fitting and before)")
     every: int = Field(
         0,
         ge=0,
@@ -84,7 +84,7 @@ def ptqbench_components() -> list[Component]:
             ),
             unstated=(
                 "what a public summary of it leaves out, since its own text could not be read; this follows the summary",
-                "when scores learn; while the unit is fitted, all at once, four times in its first half. A public note of the "
+                "when scores learn; while the unit is fitted, all at once, twice in its first half. A public note of the "
                 'paper says once before it (schedule = "before"), and scores that start at 1/32 would fit weights of each '
                 'mini-batch (schedule = "each")',
                 "whose output validates; the unit's, as it is trained on, while the summary speaks of the quantized network's "

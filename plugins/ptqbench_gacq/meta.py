@@ -12,14 +12,15 @@ The derivative of any function of theta* by the weights is a projection of its g
 
     P(v)[i]  =  -<grad l_i(theta), eta . v>,
 
-one backward pass through the graph of the look-ahead gradient (`ptqbench.fitting.lookahead`). That of the first term is
-P(mean_t G_t). That of M is P(sum_t H_t w_t), with w_t = dM / dG_t and H_t the Hessian of L_t at theta*: a product with each
-Hessian. The paper avoids the third derivatives that the derivative of G_t would need in its form by a surrogate: gradients by
-omega, g_t = P(G_t), take the place of those by theta*. As a function of G_t that is M after a linear map, so that its w_t
-are those of the map's outputs, mapped back. Both are here, and both with cosines in place of inner products: an inner product
-is largest where gradients are long, that is where the validation error is steepest.
+the slopes of all losses along one direction (`ptqbench.fitting.lookahead`). That of the first term is P(mean_t G_t). That of
+M is P(sum_t H_t w_t), with w_t = dM / dG_t and H_t the Hessian of L_t at theta*: a product with each Hessian. The paper avoids
+the third derivatives that the derivative of G_t would need in its form by a surrogate: gradients by omega, g_t = P(G_t), take
+the place of those by theta*. As a function of G_t that is M after a linear map, so that its w_t are those of the map's
+outputs, mapped back. Both are here, and both with cosines in place of inner products: an inner product is largest where
+gradients are long, that is where the validation error is steepest.
 
-The two derivatives are returned apart: how they are weighed against each other is the weighter's choice.
+The two gradients are returned apart: how they are weighed against each other is the weighter's choice. As P is linear, the sum
+that it chooses is projected once.
 """
 
 from __future__ import annotations
@@ -58,12 +59,17 @@ class Matching:
 
 @dataclass(frozen=True)
 class MetaGradient:
-    """The derivatives (N,) of both terms by the weights, and the terms' values; zeros where nothing is matched."""
+    """Both terms at the end of a look-ahead, and their gradients there by the trainables: nothing where nothing is matched."""
 
-    by_validation: Tensor
-    by_matching: Tensor
+    ahead: LookAhead
     validation: float
-    matching: float
+    by_validation: Params
+    matching: float = 0.0
+    by_matching: Params | None = None
+
+    def by_weights(self, pull: Params, part: Part) -> Tensor:
+        """P(pull) for the samples of a part, (B,): the derivative by their weights of what has this gradient at theta*."""
+        return self.ahead.along(part.losses, pull)
 
 
 def meta_gradient(
@@ -76,27 +82,24 @@ def meta_gradient(
     matching: Matching | None,
     rms: bool,
 ) -> MetaGradient | None:
-    """The derivatives of both terms by the weights omega (N,), which sum to 1; None where the look-ahead gradient vanishes.
+    """Both terms after a step down the losses with weights omega (N,), which sum to 1; None where that step is none.
 
     `groups` are the mean validation losses of timestep groups of equal size, `rates` the learning rates of the trainables. With
     `rms` each trainable's look-ahead is as long as its rate in root mean square, about as far as a step of Adam goes; its
     length counts as a constant.
     """
-    omega = weights.detach().clone().requires_grad_()
-    ahead = LookAhead([_weighed(part, omega) for part in parts], params, rates, rms=rms)
+    ahead = LookAhead([_weighed(part, weights) for part in parts], params, rates, rms=rms)
     if not ahead.moving:
         return None
     star = ahead.end()
-    own = [_Group(group, star, curved=matching is not None) for group in groups]
-    value = sum(group.value for group in own) / len(own)
-    pulls: list[Params] = [{name: torch.stack([group.slopes[name] for group in own]).mean(0) for name in star}]
-    disagreeing = 0.0
-    if matching is not None:
-        view = _ByTrainables(star) if matching.sample is None else _ByWeights(matching.sample, ahead)
-        disagreeing, pull = _disagreement(own, view, matching.measure)
-        pulls.append(pull)
-    by_validation, *rest = ahead.derivatives(pulls, omega)
-    return MetaGradient(by_validation, rest[0] if rest else torch.zeros_like(by_validation), value, disagreeing)
+    losses = [group(star) for group in groups]
+    value = float(torch.stack(losses).detach().mean())
+    own = [gradients(loss, star, graph=matching is not None) for loss in losses]
+    pull = {name: torch.stack([slopes[name].detach() for slopes in own]).mean(0) for name in star}
+    if matching is None:
+        return MetaGradient(ahead, value, pull)
+    view = _ByTrainables(star) if matching.sample is None else _ByWeights(matching.sample, ahead)
+    return MetaGradient(ahead, value, pull, *_disagreement(own, star, view, matching.measure))
 
 
 def disagreement(vectors: Tensor, measure: Measure) -> Tensor:
@@ -108,32 +111,21 @@ def disagreement(vectors: Tensor, measure: Measure) -> Tensor:
     return -(products.sum() - products.trace()) / (count * (count - 1))
 
 
-def _weighed(part: Part, omega: Tensor) -> Scalar:
-    return lambda theta: (omega[part.index] * part.losses(theta)).sum()
+def _weighed(part: Part, weights: Tensor) -> Scalar:
+    omega = weights[part.index].detach()
+    return lambda theta: (omega * part.losses(theta)).sum()
 
 
-def _disagreement(groups: Sequence[_Group], view: _View, measure: Measure) -> tuple[float, Params]:
-    """M and its gradient at theta*."""
-    vectors = torch.stack([view.of(group.slopes) for group in groups]).requires_grad_()
+def _disagreement(groups: Sequence[Params], star: Params, view: _View, measure: Measure) -> tuple[float, Params]:
+    """M and its gradient at theta*, from the gradients of the groups with their graphs."""
+    vectors = torch.stack([view.of({name: slope.detach() for name, slope in slopes.items()}) for slopes in groups])
+    vectors.requires_grad_()
     value = disagreement(vectors, measure)
     (by_vector,) = torch.autograd.grad(value, vectors)
-    bends = [group.hessian_times(view.back(row)) for group, row in zip(groups, by_vector, strict=True)]
-    return float(value.detach()), {name: torch.stack([bend[name] for bend in bends]).sum(0) for name in bends[0]}
-
-
-class _Group:
-    """A timestep group at theta*: its mean loss, the gradient, and (if `curved`) products with its Hessian."""
-
-    def __init__(self, loss: Scalar, star: Params, *, curved: bool) -> None:
-        self.star = star
-        value = loss(star)
-        self.graph = gradients(value, star, graph=curved)
-        self.value = float(value.detach())
-        self.slopes = {name: slope.detach() for name, slope in self.graph.items()}
-
-    def hessian_times(self, vector: Params) -> dict[str, Tensor]:
-        """H v, as the gradient of <grad L, v>."""
-        return gradients(torch.stack([(self.graph[n] * vector[n]).sum() for n in vector]).sum(), self.star)
+    pulls = [view.back(row) for row in by_vector]
+    # The gradient of <grad L_t, w_t> is H_t w_t.
+    along = [(slopes[name] * pull[name]).sum() for slopes, pull in zip(groups, pulls, strict=True) for name in star]
+    return float(value.detach()), gradients(torch.stack(along).sum(), star)
 
 
 class _ByTrainables:
@@ -153,19 +145,15 @@ class _ByTrainables:
 
 
 class _ByWeights:
-    """Gradients by the weights of some training samples: g_t[i] = -<grad l_i, eta . G_t>, the paper's surrogate."""
+    """Gradients by the weights of some training samples: g_t = P(G_t), the paper's surrogate."""
 
     def __init__(self, part: Part, ahead: LookAhead) -> None:
-        self.ahead = ahead
+        self.part, self.ahead = part, ahead
         self.losses = part.losses(ahead.theta)
-        # What weighs them does not matter: the map is linear in the weights.
-        self.unit = torch.ones_like(self.losses, requires_grad=True)
-        self.slopes = gradients((self.unit * self.losses).sum(), ahead.theta, graph=True)
 
     def of(self, slopes: Params) -> Tensor:
         """g_t (B,)."""
-        along = torch.stack([(self.slopes[n] * (self.ahead.eta[n] * slope)).sum() for n, slope in slopes.items()]).sum()
-        return -gradients(along, {"": self.unit}, keep=True)[""]
+        return self.ahead.along(self.part.losses, slopes)
 
     def back(self, row: Tensor) -> Params:
         """The transposed map: -eta . sum_i row[i] grad l_i."""

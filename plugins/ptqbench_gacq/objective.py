@@ -18,13 +18,13 @@ PATH = 2000
 """A look-ahead is as long as this part of the way that the optimiser can go in a fit, its rate times its iterations: with the
 published constants ten of its steps, in a fast fit of the same way a fraction of one."""
 
-SAMPLE = 32
-"""Training samples by whose weights the gradients of timestep groups are taken."""
+SAMPLE = 16
+"""Training samples by whose weights the gradients of timestep groups are taken, and both terms' lengths are held together."""
 
 
 @dataclass(frozen=True)
 class Update:
-    """One update of scores: both terms, the lengths of their derivatives by the scores, and the cosine between these."""
+    """One update of scores: both terms, the lengths of their derivatives by `SAMPLE` scores, and the cosine between these."""
 
     validation: float
     matching: float
@@ -41,10 +41,10 @@ class Objective:
         self.samples = len(problem.train_steps)
         self.updates: list[Update] = []
 
-    def slope(self, parts: Sequence[Part], scores: Tensor) -> Tensor | None:
-        """The derivative by the scores (B,) of the training samples in `parts`, up to a factor.
+    def slope(self, parts: Sequence[Part], sample: Part, scores: Tensor) -> Tensor | None:
+        """The derivative by the scores (B,) of the training samples in `parts`, which follow each other, up to a factor.
 
-        None where the look-ahead stands still.
+        `sample` are some of them that stand for all. None where the look-ahead stands still.
         """
         o, weights = self.options, torch.softmax(scores / self.options.temperature, dim=0)
         found = meta_gradient(
@@ -53,43 +53,51 @@ class Objective:
             self.problem.params,
             self._lengths(),
             weights,
-            matching=self._matching(),
+            matching=self._matching(sample),
             rms=o.lookahead != "plain",
         )
-        return None if found is None else self._combined(found, weights)
+        if found is None:
+            return None
+        pull = self._combined(found, sample, weights)
+        return _through_softmax(torch.cat([found.by_weights(pull, part) for part in parts]), weights)
 
-    def part(self, index: Tensor) -> Part:
-        """Training samples that are taken when their losses are asked for: those of one part are in memory at a time."""
+    def part(self, samples: Tensor, index: Tensor) -> Part:
+        """Of these training samples those at some places, taken when their losses are asked for: one part is in memory at a
+        time."""
+        chosen = samples[index]
         seed = int(torch.randint(2**62, (1,), generator=self.rng))
-        return Part(index, lambda params: self.problem.losses(self.problem.take(index, seed=seed), params))
+        return Part(index, lambda params: self.problem.losses(self.problem.take(chosen, seed=seed), params))
 
-    def _combined(self, found: MetaGradient, weights: Tensor) -> Tensor:
-        """The validation term's slope, and the matching term's at a stated share of its length.
+    def _combined(self, found: MetaGradient, sample: Part, weights: Tensor) -> Params:
+        """The validation term's gradient, and the matching term's so that by the sample's scores it has a stated share of the
+        other's length.
 
-        With a share below 1 the sum never points uphill of the validation error, whatever the terms' own scales are: that of an
-        inner product of gradients goes with the square of the look-ahead's length.
+        With a share below 1 the sum does not point uphill of the validation error, whatever the terms' own scales are: that
+        of an inner product of gradients goes with the square of the look-ahead's length.
         """
-        validation, matching = (_through_softmax(by, weights) for by in (found.by_validation, found.by_matching))
+        own = weights[sample.index] / weights[sample.index].sum()
+        pulls = [found.by_validation] if found.by_matching is None else [found.by_validation, found.by_matching]
         # In single precision the squares of short gradients vanish, and with them the lengths.
-        lengths = float(validation.double().norm()), float(matching.double().norm())
-        both = lengths[0] * lengths[1]
-        cosine = float(validation.double() @ matching.double()) / both if both > 0 else 0.0
-        self.updates.append(Update(found.validation, found.matching, *lengths, cosine))
-        return validation + self.options.matching * lengths[0] / lengths[1] * matching if both > 0 else validation
+        slopes = [_through_softmax(found.by_weights(pull, sample), own).double() for pull in pulls]
+        validation, matching = float(slopes[0].norm()), float(slopes[-1].norm()) if len(slopes) == 2 else 0.0
+        both = validation * matching
+        cosine = float(slopes[0] @ slopes[1]) / both if both > 0 else 0.0
+        self.updates.append(Update(found.validation, found.matching, validation, matching, cosine))
+        if found.by_matching is None or both == 0:
+            return found.by_validation
+        share = self.options.matching * validation / matching
+        return {name: pull + share * found.by_matching[name] for name, pull in found.by_validation.items()}
 
     def _lengths(self) -> dict[str, float]:
         """How far the look-ahead moves each trainable, in root mean square; lookahead = plain: its learning rate."""
         part = self.problem.iterations / PATH if self.options.lookahead == "path" else 1.0
         return {name: part * rate for name, rate in self.problem.learning_rate.items()}
 
-    def _matching(self) -> Matching | None:
+    def _matching(self, sample: Part) -> Matching | None:
         o = self.options
         if not o.matching:
             return None
-        if o.matching_space == "trainables":
-            return Matching(o.matching_measure)
-        chosen = torch.randperm(self.samples, generator=self.rng)[:SAMPLE]
-        return Matching(o.matching_measure, self.part(chosen))
+        return Matching(o.matching_measure, sample if o.matching_space == "weights" else None)
 
     def _groups(self) -> list[Scalar]:
         """The mean validation error of each timestep group, or of all together where nothing is matched."""
@@ -116,4 +124,5 @@ class Objective:
 
 def _through_softmax(by_weight: Tensor, weights: Tensor) -> Tensor:
     """The derivative by the scores, up to the temperature as a factor, from that by omega = softmax(scores / temperature)."""
+    by_weight = by_weight.to(weights)
     return weights * (by_weight - weights @ by_weight)

@@ -4,19 +4,21 @@
 
 Weights u enter theta* through the gradient of L alone, so one vector is all that a function V(theta*) contributes:
 
-    dV / du  =  - d/du < grad L(theta, u), eta . grad V(theta*) >,
+    dV / du  =  - d/du < grad L(theta, u), eta . grad V(theta*) >.
 
-a backward pass through the graph of that gradient. V itself is differentiated once, at leaf tensors that hold theta*. L may be
-a sum of parts, mini-batches for example: their graphs are then made one after the other, so that a step down the loss of all
-training samples takes no more memory than one of them.
+The product is the slope of L along a direction, which forward-mode differentiation has in one pass without any graph through
+the unit (`slope_along`); how it depends on u is then read off the few operations that weigh the samples. V itself is
+differentiated once, at leaf tensors that hold theta*. L may be a sum of parts, mini-batches for example, that are in memory
+one at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 import torch
+import torch.autograd.forward_ad as fwAD
 from torch import Tensor
 
 Params = Mapping[str, Tensor]
@@ -36,10 +38,8 @@ class LookAhead:
 
     def __init__(self, parts: Sequence[Scalar], params: Params, rates: Mapping[str, float], *, rms: bool) -> None:
         self.theta, self.parts = leaves(params), parts
-        # The graph of a single part serves the derivatives as well.
-        self._kept = [gradients(parts[0](self.theta), self.theta, graph=True)] if len(parts) == 1 else []
-        found = self._kept or [gradients(part(self.theta), self.theta) for part in parts]
-        self.slopes = {name: torch.stack([own[name].detach() for own in found]).sum(0) for name in self.theta}
+        found = [gradients(part(self.theta), self.theta) for part in parts]
+        self.slopes = {name: torch.stack([own[name] for own in found]).sum(0) for name in self.theta}
         self.eta = _step_sizes(self.slopes, rates, rms=rms)
 
     @cached_property
@@ -53,29 +53,28 @@ class LookAhead:
             name: (self.theta[name] - self.eta[name] * slope).detach().requires_grad_() for name, slope in self.slopes.items()
         }
 
-    def derivatives(self, pulls: Sequence[Params], unknown: Tensor) -> list[Tensor]:
-        """dV / du for a leaf tensor u that weighs the loss, for each V by its gradient at theta*, of all trainables or of some.
-
-        May be called again for other functions.
-        """
-        found = [torch.zeros_like(unknown) for _ in pulls]
-        for slopes in self._graphs():
-            for total, pull in zip(found, pulls, strict=True):
-                along = torch.stack([(slopes[name] * (self.eta[name] * v)).sum() for name, v in pull.items()]).sum()
-                total -= gradients(along, {"": unknown}, keep=True)[""]
+    def derivative(self, pull: Params, unknown: Tensor) -> Tensor:
+        """dV / du for a leaf tensor u that weighs the loss, by V's gradient at theta* of all trainables or of some."""
+        found = torch.zeros_like(unknown)
+        for part in self.parts:
+            found += gradients(self.along(part, pull), {"": unknown})[""]
         return found
 
-    def derivative(self, pull: Params, unknown: Tensor) -> Tensor:
-        """`derivatives` of one function."""
-        return self.derivatives([pull], unknown)[0]
+    def along(self, function: Scalar, pull: Params) -> Tensor:
+        """The slope at theta of a function, which may have several values, along - eta . pull."""
+        return slope_along(function, self.theta, {name: -self.eta[name] * v for name, v in pull.items()})
 
-    def _graphs(self) -> Iterator[Params]:
-        """The gradient of each part with its graph."""
-        if self._kept:
-            yield from self._kept
-        else:
-            for part in self.parts:
-                yield gradients(part(self.theta), self.theta, graph=True)
+
+def slope_along(function: Scalar, params: Params, direction: Params) -> Tensor:
+    """< grad f(params), direction > for each value of f in one pass, by forward-mode differentiation.
+
+    `direction` is by name, of all trainables or of some.
+    """
+    with fwAD.dual_level():
+        moved = {name: fwAD.make_dual(params[name].detach(), tangent) for name, tangent in direction.items()}
+        found = function({name: value.detach() for name, value in params.items()} | moved)
+        slope = fwAD.unpack_dual(found).tangent
+        return torch.zeros_like(found) if slope is None else slope
 
 
 def leaves(params: Params) -> dict[str, Tensor]:

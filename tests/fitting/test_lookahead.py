@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ptqbench.fitting.lookahead import LookAhead, gradients, leaves
+from ptqbench.fitting.lookahead import LookAhead, gradients, leaves, slope_along
 
 B = 5
 RATES = {"a": 0.3, "b": 0.02}
@@ -65,14 +65,6 @@ def test_one_step_serves_several_functions_of_its_end() -> None:
     for value in (validation, lambda p: p["a"].cos().sum() + 0 * p["b"].sum(), validation):
         found = ahead.derivative(gradients(value(star), star), weights)
         torch.testing.assert_close(found, through_the_step(value, dict(ahead.eta)))
-
-
-def test_several_functions_at_once_are_the_same_as_one_after_the_other() -> None:
-    ahead, weights = stepped(True, pieces=2)
-    star = ahead.end()
-    pulls = [gradients(value, star, keep=True) for value in (validation(star), star["a"].cos().sum())]
-    for found, pull in zip(ahead.derivatives(pulls, weights), pulls, strict=True):
-        torch.testing.assert_close(found, ahead.derivative(pull, weights))
 
 
 def test_a_pull_on_some_trainables_stands_for_no_pull_on_the_others() -> None:
@@ -137,3 +129,13 @@ def test_gradients_can_be_differentiated_or_taken_twice() -> None:
 def test_slopes_that_are_not_finite_do_not_pass_for_a_unit_that_stands_still(rms: bool) -> None:
     ahead = LookAhead([lambda theta: (losses(theta) * torch.nan).mean()], PARAMS, RATES, rms=rms)
     assert ahead.moving == ("a", "b")
+
+
+def test_the_slope_along_a_direction_is_the_gradients_product_with_it() -> None:
+    direction = {name: drawn(*value.shape, seed=6 + i) for i, (name, value) in enumerate(PARAMS.items())}
+    found = slope_along(losses, PARAMS, direction)
+    by_param = torch.func.jacrev(losses)(PARAMS)
+    torch.testing.assert_close(found, sum((by_param[name] * direction[name]).flatten(1).sum(1) for name in PARAMS))
+    only = slope_along(losses, PARAMS, {"b": direction["b"]})
+    torch.testing.assert_close(only, (by_param["b"] * direction["b"]).sum(1))
+    assert slope_along(lambda p: p["a"].sum(), PARAMS, {"b": direction["b"]}) == 0

@@ -10,7 +10,7 @@ from torch import Tensor
 from ptqbench.fitting.inner import UnitProblem
 from ptqbench.fitting.scores import ScoreAdam
 from ptqbench_gacq import GacqOptions
-from ptqbench_gacq.objective import Objective
+from ptqbench_gacq.objective import SAMPLE, Objective
 from ptqbench_gacq.weighter import GacqWeighter
 
 UNIT = "mid_block.resnets.0"
@@ -82,8 +82,10 @@ def test_a_score_step_lowers_the_error_that_it_is_for(
     scores = torch.zeros(len(begun.train_steps))
     lengths = objective._lengths()
     before = after_look_ahead(begun, scores, lengths)
-    slope = objective.slope([objective.part(torch.arange(len(scores)))], scores)
-    ScoreAdam(scores, step).step(torch.arange(len(scores)), slope)
+    samples = torch.randperm(len(scores), generator=torch.Generator().manual_seed(1))
+    parts = [objective.part(samples, index) for index in (torch.arange(len(scores)), torch.arange(SAMPLE))]
+    slope = objective.slope(parts[:1], parts[1], scores[samples])
+    ScoreAdam(scores, step).step(samples, slope)
     assert float(scores.std()) > step / 5
     now = after_look_ahead(begun, scores, lengths)
     assert now < before
