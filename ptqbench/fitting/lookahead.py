@@ -14,8 +14,9 @@ one at a time.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 
 import torch
 import torch.autograd.forward_ad as fwAD
@@ -70,11 +71,20 @@ def slope_along(function: Scalar, params: Params, direction: Params) -> Tensor:
 
     `direction` is by name, of all trainables or of some.
     """
+    _load_rules()
     with fwAD.dual_level():
         moved = {name: fwAD.make_dual(params[name].detach(), tangent) for name, tangent in direction.items()}
         found = function({name: value.detach() for name, value in params.items()} | moved)
         slope = fwAD.unpack_dual(found).tangent
         return torch.zeros_like(found) if slope is None else slope
+
+
+@cache
+def _load_rules() -> None:
+    """Torch compiles some of its forward-mode rules when the first number is made, and warns of its own compiler."""
+    with warnings.catch_warnings(), fwAD.dual_level():
+        warnings.simplefilter("ignore", FutureWarning)
+        fwAD.make_dual(torch.zeros(()), torch.zeros(()))
 
 
 def leaves(params: Params) -> dict[str, Tensor]:
