@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ptqbench_digits.data import digit_images, digit_labels, to_float
-from ptqbench_digits.unet import CONDITIONAL_CONFIG, NULL_CLASS, UNET_CONFIG, alphas_cumprod, build_unet
+from ptqbench_digits.networks import CONDITIONAL_CONFIG, NULL_CLASS, UNET_CONFIG, alphas_cumprod, build_unet
 
 Report = Callable[[int, float, nn.Module], None]
 """Called after each step with the number of steps done, the batch's loss and the averaged denoiser."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ptqbench_digits.data import CLASSES
-from ptqbench_digits.unet import NULL_CLASS
+from ptqbench_digits.networks import NULL_CLASS
 
 
 def uniform_timesteps(total: int, steps: int) -> list[int]:

@@ -12,7 +12,7 @@ from ptqbench.errors import UserError
 from ptqbench.roles.model import COND, UNCOND, Conditions, DiffusionModel, ModelSource
 from ptqbench_digits import DigitsOptions, bundle
 from ptqbench_digits.data import CLASSES, SIZE, digit_images
-from ptqbench_digits.unet import NULL_CLASS, alphas_cumprod, build_unet
+from ptqbench_digits.networks import NULL_CLASS, alphas_cumprod, build_unet
 
 
 def call(denoiser: nn.Module, x: Tensor, t: Tensor, cond: Conditions) -> Tensor:

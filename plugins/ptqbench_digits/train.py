@@ -18,8 +18,8 @@ from ptqbench_digits import bundle
 from ptqbench_digits.classifier import CLASSIFIER_CONFIG, ClassifierSettings, held_out_accuracy, train_classifier
 from ptqbench_digits.data import CLASSES, to_bytes
 from ptqbench_digits.diffusion import ConditionalSettings, DenoiserSettings, card_loss, train_denoiser
+from ptqbench_digits.networks import SCHEDULE, alphas_cumprod
 from ptqbench_digits.sampling import ddim, save_grid
-from ptqbench_digits.unet import SCHEDULE, alphas_cumprod
 
 PICTURES = {bundle.DENOISER: "samples.png", bundle.CONDITIONAL: "conditional.png"}
 PICTURE_STEPS = 20
