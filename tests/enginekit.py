@@ -122,5 +122,6 @@ def unit_problem(
 
 
 def files(cache: Path, pattern: str = "*/*/*") -> dict[str, int]:
-    """Modification times (ns) of the results in a cache; locks do not count."""
-    return {str(p.relative_to(cache)): p.stat().st_mtime_ns for p in sorted(cache.glob(pattern)) if p.name != ".lock"}
+    """Modification times (ns) of the results in a cache; locks and checksums do not count."""
+    found = [p for p in sorted(cache.glob(pattern)) if p.name not in (".lock", ".sums")]
+    return {str(p.relative_to(cache)): p.stat().st_mtime_ns for p in found}

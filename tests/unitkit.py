@@ -52,9 +52,9 @@ def fitted(cache: Path, unit: str, method: Mapping[str, Any], bits: str, seed: i
     ctx = RunContext(made, Cache(cache), torch.device("cpu"))
     quantizer = cell_quantizer(ctx, next(cell for cell in made.cells if cell.method), Costs(), lambda *_: None)
     subject, chosen = quantizer.subject, quantizer.method
-    calibration, key = subject.calibration()
+    calibration = subject.calibration()
     parts = split(calibration.step, STEPS, 0.25, 1, stream(seed, "validation split"), calibration.branches)
-    quantizer.drawn = Samples(calibration, parts, partial(subject.predict, calibration), subject.batch, subject.device, key)
+    quantizer.drawn = Samples(calibration, parts, partial(subject.predict, calibration), subject.batch, subject.device)
     q = QuantizedDenoiser(subject.denoiser, quantizer.plan, MethodFactory(chosen.weights, chosen.activations), STEPS)
     if not chosen.weights.off:
         q.find_weight_grids()

@@ -14,7 +14,7 @@ from rich.progress import Progress as Bars
 from ptqbench.results.costs import FAILED
 
 if TYPE_CHECKING:
-    from ptqbench.running.tasks import Task
+    from ptqbench.roles.executor import Task
 
 EVERY = 60.0
 """Seconds after which a log without a terminal gets a line, also where nothing has finished."""

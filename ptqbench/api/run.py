@@ -10,16 +10,17 @@ from ptqbench.api.files import require_folder
 from ptqbench.api.progress import Progress
 from ptqbench.api.recipe import Overrides, Recipe, load_recipe
 from ptqbench.api.result import Run, later
-from ptqbench.api.settings import settings_for
+from ptqbench.api.settings import Chosen, executor_for, settings_for
 from ptqbench.api.tracebacks import write_tracebacks
 from ptqbench.boundary.build import build
 from ptqbench.errors import UserError
 from ptqbench.recipe.experiment import Experiment
 from ptqbench.results.gallery import save_gallery
-from ptqbench.results.record import RunRecord
-from ptqbench.running.executor import Report
+from ptqbench.results.record import CellRecord, RunRecord
+from ptqbench.roles.executor import Report, Task
+from ptqbench.running import run as running
 from ptqbench.running.run import previews, run_experiment, tracebacks, unfinished
-from ptqbench.running.tasks import Task
+from ptqbench.running.tasks import Shard
 from ptqbench.stage.arithmetic import arithmetic
 from ptqbench.stage.context import Settings
 
@@ -38,19 +39,21 @@ def run(
     workers: int | None = 1,
     threads: int | None = None,
     progress: bool = False,
+    executor: Chosen = "local",
 ) -> Run:
     """Compute a comparison, or read from the cache what is there of it.
 
     `out` is the folder that results are written to, as `ptqbench run` does; without it nothing is written but the cache (see
     `default_cache`). `device` is "cpu", "cuda" ..., or "auto"; `workers` are processes (None for one per core), whose number
     changes nothing but the time; a script that asks for several stands under `if __name__ == "__main__":`. `threads` are those
-    of each process, 1 on a CPU, where numbers depend on it. `progress` is printed on stderr.
+    of each process, 1 on a CPU, where numbers depend on it. `progress` is printed on stderr. `executor` is who does the work:
+    "local", "ray", or a table such as {"use": "ray", "address": "auto"} (docs/cluster.md).
 
     A cell that fails is a row that says why (`Run.failed`). Raises `UserError` where no cell could go on; the record
     in `out` says so as well.
     """
     experiment = load_recipe(recipe, profile=profile, set=set, only=only)
-    settings = settings_for(cache, device, workers, threads)
+    settings, chosen = settings_for(cache, device, workers, threads), executor_for(experiment, executor)
     folder = None if out is None else Path(out)
     if folder is not None:
         require_folder(folder, "--out")
@@ -58,7 +61,7 @@ def run(
         words = invocation(experiment, device, threads)
         try:
             with _reports(progress, settings.workers) as (report, announce):
-                record = run_experiment(experiment, settings, report, announce)
+                record = run_experiment(experiment, settings, report, announce, chosen)
         except UserError as error:
             if folder is not None:
                 _keep(unfinished(experiment, settings, error), words, folder)
@@ -68,6 +71,30 @@ def run(
         if folder is not None:
             _write(result, folder, experiment, settings)
     return result
+
+
+def run_shard(
+    recipe: Recipe,
+    shard: tuple[int, int],
+    *,
+    profile: str = "",
+    set: Overrides = (),
+    only: Sequence[str] = (),
+    cache: str | Path | None = None,
+    device: str = "auto",
+    workers: int | None = 1,
+    threads: int | None = None,
+    progress: bool = False,
+    executor: Chosen = "local",
+) -> list[CellRecord]:
+    """Compute the cells that fall to shard (i, n), from (0, n) to (n - 1, n), and leave them in the cache, where `run` finds
+    them. Shards may run one after the other or beside each other, on any machines that see the cache; other parameters are
+    those of `run`.
+    """
+    experiment = load_recipe(recipe, profile=profile, set=set, only=only)
+    settings, chosen = settings_for(cache, device, workers, threads), executor_for(experiment, executor)
+    with arithmetic(settings.threads), _reports(progress, settings.workers) as (report, announce):
+        return running.run_shard(experiment, settings, Shard(*shard), report, announce, chosen)
 
 
 def invocation(experiment: Experiment, device: str = "auto", threads: int | None = None) -> list[str]:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from ptqbench.api.files import require_folder
+from ptqbench.errors import UserError
+from ptqbench.plugin.classes import check_classes
+from ptqbench.plugin.manager import PluginManager
+from ptqbench.recipe.experiment import Experiment
 
 if TYPE_CHECKING:
+    from ptqbench.roles.executor import Executor
     from ptqbench.stage.context import Settings
+
+Chosen = str | Mapping[str, Any]
+"""An executor by its name, or as a table of "use" and its options."""
 
 
 def default_cache() -> Path:
@@ -23,6 +35,30 @@ def default_cache() -> Path:
         return Path.home() / ".cache" / "ptqbench"
     except RuntimeError:
         return Path(tempfile.gettempdir()) / f"ptqbench-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
+
+
+def executor_for(experiment: Experiment, chosen: Chosen = "local") -> Executor:
+    """An executor of an installed plugin or of the recipe's own files.
+
+    Raises `UserError` for one that is not there, and for options that it does not have.
+    """
+    table = {"use": chosen} if isinstance(chosen, str) else dict(chosen)
+    manager = PluginManager(warn=lambda _: None)
+    for file in experiment.plugin_files:
+        manager.load_file(file)
+    record = manager.find("executor", table.pop("use"))
+    try:
+        options = record.component.options.model_validate_json(json.dumps(table))
+    except ValidationError as error:
+        first = error.errors()[0]
+        known = ", ".join(record.component.options.model_fields) or "none"
+        raise UserError(
+            f'the executor "{record.name}": {".".join(map(str, first["loc"]))}: {first["msg"]}', f"its options: {known}"
+        ) from error
+    bound = manager.bind(record, options)
+    check_classes([bound])
+    made: Executor = bound.create()
+    return made
 
 
 def settings_for(

@@ -27,7 +27,7 @@ from ptqbench.plugin.records import PresetRecord, Record
 
 _QUESTIONS = {role.name: role.question for role in (*ROLES, PRESETS)}
 _LISTS = ("loss", "pass", "sampler-hook", "metric", "reporter")
-_OUTSIDE_RECIPES = ("exporter", "engine")
+_OUTSIDE_RECIPES = ("executor", "exporter", "engine")
 """Roles that commands ask for by name."""
 _KEYS = {
     "weight-quantizer": "weights.quantizer",

@@ -40,7 +40,7 @@ def command(
     """
     loaded = Run.load(run)
     from ptqbench.api.export import export
-    from ptqbench.running.tasks import Task
+    from ptqbench.roles.executor import Task
 
     task = Task("cell", label=cell)
     with Progress() as progress:

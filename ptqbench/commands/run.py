@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -24,6 +25,18 @@ from ptqbench.commands.output import table_width
 from ptqbench.commands.tracebacks import tell_failures
 from ptqbench.errors import EXIT_CELL_FAILED, UserError
 from ptqbench.recipe.experiment import Experiment
+from ptqbench.results.costs import FAILED
+from ptqbench.results.record import CellRecord
+
+
+def _shard(_: click.Context, __: click.Parameter, given: str | None) -> tuple[int, int] | None:
+    """I/N as numbers."""
+    if given is None:
+        return None
+    index, _slash, count = given.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise click.BadParameter(f"{given!r} is no part of a run: 0/4, 1/4, 2/4 and 3/4 are those of four")
+    return int(index), int(count)
 
 
 @click.command("run", short_help="Run a comparison.")
@@ -36,6 +49,9 @@ from ptqbench.recipe.experiment import Experiment
 @device_option
 @workers_option
 @threads_option
+@click.option("--executor", default="local", show_default=True, help='Who does the work: "local", "ray", a plugin\'s.')
+@click.option("--address", help='The cluster of the executor: host:port, or "auto".')
+@click.option("--shard", metavar="I/N", callback=_shard, help="Only the I-th of N parts, from 0; `run` without it collects.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON instead of tables.")
 def command(
     recipe: Path,
@@ -47,6 +63,9 @@ def command(
     device: str,
     workers: int | None,
     threads: int | None,
+    executor: str,
+    address: str | None,
+    shard: tuple[int, int] | None,
     as_json: bool,
 ) -> None:
     """Run the comparison that RECIPE describes.
@@ -55,11 +74,16 @@ def command(
     fails leaves its traceback in the folder errors/ beside the results.
     """
     experiment = load_recipe(recipe, profile=profile, set=overrides, only=only)
-    from ptqbench.api.run import run
+    from ptqbench.api.run import run, run_shard
 
+    where: dict[str, Any] = {"cache": cache, "device": device, "workers": workers, "threads": threads, "progress": True}
+    where["executor"] = {"use": executor, **({"address": address} if address else {})}
+    if shard is not None:
+        _tell_shard(shard, run_shard(experiment, shard, **where))
+        return
     folder = out or default_folder(experiment)
     try:
-        found = run(experiment, out=folder, cache=cache, device=device, workers=workers, threads=threads, progress=True)
+        found = run(experiment, out=folder, **where)
     except UserError:
         if (folder / "results.json").is_file():
             click.echo(f"written to {folder}: results.json, which says why the run ended", err=True)
@@ -71,6 +95,16 @@ def command(
     if found.broken:
         raise found.broken[0]
     if found.failed:
+        sys.exit(EXIT_CELL_FAILED)
+
+
+def _tell_shard(shard: tuple[int, int], cells: list[CellRecord]) -> None:
+    """What became of a shard: its results are in the cache."""
+    failed = {cell.id: cell.reason for cell in cells if cell.status == FAILED}
+    tell_failures(failed, {})
+    done = f"{len(cells) - len(failed)} of {len(cells)} cells are in the cache"
+    click.echo(f"shard {shard[0]}/{shard[1]}: {done}; `ptqbench run` without --shard collects all", err=True)
+    if failed:
         sys.exit(EXIT_CELL_FAILED)
 
 

@@ -43,7 +43,7 @@ def command(
     """
     loaded = Run.load(run)
     from ptqbench.api.time import time
-    from ptqbench.running.tasks import Task
+    from ptqbench.roles.executor import Task
 
     task = Task("cell", label=cell)
     with Progress() as progress:

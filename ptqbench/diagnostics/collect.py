@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -12,17 +12,18 @@ from numpy.typing import NDArray
 
 from ptqbench.boundary.build import build
 from ptqbench.diagnostics.observer import GradientObserver
-from ptqbench.errors import PluginError
+from ptqbench.errors import PluginError, UserError
 from ptqbench.failures import PLUGIN_ERRORS, blamed, reason_of, traceback_of
 from ptqbench.fitting.method import phases_with_work
 from ptqbench.fitting.units import observed_file, weighter_file
 from ptqbench.recipe.experiment import Cell, Experiment
 from ptqbench.results.costs import FAILED
 from ptqbench.results.fits import FitQuality
+from ptqbench.roles.executor import Ended, Report, Task
 from ptqbench.running.cell import cell_quantizer
-from ptqbench.running.executor import Local, Report
+from ptqbench.running.executor import crew_of, execute, local
 from ptqbench.running.preflight import preflight
-from ptqbench.running.tasks import Task, cell_tasks, perform, reference_tasks
+from ptqbench.running.tasks import cell_tasks, perform, reference_tasks
 from ptqbench.stage.cache import CacheWriteError, Costs, Entry
 from ptqbench.stage.context import RunContext, Settings
 from ptqbench.stage.stages import Tell
@@ -83,22 +84,23 @@ def collect(
     ctx = RunContext.of(experiment, settings)
     found = preflight(ctx, measuring=False)
     found.require_shared()
-    tasks = [task for task in cell_tasks(ctx) if task.index < len(experiment.cells)]
+    # Images, probes and features belong to evaluation.
+    shared = [task for task in reference_tasks(ctx) if task.kind == "trajectories"]
+    after = frozenset(task.name for task in shared)
+    tasks = [replace(task, after=after) for task in cell_tasks(ctx)]
     # A plugin's author gets the traceback, which the cell's own task keeps.
     known = {name: error for name, error in found.cells.items() if not isinstance(error, PluginError)}
     fitted = [t for t in tasks if t.label not in known and (t.label in found.cells or _fits(experiment.cells[t.index]))]
-    # Images, probes and features belong to evaluation.
-    shared = [task for task in reference_tasks(ctx) if task.kind == "trajectories"]
     announce([*shared, *fitted])
     results: dict[int, dict[str, Any]] = {
         t.index: {FAILED: str(known[t.label]), "traceback": ""} for t in tasks if t.label in known
     }
-    with Local(experiment, settings, ctx, report, partial(observe, observer=observer)) as executor:
-        for wave in (shared, fitted):
-            for task, result in executor.run(wave):
-                report(task, FAILED if result is not None and FAILED in result else "", 1.0)
-                if result is not None:
-                    results[task.index] = result
+    crew = crew_of(ctx, settings, report, partial(observe, observer=observer))
+    for task, result in execute(local(), crew, [*shared, *fitted]):
+        if isinstance(result, Ended):
+            raise UserError(f"a process {result.lost} while it worked on {task.label}", "use --workers 1 if memory ran out")
+        if result is not None:
+            results[task.index] = result
     return _read(ctx, results)
 
 

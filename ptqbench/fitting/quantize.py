@@ -36,6 +36,21 @@ from ptqbench.stage.cache import Costs, Entry, cached_tensors, content_key
 from ptqbench.stage.stages import Tell
 
 
+@dataclass(frozen=True)
+class Stage:
+    """One step of a quantization. `key` names everything that its result depends on, those before it included.
+
+    `sampled` says whether it needs calibration samples; `make` computes it on the denoiser as the stages before left it, None
+    where there is nothing to do; `phase` names the reconstruction's phase that it is, if it is one.
+    """
+
+    name: str
+    key: str
+    sampled: bool
+    make: Callable[[QuantizedDenoiser, Entry], None] | None = None
+    phase: str = ""
+
+
 @dataclass
 class MethodQuantizer:
     """Runs a method's quantization stages on `subject`; each is kept under the hash of what it read, so that cells of a
@@ -74,12 +89,12 @@ class MethodQuantizer:
         """The calibration samples, split, and the predictions of either network on them; drawn when a stage first asks."""
         if self.drawn is None:
             subject, needs = self.subject, self.needs
-            calibration, key = subject.calibration()
+            calibration = subject.calibration()
             rng = stream(self.seed, "validation split")
             steps, branches = len(subject.timesteps), calibration.branches
             parts = split(calibration.step, steps, needs.validation, needs.groups, rng, branches)
             predict = partial(subject.predict, calibration)
-            self.drawn = Samples(calibration, parts, predict, subject.batch, subject.device, key)
+            self.drawn = Samples(calibration, parts, predict, subject.batch, subject.device)
         return self.drawn
 
     def budget(self) -> Budget:
@@ -100,78 +115,85 @@ class MethodQuantizer:
         reports = (entry.load_json("units.json").values() for entry in self.fitted.values())
         return [FitQuality.from_dict(report) for found in reports for report in found if report["iterations"]]
 
-    def run(self) -> tuple[QuantizedDenoiser, str]:
-        """The finished quantized denoiser, and the key of its state."""
-        factory = MethodFactory(self.method.weights, self.method.activations)
-        q = QuantizedDenoiser(self.subject.denoiser, self.plan, factory, len(self.subject.timesteps))
-        phases = phases_with_work(self.reconstruction, self.method)
-        key = self._weight_grids(q)
-        ranged = self.method.activations.off
+    @cached_property
+    def stages(self) -> list[Stage]:
+        """What is to be computed, in order; known without computing any of it. Cells with equal keys share results.
+
+        Raises `CellFailedError` where nothing could be learned.
+        """
+        phases, ranged = phases_with_work(self.reconstruction, self.method), self.method.activations.off
         if self.reconstruction.phases and not phases:
             name = self.method.reconstruction.name
             raise CellFailedError(f"at {self.method.bits} there is nothing that {name!r} could learn", "choose other bits")
+        found = [self._weight_grids()]
         for phase in phases:
             if phase.activations and not ranged:
-                key, ranged = self._activation_ranges(q, key), True
-            key = self._phase(q, phase, key)
-        if not ranged:
-            key = self._activation_ranges(q, key)
-        q.quantize_activations(not self.method.activations.off)
-        return q, key
+                ranged = True
+                found.append(self._activation_ranges(found[-1].key))
+            found.append(self._phase(phase, found[-1].key))
+        return found if ranged else [*found, self._activation_ranges(found[-1].key)]
 
-    def _weight_grids(self, q: QuantizedDenoiser) -> str:
+    def run(self, stages: int | None = None) -> tuple[QuantizedDenoiser, str]:
+        """The quantized denoiser after all stages, or the first few, and the key of its state."""
+        factory, done = MethodFactory(self.method.weights, self.method.activations), self.stages[:stages]
+        q = QuantizedDenoiser(self.subject.denoiser, self.plan, factory, len(self.subject.timesteps))
+        for stage in done:
+            if stage.sampled:
+                _ = self.samples  # part of what the result cost, also where it is there already
+            if stage.make is not None:
+                self._through_cache(q, stage, stage.make)
+        q.quantize_activations(not self.method.activations.off)
+        return q, done[-1].key
+
+    def _weight_grids(self) -> Stage:
         """First ranges of all weights, rounded to nearest."""
         if self.method.weights.off:
-            return content_key(self.subject.key, "weights in full precision")
+            return Stage("weights", content_key(self.subject.key, "weights in full precision"), sampled=False)
         weights = [(p.name, dataclasses.asdict(p.weight) if p.weight else None, p.partitions) for p in self.plan.layers]
         chosen = self.method.weights
         key = content_key(self.subject.key, "weight grids", weights, chosen.quantizer.key, chosen.range.key)
 
-        def make(_: Entry) -> dict[str, Tensor]:
+        def make(q: QuantizedDenoiser, _: Entry) -> None:
             self.tell("weight ranges", 0.0)
             q.find_weight_grids()
-            return q.export()
 
-        self._through_cache(q, "weight ranges", key, make)
-        return key
+        return Stage("weight ranges", key, sampled=False, make=make)
 
-    def _activation_ranges(self, q: QuantizedDenoiser, upstream: str) -> str:
+    def _activation_ranges(self, upstream: str) -> Stage:
         """One pass over the training part of the calibration set, in random order, with the weights as they now are."""
         chosen = self.method.activations
         layers = self.plan.layers
         grids: list[Any] = [(p.name, p.activation and dataclasses.asdict(p.activation), p.partitions) for p in layers]
         grids += [dataclasses.asdict(attention) for attention in self.plan.attentions]
-        samples, batch = self.samples, self.subject.batch
+        drawn, batch = self.subject.calibration_key, self.subject.batch
         key = content_key(
-            upstream, samples.key, "activation ranges", grids, chosen.quantizer.key, chosen.range.key, batch, self._split_key
+            upstream, drawn, "activation ranges", grids, chosen.quantizer.key, chosen.range.key, batch, self._split_key
         )
 
-        def make(_: Entry) -> dict[str, Tensor]:
-            train = samples.split.train
+        def make(q: QuantizedDenoiser, _: Entry) -> None:
+            train = self.samples.split.train
             order = train[permutation(len(train), stream(self.seed, "activation ranges"))]
             with torch.no_grad(), q.observing():
                 for i, piece in enumerate(order.split(batch)):
                     self.tell("activation ranges", i * batch / len(order))
-                    samples.predict(q, piece)
+                    self.samples.predict(q, piece)
             q.freeze_activations()
-            return q.export()
 
-        self._through_cache(q, "activation ranges", key, make)
-        return key
+        return Stage("activation ranges", key, sampled=True, make=make)
 
     @property
     def _split_key(self) -> list[Any]:
         needs = self.needs
         return [needs.validation, needs.groups if needs.validation else 1, self.seed]
 
-    def _phase(self, q: QuantizedDenoiser, phase: Phase, upstream: str) -> str:
+    def _phase(self, phase: Phase, upstream: str) -> Stage:
         """Fit all units in execution order; finished units are kept, so an interrupted phase goes on at the next one."""
         method = self.method
         partitioner: Partitioner = build(self._partitioner())
         units = partitioner.units(self.subject.denoiser, self.subject.probe)
         key = content_key(
             upstream,
-            self.samples.key,
+            self.subject.calibration_key,
             f"phase {phase.name}",
             [dataclasses.asdict(u) for u in units],
             self._partitioner().key,
@@ -184,18 +206,12 @@ class MethodQuantizer:
             # A phase that was fitted unobserved has nothing of what an observer keeps.
             *([dict(self.observer.key)] if self.observer else []),
         )
-        q.quantize_activations(phase.activations)
 
-        def make(entry: Entry) -> dict[str, Tensor]:
+        def make(q: QuantizedDenoiser, entry: Entry) -> None:
+            q.quantize_activations(phase.activations)
             entry.save_json("units.json", self._fitter(q, phase, entry, partitioner, units).run())
-            return q.export()
 
-        stage = f"reconstruct {phase.name}"
-        self._through_cache(q, stage, key, make)
-        self.fitted[phase.name] = self.subject.cache.entry(_folder(stage), key)
-        reports = self.fitted[phase.name].load_json("units.json")
-        self.gradient_steps += sum(report["iterations"] for report in reports.values())
-        return key
+        return Stage(f"reconstruct {phase.name}", key, sampled=True, make=make, phase=phase.name)
 
     def _fitter(
         self, q: QuantizedDenoiser, phase: Phase, entry: Entry, partitioner: Partitioner, units: list[UnitPlan]
@@ -223,10 +239,17 @@ class MethodQuantizer:
             raise CellFailedError(f"method {self.method.name!r} has no partitioner")
         return self.method.partitioner
 
-    def _through_cache(self, q: QuantizedDenoiser, stage: str, key: str, make: Callable[[Entry], dict[str, Tensor]]) -> None:
+    def _through_cache(self, q: QuantizedDenoiser, stage: Stage, make: Callable[[QuantizedDenoiser, Entry], None]) -> None:
         """Run or read a stage, and in both cases continue from the stored state: one road for fresh and resumed runs."""
-        q.restore(cached_tensors(self.subject.cache, self.costs, _folder(stage), key, make))
 
+        def made(entry: Entry) -> dict[str, Tensor]:
+            make(q, entry)
+            return q.export()
 
-def _folder(stage: str) -> str:
-    return stage.replace(" ", "-")
+        folder = stage.name.replace(" ", "-")
+        also = ["units.json"] if stage.phase else []
+        q.restore(cached_tensors(self.subject.cache, self.costs, folder, stage.key, made, *also))
+        if stage.phase:
+            self.fitted[stage.phase] = self.subject.cache.entry(folder, stage.key)
+            reports = self.fitted[stage.phase].load_json("units.json")
+            self.gradient_steps += sum(report["iterations"] for report in reports.values())

@@ -15,7 +15,7 @@ from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.quant.plan import Probe
 from ptqbench.recipe.experiment import Method
 from ptqbench.sampling.calibrate import CalibrationSet
-from ptqbench.sampling.reference import calibration_set, denoising_error
+from ptqbench.sampling.reference import calibration_key, calibration_set, denoising_error
 from ptqbench.stage.cache import Cache, Costs
 from ptqbench.stage.context import RunContext
 
@@ -28,16 +28,17 @@ def _no_sampler() -> Tensor:
 class Subject:
     """A full-precision denoiser, and what the stages of its quantization read and where they keep their results.
 
-    `timesteps` (S,) are those of the sampling steps, noisiest first. `calibration` gives the calibration set and the key that
-    names it; `predict(calibration, q, index)` evaluates a quantized denoiser, or (None) full precision, on the samples at these
-    places, of which `batch` are run at a time; `denoising_error` is full precision's, (S,). `key` names the denoiser and what
-    computes, and is part of every stage's key in `cache`. `gains` (S,) are the sampler's, if one is known.
+    `timesteps` (S,) are those of the sampling steps, noisiest first. `calibration` gives the calibration set, which
+    `calibration_key` names; `predict(calibration, q, index)` evaluates a quantized denoiser, or (None) full precision, on the
+    samples at these places, of which `batch` are run at a time; `denoising_error` is full precision's, (S,). `key` names the
+    denoiser and what computes, and is part of every stage's key in `cache`. `gains` (S,) are the sampler's, if one is known.
     """
 
     denoiser: nn.Module
     probe: Probe
     timesteps: Tensor
-    calibration: Callable[[], tuple[CalibrationSet, str]]
+    calibration: Callable[[], CalibrationSet]
+    calibration_key: str
     predict: Callable[[CalibrationSet, QuantizedDenoiser | None, Tensor], Tensor]
     denoising_error: Callable[[], Tensor]
     batch: int
@@ -54,6 +55,7 @@ class Subject:
             probe=ctx.probe,
             timesteps=ctx.schedule.timesteps,
             calibration=partial(calibration_set, ctx, costs, method, seed),
+            calibration_key=calibration_key(ctx, method, seed),
             predict=partial(_predict, ctx),
             denoising_error=partial(denoising_error, ctx, Costs(), seed),
             batch=ctx.experiment.calibration.batch,

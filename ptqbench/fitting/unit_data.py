@@ -24,7 +24,7 @@ class Samples:
     """The calibration samples of a cell, and how they are run through a network, `batch` at a time.
 
     `predict(q, index)` is the noise prediction on the samples at these places, by a quantized denoiser or (None) in full
-    precision. `key` names the calibration set in the cache.
+    precision.
     """
 
     calibration: CalibrationSet
@@ -32,7 +32,6 @@ class Samples:
     predict: Callable[[QuantizedDenoiser | None, Tensor], Tensor]
     batch: int
     device: torch.device
-    key: str = ""
 
 
 @dataclass(frozen=True)

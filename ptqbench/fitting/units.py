@@ -79,7 +79,7 @@ class UnitFitter:
         reports: dict[str, Any] = {}
         for i, unit in enumerate(self.units):
             part = f"unit-{i:03d}"
-            if not self.entry.has(f"{part}.json"):
+            if not (self.entry.has(f"{part}.json") and self.entry.has(f"{part}.safetensors")):
                 with blamed(f"unit {unit.name}, phase {self.phase.name}"):
                     self._store(unit, part, self._fit(unit, i))
             # Fresh and resumed runs both go on from what was stored, so that they cannot differ.

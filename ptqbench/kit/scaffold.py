@@ -27,6 +27,7 @@ USES: Mapping[str, str] = {
     "metric": '[evaluation]\nmetrics = ["example"]',
     "reporter": '[report]\nformats = ["example"]',
     "engine": "# no recipe's business: ptqbench time RUN --cell ID --engine example",
+    "executor": "# no recipe's business: ptqbench run RECIPE --executor example",
     "exporter": "# no recipe's business: ptqbench export RUN --cell ID --to DIR --format example",
 }
 """What a recipe says to use a component; roles that are not here are keys of a method."""

@@ -67,6 +67,7 @@ ROLES: tuple[Role, ...] = (
     Role("features", "FeatureExtractor", "which features describe an image?", "features"),
     Role("metric", "Metric", "how good are images and predictions?", "metric"),
     Role("reporter", "Reporter", "how is a comparison written down?", "reporter"),
+    Role("executor", "Executor", "which processes of which machines do the work?", "executor"),
     Role("exporter", "Exporter", "how does a quantized denoiser leave as files?", "exporter"),
     Role("engine", "Engine", "what executes a denoiser, and how fast?", "engine"),
 )

@@ -1,40 +1,30 @@
-"""Running tasks: in this process, or in a few worker processes with a fixed number of threads each."""
+"""Running tasks: who gets which, what is tried again, what is told; an executor brings them to processes."""
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
 import os
-import queue
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 
-from ptqbench.errors import UserError
 from ptqbench.plugin.manager import PluginManager
 from ptqbench.recipe.experiment import Experiment
 from ptqbench.recipe.load import load_experiment
 from ptqbench.results.costs import FAILED
-from ptqbench.running.tasks import Task, perform
+from ptqbench.roles.executor import Crew, Ended, Executor, Report, Task, Work, Workers
+from ptqbench.running.agenda import Agenda
+from ptqbench.running.tasks import perform
 from ptqbench.stage.context import RunContext, Settings
+from ptqbench.stage.memory import free_memory_mib
 from ptqbench.stage.stages import Tell
-
-Report = Callable[[Task, str, float], None]
-"""Progress of a task: what it does now, and how far it is in [0, 1]; at 1, "" says that it is done, `FAILED` that it failed."""
 
 Perform = Callable[[RunContext, Task, Tell], dict[str, Any] | None]
 """Does a task; a function of a module (or a `functools.partial` of one), so that workers find it."""
 
-
-def failed_or_done(result: dict[str, Any] | None) -> str:
-    """The last report of a task, by what it gave: a cell's record, or nothing."""
-    return FAILED if result is not None and result.get("status") == FAILED else ""
+TRIES = 3
+"""Processes that may die over a task before it is given up."""
 
 
 def default_workers(device: torch.device) -> int:
@@ -51,70 +41,81 @@ def default_threads(device: torch.device, workers: int) -> int:
     return 1 if device.type == "cpu" else max(1, _cores() // workers)
 
 
-class Local:
-    """Runs waves of tasks; `run` yields (task, result) as tasks finish. Use as a context manager."""
-
-    def __init__(
-        self, experiment: Experiment, settings: Settings, ctx: RunContext, report: Report, perform: Perform = perform
-    ) -> None:
-        self.experiment, self.settings, self.ctx, self.report = experiment, settings, ctx, report
-        self.perform = perform
-        self.pool: ProcessPoolExecutor | None = None
-
-    def __enter__(self) -> Local:
-        if self.settings.workers > 1:
-            spawn = multiprocessing.get_context("spawn")
-            self.messages = spawn.Queue()
-            self.done = threading.Event()
-            self.listener = threading.Thread(target=self._listen, daemon=True)
-            self.listener.start()
-            self.pool = ProcessPoolExecutor(
-                self.settings.workers,
-                mp_context=spawn,
-                initializer=_start_worker,
-                initargs=(_portable(self.experiment), self.settings, self.messages, self.perform),
-            )
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self.pool is None:
-            return
-        if kind is not None:
-            # Stages are atomic: a worker may be ended at any point, and what it had finished is in the cache.
-            for process in list((self.pool._processes or {}).values()):
-                process.kill()
-        self.pool.shutdown(wait=True, cancel_futures=True)
-        self.done.set()
-        self.listener.join()
-
-    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, dict[str, Any] | None]]:
-        """Finish all tasks, in any order."""
-        if self.pool is None:
-            for task in tasks:
-                yield task, self.perform(self.ctx, task, partial(self.report, task))
-            return
-        with _interrupts_blocked():
-            waiting: dict[Future[dict[str, Any] | None], Task] = {self.pool.submit(_work, task): task for task in tasks}
-        while waiting:
-            finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in finished:
-                task = waiting.pop(future)
-                try:
-                    yield task, future.result()
-                except BrokenProcessPool as error:
-                    raise UserError(
-                        f"a worker process died while it worked on {task.label}",
-                        "out of memory is the usual cause: use --workers 1; the same command continues where it stopped",
-                    ) from error
-
-    def _listen(self) -> None:
-        while not self.done.is_set():
-            with contextlib.suppress(queue.Empty):
-                self.report(*self.messages.get(timeout=0.2))
+def with_room(settings: Settings, memory_mib: float) -> int:
+    """How many of the wanted processes memory has room for now, each needing so much; one at least."""
+    free = free_memory_mib()
+    return settings.workers if free is None or not memory_mib else max(1, min(settings.workers, int(free // memory_mib)))
 
 
-_worker: dict[str, Any] = {}
-"""This worker process's context, message queue, and the function that does its tasks."""
+def local() -> Executor:
+    """Processes of this machine."""
+    found: Executor = PluginManager(warn=lambda _: None).default("executor", "local").create()
+    return found
+
+
+def crew_of(
+    ctx: RunContext, settings: Settings, report: Report, perform: Perform = perform, workers: int = 0, memory_mib: float = 0.0
+) -> Crew:
+    """What an executor needs to know of a run; at most `workers` processes, those of the settings if left out."""
+    # The folder means the same in every process, whatever it works in.
+    settings = Settings(settings.cache.resolve(), settings.device, settings.workers, settings.threads)
+    return Crew(
+        prepare=partial(_prepare, _portable(ctx.experiment), settings, perform),
+        here=partial(perform, ctx),
+        workers=workers or settings.workers,
+        threads=settings.threads,
+        memory_mib=memory_mib,
+        accelerator=ctx.device.type != "cpu",
+        folder=str(settings.cache),
+        report=report,
+    )
+
+
+def execute(executor: Executor, crew: Crew, tasks: Sequence[Task]) -> Iterator[tuple[Task, Any]]:
+    """Do all tasks; yields each with its result as they end, an `Ended` in place of one that no process survived.
+
+    A process that dies of want of memory may have died of what others needed beside it: its task is tried again alone. Errors
+    that a task raises are raised here, and end the others.
+    """
+    agenda, again, died = Agenda(tasks), list[Ended](), dict[str, int]()
+    with executor.open(crew) as workers:
+        working = 0
+        while agenda or again or working:
+            working += _fill(workers, agenda, again, working)
+            for end in workers.wait():
+                working -= 1
+                if end.error is not None:
+                    raise end.error
+                died[end.task.name] = died.get(end.task.name, 0) + bool(end.lost)
+                if end.lost and died[end.task.name] < (2 if end.crowded else TRIES):
+                    again.append(end)
+                    continue
+                result = end if end.lost else end.result
+                failed = bool(end.lost) or failed_or_done(end.result) == FAILED
+                crew.report(end.task, FAILED if failed else "", 1.0)
+                agenda.end(end.task, failed=failed)
+                yield end.task, result
+
+
+def _fill(workers: Workers, agenda: Agenda, again: list[Ended], working: int) -> int:
+    """Submit what there is room for; returns how much that was. What is to be tried alone waits until nothing else runs."""
+    if any(end.crowded for end in again):
+        if working:
+            return 0
+        alone = next(end for end in again if end.crowded)
+        again.remove(alone)
+        workers.submit(alone.task)
+        return 1
+    count = 0
+    while working + count < workers.slots and (task := again.pop().task if again else agenda.take()) is not None:
+        workers.submit(task)
+        count += 1
+    return count
+
+
+def failed_or_done(result: Any) -> str:
+    """The last report of a task, by what it gave: a cell's record, what failed before a cell, or nothing."""
+    return FAILED if isinstance(result, Mapping) and FAILED in (result.get("status"), *result) else ""
 
 
 def _portable(experiment: Experiment) -> dict[str, Any]:
@@ -130,38 +131,7 @@ def _portable(experiment: Experiment) -> dict[str, Any]:
     return raw
 
 
-@contextlib.contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Processes started meanwhile never see Ctrl-C, also while they import; this one gets it at the end of the block."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _end_with_parent() -> None:
-    """A worker whose parent was killed would finish its task and then wait for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _start_worker(raw: dict[str, Any], settings: Settings, messages: Any, perform: Perform) -> None:
-    # The parent decides what an interrupt means; workers are ended by it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    # The parent has warned of plugins that had to be left out.
+def _prepare(raw: dict[str, Any], settings: Settings, perform: Perform) -> Work:
+    # The first process has warned of plugins that had to be left out.
     experiment = load_experiment(raw, manager=PluginManager(warn=lambda _: None))
-    _worker["context"] = RunContext.of(experiment, settings)
-    _worker["messages"] = messages
-    _worker["perform"] = perform
-
-
-def _work(task: Task) -> dict[str, Any] | None:
-    messages = _worker["messages"]
-    return _worker["perform"](_worker["context"], task, lambda what, part: messages.put((task, what, part)))
+    return partial(perform, RunContext.of(experiment, settings))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ptqbench.boundary.build import build
 from ptqbench.evaluate.intervals import BLOCKS
@@ -32,7 +33,8 @@ PROCESS_MIB = 650
 class Forecast:
     """Seconds of one process for each cell (by id) and for the shared stages; MiB of memory per process and of disk.
 
-    `features` are the seconds for features in all of them. `notes` say what is left out.
+    `features` are the seconds for features in all of them, `images` those of a cell (by id) for images and their features.
+    `notes` say what is left out.
     """
 
     cells: dict[str, float]
@@ -41,6 +43,7 @@ class Forecast:
     disk_mib: float
     features: float = 0.0
     notes: tuple[str, ...] = ()
+    images: Mapping[str, float] = field(default_factory=dict)
 
     def wall(self, workers: int) -> float:
         """Seconds on `workers` processes that share the work evenly; never less than the longest cell."""
@@ -64,6 +67,7 @@ def forecast(ctx: RunContext) -> Forecast:
     cells = {
         cell.id: second * _cell_evaluations(ctx, cell, done) + (after if cell.method is not None else 0.0) for cell in e.cells
     }
+    images = {c.id: second * _per_image(c.method) * e.sampling.images * calls + after if c.method else 0.0 for c in e.cells}
     measured = len(e.cells) * e.sampling.images + real
     return Forecast(
         cells,
@@ -72,6 +76,7 @@ def forecast(ctx: RunContext) -> Forecast:
         _disk(ctx, seeds, image.size, measured),
         measured * image.features,
         (f"features are not timed: {image.why}",) if image.why else (),
+        images,
     )
 
 
@@ -89,7 +94,7 @@ def _cell_evaluations(ctx: RunContext, cell: Cell, done: set[str]) -> float:
     if cell.method is None:
         return 0.0
     e, calls = ctx.experiment, ctx.schedule.steps * len(ctx.model.branches)
-    per_image = FAKE_QUANTIZATION if not cell.method.activations.off else 1.0
+    per_image = _per_image(cell.method)
     total = per_image * (e.sampling.images + e.evaluation.probes) * calls
     # Hooks are fitted on predictions of both networks.
     total += sum((1 + per_image) * fitting_trajectories(ctx, build(bound)) * calls for bound in cell.method.hooks)
@@ -100,6 +105,11 @@ def _cell_evaluations(ctx: RunContext, cell: Cell, done: set[str]) -> float:
             total += _phase_evaluations(ctx, cell.method, reconstruction, phase)
         done.add(f"{key}/{cell.method.weights.bits}")
     return total
+
+
+def _per_image(method: Method) -> float:
+    """An image's evaluations beside those of full precision."""
+    return FAKE_QUANTIZATION if not method.activations.off else 1.0
 
 
 def _phase_evaluations(ctx: RunContext, method: Method, reconstruction: Reconstruction, phase: Phase) -> float:

@@ -6,8 +6,7 @@ import contextlib
 import importlib.metadata
 import platform
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,77 +23,106 @@ from ptqbench.recipe.experiment import Cell, Experiment
 from ptqbench.results.compare import attach_comparisons
 from ptqbench.results.costs import FAILED
 from ptqbench.results.record import CellRecord, RunRecord
+from ptqbench.roles.executor import Ended, Executor, Report, Task
 from ptqbench.running.cell import TRACEBACK, CellRun, cell_key
-from ptqbench.running.executor import Local, Report, failed_or_done
-from ptqbench.running.forecast import forecast
-from ptqbench.running.preflight import cell_problems, preflight
-from ptqbench.running.tasks import Task, cell_tasks, pending, reference_tasks
+from ptqbench.running.executor import crew_of, execute, local, with_room
+from ptqbench.running.forecast import Forecast, forecast
+from ptqbench.running.preflight import preflight
+from ptqbench.running.tasks import OF_CELLS, WHOLE, Shard, pending, run_tasks
 from ptqbench.stage.context import RunContext, Settings
 from ptqbench.stage.machine import PACKAGES, hardware
 from ptqbench.stage.precision import FLOAT32, arithmetic_words
 from ptqbench.version import __version__
 
+MEMORY = "out of memory is the usual cause: smaller batches need less (sampling.batch, calibration.batch)"
+
+Announce = Callable[[list[Task]], None]
+"""Is told the tasks before they start."""
+
 
 @blamed()
 def run_experiment(
-    experiment: Experiment, settings: Settings, report: Report, announce: Callable[[list[Task]], None]
+    experiment: Experiment, settings: Settings, report: Report, announce: Announce, executor: Executor | None = None
 ) -> RunRecord:
-    """Compute whatever is not in the cache and return the record of the whole comparison.
-
-    `announce` is told the tasks before they start, `report` how they go. A cell that fails becomes a failed record.
+    """Compute whatever is not in the cache, on this machine unless an `executor` is given, and return the record of the whole
+    comparison. `report` is told how tasks go. A cell that fails becomes a failed record.
 
     Raises `UserError` where no cell could go on: a cache that cannot keep results, a component that cannot be used or fails
     in what all cells share (`PluginError`).
     """
-    check_classes(experiment.components())
-    ctx = RunContext.of(experiment, settings)
-    check_metrics(ctx)
-    tasks = cell_tasks(ctx)
+    ctx = _checked(experiment, settings)
     if not pending(ctx):
         # Nothing to compute: reading the records needs neither workers nor the model.
         return _record(ctx, settings, [CellRun(ctx, cell, lambda *_: None).run() for cell in experiment.cells])
-    found = preflight(ctx)
-    found.require_shared()
-    references, tasks = _timed(ctx, reference_tasks(ctx), tasks)
-    announce([*references, *tasks])
-    records: dict[int, CellRecord] = {}
-
-    def refuse(known: Mapping[str, UserError]) -> None:
-        # Cells that cannot be done wait for nothing, and cost nothing: their reasons are known now.
-        for task in tasks:
-            if (error := known.get(task.label)) is not None and not isinstance(error, PluginError):
-                records[task.index] = _failed(experiment.cells[task.index], str(error))
-                report(task, FAILED, 1.0)
-
-    refuse(found.cells)
-    with Local(experiment, settings, ctx, report) as executor:
-
-        def finish(wave: list[Task]) -> None:
-            for task, result in executor.run(wave):
-                report(task, failed_or_done(result), 1.0)
-                if result is not None:
-                    records[task.index] = CellRecord.from_dict(result)
-
-        # A plugin's author gets the traceback, which the cell's own task keeps.
-        finish([task for task in tasks if task.index not in records and task.label in found.cells])
-        finish(references)
-        # Before anything is fitted: what had to wait for trajectories.
-        refuse(cell_problems(ctx, [cell for cell in experiment.cells if cell.id in found.waiting]).cells)
-        finish([task for task in tasks if task.index not in records])
+    records = _compute(ctx, settings, WHOLE, report, announce, executor)
     return _record(ctx, settings, [records[i] for i in sorted(records)])
 
 
-def _timed(ctx: RunContext, references: list[Task], tasks: list[Task]) -> tuple[list[Task], list[Task]]:
-    """The tasks with the seconds that they are forecast to take; as they are where no forecast can be made."""
+@blamed()
+def run_shard(
+    experiment: Experiment,
+    settings: Settings,
+    shard: Shard,
+    report: Report,
+    announce: Announce,
+    executor: Executor | None = None,
+) -> list[CellRecord]:
+    """Compute what falls to one shard, beside others on the same cache; `run_experiment` collects. Raises as that does."""
+    records = _compute(_checked(experiment, settings), settings, shard, report, announce, executor)
+    return [records[i] for i in sorted(records)]
+
+
+def _checked(experiment: Experiment, settings: Settings) -> RunContext:
+    check_classes(experiment.components())
+    ctx = RunContext.of(experiment, settings)
+    check_metrics(ctx)
+    return ctx
+
+
+def _compute(
+    ctx: RunContext, settings: Settings, shard: Shard, report: Report, announce: Announce, executor: Executor | None
+) -> dict[int, CellRecord]:
+    """The records of a shard's cells, by index."""
+    found = preflight(ctx)
+    found.require_shared()
+    cells = shard.cells(ctx)
+    # A plugin's author gets the traceback, which the cell's own task keeps. Other cells that cannot be done cost nothing.
+    refused = {name: str(error) for name, error in found.cells.items() if not isinstance(error, PluginError)}
+    records = {
+        task.index: _failed(ctx.experiment.cells[task.index], refused[task.label]) for task in cells if task.label in refused
+    }
+    expected = _forecast(ctx)
+    wanted, doomed = [task for task in cells if task.label not in refused], found.cells.keys() - refused.keys()
+    tasks = run_tasks(ctx, wanted, doomed, pending(ctx), expected, shard)
+    hopeless = [task for task in cells if task.label in refused]
+    announce([*hopeless, *tasks])
+    for task in hopeless:
+        report(task, FAILED, 1.0)
+    workers = with_room(settings, expected.memory_mib if expected else 0.0)
+    crew = crew_of(ctx, settings, report, workers=workers, memory_mib=expected.memory_mib if expected else 0.0)
+    for task, result in execute(executor or local(), crew, tasks):
+        if task.kind == "cell":
+            cell = ctx.experiment.cells[task.index]
+            records[task.index] = _lost(cell, result) if isinstance(result, Ended) else CellRecord.from_dict(result)
+        elif isinstance(result, Ended) and task.kind not in OF_CELLS:
+            raise UserError(f"{_process(result)} while it worked on {task.label}", MEMORY)
+    return records
+
+
+def _lost(cell: Cell, end: Ended) -> CellRecord:
+    return _failed(cell, f"{_process(end)} while it worked on this cell\n{MEMORY}")
+
+
+def _process(end: Ended) -> str:
+    return f"a process {end.lost}{', alone as well as beside others,' if end.crowded else ''}"
+
+
+def _forecast(ctx: RunContext) -> Forecast | None:
+    """What tasks will take, where that can be told."""
     try:
-        found = forecast(ctx)
+        return forecast(ctx)
     except PLUGIN_ERRORS:
-        return references, tasks  # what is wrong is told by the task that it stops
-    seconds = {cell.id: found.cells[cell.id] for cell in ctx.experiment.cells if _finished(ctx, cell) is None}
-    return (
-        [replace(task, seconds=found.shared / len(references)) for task in references],
-        [replace(task, seconds=seconds.get(task.label, 0.0)) for task in tasks],
-    )
+        return None  # what is wrong is told by the task that it stops
 
 
 def unfinished(experiment: Experiment, settings: Settings, error: UserError) -> RunRecord:

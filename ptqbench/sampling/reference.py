@@ -69,16 +69,18 @@ def trajectory_shards(ctx: RunContext) -> list[range]:
     return shards(ctx.experiment.calibration.trajectories, ctx.experiment.calibration.batch)
 
 
-def calibration_set(ctx: RunContext, costs: Costs, method: Method, seed: int) -> tuple[CalibrationSet, str]:
-    """The calibration set of a method and its key. Methods with equal samplers get the very same set.
-
-    The sampler chooses states, each of which is taken in all calibrated branches.
-    """
-    wanted, branches = ctx.experiment.calibration, ctx.calibrated
-    chosen_states = wanted.samples // len(branches)
+def calibration_key(ctx: RunContext, method: Method, seed: int) -> str:
+    """What names a method's calibration set. Methods with equal samplers get the very same one."""
+    wanted = ctx.experiment.calibration
     # The batch decides how trajectories, and the features that samplers ask for, are computed: their last bits.
     sizes = [wanted.trajectories, wanted.samples, wanted.batch]
-    key = content_key(ctx.base_key, "calibration", method.sampler.key, sizes, branches, seed)
+    return content_key(ctx.base_key, "calibration", method.sampler.key, sizes, ctx.calibrated, seed)
+
+
+def calibration_set(ctx: RunContext, costs: Costs, method: Method, seed: int) -> CalibrationSet:
+    """The calibration set of a method. The sampler chooses states, each of which is taken in all calibrated branches."""
+    wanted, branches = ctx.experiment.calibration, ctx.calibrated
+    chosen_states = wanted.samples // len(branches)
 
     def make(_: Entry) -> dict[str, Tensor]:
         sampler: CalibrationSampler = build(method.sampler)
@@ -96,9 +98,9 @@ def calibration_set(ctx: RunContext, costs: Costs, method: Method, seed: int) ->
         fields = {name: getattr(found, name) for name in SAVED}
         return fields | {f"cond.{name}": value for name, value in found.cond.items()}
 
-    saved = cached_tensors(ctx.cache, costs, "calibration", key, make)
+    saved = cached_tensors(ctx.cache, costs, "calibration", calibration_key(ctx, method, seed), make)
     cond = {name.removeprefix("cond."): value for name, value in saved.items() if name.startswith("cond.")}
-    return CalibrationSet(**{name: saved[name] for name in SAVED}, cond=cond), key
+    return CalibrationSet(**{name: saved[name] for name in SAVED}, cond=cond)
 
 
 def step_features(ctx: RunContext, seed: int, module: str, count: int) -> Tensor:

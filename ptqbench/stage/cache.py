@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +21,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ptqbench.digest import CHUNK
 from ptqbench.errors import UserError
 from ptqbench.results.record import StageCost
 from ptqbench.stage.arithmetic import arithmetic
 from ptqbench.stage.counting import Evaluations, Tally, counting, include
 from ptqbench.stage.memory import watching_memory
 
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP}
+"""What a file system says that has no locks, as Lustre and NFS may be mounted."""
+
 _COST = "cost.json"
 """The file in a stage's folder that says what its computation took."""
+
+_SUMS = ".sums"
+"""The file in a stage's folder that has the checksums of the others."""
 
 
 def content_key(*parts: Any) -> str:
@@ -71,10 +80,11 @@ def _writing(folder: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Entry:
-    """The folder of one stage result; files in it are complete or absent.
+    """The folder of one stage result; files in it are whole or absent.
 
-    `check` is asked before a file is written, and raises where what was computed cannot be kept; `saved` is told of each one
-    that was.
+    A kill leaves no half, since files are renamed into their places; what a disk or a copy does to them is found by checksums,
+    and what is damaged counts as absent and is computed again. `check` is asked before a file is written, and raises where what
+    was computed cannot be kept; `saved` is told of each one that was.
     """
 
     path: Path
@@ -87,12 +97,20 @@ class Entry:
         return f"{self.path.parent.name}/{self.path.name}"
 
     def has(self, name: str) -> bool:
-        return (self.path / name).is_file()
+        """Whether a file is there and whole; one that is damaged is removed."""
+        path = self.path / name
+        if not path.is_file():
+            return False
+        if self._sums().get(name, found := _checksum(path)) == found:
+            return True
+        path.unlink(missing_ok=True)
+        return False
 
     def save_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         self._ask(self.check)
         with _writing(self.path), atomic(self.path / name) as temporary:
             save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary)
+            self._note(name, temporary)
         self._ask(self.saved)
 
     def load_tensors(self, name: str) -> dict[str, Tensor]:
@@ -104,12 +122,27 @@ class Entry:
         self._ask(self.check)
         with _writing(self.path), atomic(self.path / name) as temporary:
             temporary.write_text(json.dumps(data), encoding="utf-8")
+            if name != _COST:  # which is written again and again, and no number depends on
+                self._note(name, temporary)
         self._ask(self.saved)
 
     def load_json(self, name: str) -> Any:
         """Raises `UserError` if the file is damaged or gone."""
         with self._reading(name):
             return json.loads((self.path / name).read_text(encoding="utf-8"))
+
+    def _note(self, name: str, written: Path) -> None:
+        """Keep the checksum of a file that is about to be renamed into its place: before it is there, nobody asks."""
+        with atomic(self.path / _SUMS) as temporary:
+            temporary.write_text(json.dumps({**self._sums(), name: _checksum(written)}), encoding="utf-8")
+
+    def _sums(self) -> dict[str, int]:
+        """Checksums by file; those of files that were kept before there were any are not there."""
+        try:
+            found: dict[str, int] = json.loads((self.path / _SUMS).read_text(encoding="utf-8"))
+            return found
+        except (OSError, ValueError):
+            return {}
 
     @staticmethod
     def _ask(whom: Callable[[], object] | None) -> None:
@@ -127,11 +160,21 @@ class Entry:
             ) from error
 
 
+def _checksum(path: Path) -> int:
+    """CRC-32 of a file, read in parts."""
+    found = 0
+    with path.open("rb") as stream:
+        while part := stream.read(CHUNK):
+            found = zlib.crc32(part, found)
+    return found
+
+
 class Cache:
-    """Stage results under `root`/<stage>/<key>, shared by all runs and safe for several processes.
+    """Stage results under `root`/<stage>/<key>, shared by all runs and safe for several processes, of several machines too.
 
     A stage is computed under a lock of its key: a second process that needs the same result waits and then reads it. The
-    lock falls with the process, also when it is killed.
+    lock falls with the process, also when it is killed. Locks save time, and no number depends on them: on a file system that
+    has none two processes may compute the same, each file of which is written whole by either.
     """
 
     def __init__(self, root: Path) -> None:
@@ -144,14 +187,26 @@ class Cache:
     def locked(self, stage: str, key: str) -> Iterator[Entry]:
         """The entry while no other process works on it."""
         entry = self.entry(stage, key)
-        lock = FileLock(entry.path / ".lock")
+        # Never a marker file in place of a lock: those of jobs that were ended would stand for ever.
+        lock = FileLock(entry.path / ".lock", fallback_to_soft=False)
         with _writing(entry.path):
             entry.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
+            _acquire(lock)
         try:
             yield entry
         finally:
             lock.release()
+
+
+def _acquire(lock: FileLock) -> None:
+    """Wait for a lock, unless the file system has none."""
+    try:
+        lock.acquire()
+    except NotImplementedError:
+        return
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
 
 
 class Costs:
@@ -213,18 +268,22 @@ class Costs:
 
 
 def _noted(entry: Entry) -> tuple[StageCost, Tally]:
-    """The cost and the tally that were noted with a result."""
-    data = entry.load_json(_COST)
+    """The cost and the tally that were noted with a result; nothing, if the note was damaged."""
+    try:
+        data = entry.load_json(_COST)
+    except UserError:
+        return StageCost(0.0, 0.0), {}
     tally = {name: Evaluations(**found) for name, found in data.get("evaluations", {}).items()}
     return StageCost(data["seconds"], data["peak_mib"]), tally
 
 
 def cached_tensors(
-    cache: Cache, costs: Costs, stage: str, key: str, make: Callable[[Entry], Mapping[str, Tensor]]
+    cache: Cache, costs: Costs, stage: str, key: str, make: Callable[[Entry], Mapping[str, Tensor]], *also: str
 ) -> dict[str, Tensor]:
-    """The tensors of a stage, from the cache or from `make(entry)`; `make` may keep resumable parts in the entry."""
+    """The tensors of a stage, from the cache or from `make(entry)`; `make` may keep resumable parts in the entry, and leaves
+    the files `also` there beside the tensors."""
     with cache.locked(stage, key) as entry:
-        if entry.has("result.safetensors"):
+        if all(map(entry.has, ("result.safetensors", *also))):
             costs.recall(stage, entry)
         else:
             with costs.measure(stage, entry) as parts:

@@ -13,6 +13,9 @@ import torch
 
 MIB = 2**20
 
+GROUPS = Path("/sys/fs/cgroup")
+"""Where Linux tells limits of groups of processes: those of a container, or of a job of a batch system."""
+
 
 @dataclass
 class Peak:
@@ -65,6 +68,32 @@ def peak_memory_mib() -> float:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def free_memory_mib() -> float | None:
+    """MiB of the host's memory that processes may still take: what the system calls available, or what the tightest limit of
+    the groups that this process is in leaves. None where nothing tells."""
+    found = []
+    with contextlib.suppress(OSError):
+        found.append(_numbers(Path("/proc/meminfo"))["MemAvailable"] / 1024)
+    with contextlib.suppress(OSError):
+        own = GROUPS / Path("/proc/self/cgroup").read_text().rpartition("0::/")[2].strip()
+        for group in (own, *own.parents):
+            if group.is_relative_to(GROUPS) and (limit := _read(group / "memory.max")).isdecimal():
+                # Files that are cached there are given up when somebody needs the room.
+                cached = _numbers(group / "memory.stat").get("inactive_file", 0)
+                found.append((int(limit) - int(_read(group / "memory.current")) + cached) / MIB)
+    return min(found, default=None)
+
+
+def _read(path: Path) -> str:
+    return path.read_text().strip() if path.is_file() else ""
+
+
+def _numbers(path: Path) -> dict[str, int]:
+    """Lines such as "name: 12 kB" or "name 12"."""
+    words = (line.replace(":", " ").split() for line in path.read_text().splitlines())
+    return {found[0]: int(found[1]) for found in words if len(found) > 1 and found[1].isdecimal()}
 
 
 def fits_on(device: torch.device, needed: int) -> bool:

@@ -16,7 +16,7 @@ from ptqbench.plugin.manager import PluginManager
 from ptqbench.plugin.names import suggest
 from ptqbench.plugin.records import Record
 from ptqbench.process.snapshot import undisturbed
-from ptqbench.testing import deployment, parts, quantizers, whole
+from ptqbench.testing import deployment, executors, parts, quantizers, whole
 from ptqbench.testing.importing import imports_quietly
 from ptqbench.testing.methods import fits
 from ptqbench.testing.trial import Trial
@@ -47,6 +47,7 @@ _CHECKS: Mapping[str, Sequence[Check]] = {
     "features": (whole.features,),
     "metric": (whole.metrics,),
     "reporter": (whole.reports,),
+    "executor": (executors.executes,),
     "exporter": (deployment.exports,),
     "engine": (deployment.programs,),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ptqbench.api.progress import Progress
-from ptqbench.running.tasks import Task
+from ptqbench.roles.executor import Task
 
 
 def test_a_log_says_what_is_done_and_left(capsys: pytest.CaptureFixture[str]) -> None:

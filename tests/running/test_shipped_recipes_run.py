@@ -13,8 +13,9 @@ import torch
 from ptqbench.recipe import keypath
 from ptqbench.recipe.experiment import Cell
 from ptqbench.recipe.load import load_experiment
+from ptqbench.roles.executor import Task
 from ptqbench.running.forecast import cell_ledger, forecast
-from ptqbench.running.tasks import Task, perform
+from ptqbench.running.tasks import perform
 from ptqbench.stage.cache import Cache
 from ptqbench.stage.context import RunContext
 

@@ -106,7 +106,7 @@ def test_methods_with_equal_samplers_share_one_set(ctx):
 
 
 def test_samples_are_states_of_the_trajectories(ctx):
-    found, _ = calibration_set(ctx, Costs(), cell_of(ctx, "qdiffusion").method, 0)
+    found = calibration_set(ctx, Costs(), cell_of(ctx, "qdiffusion").method, 0)
     states = torch.cat([trajectory_shard(ctx, Costs(), 0, ids) for ids in trajectory_shards(ctx)])
     assert torch.equal(found.x, states[found.trajectory, found.step])
     assert torch.equal(found.t, ctx.schedule.timesteps[found.step])
@@ -114,7 +114,7 @@ def test_samples_are_states_of_the_trajectories(ctx):
 
 def test_another_seed_gives_other_trajectories_and_another_selection(ctx):
     method = cell_of(ctx, "ptq4dm").method
-    (first, _), (second, _) = calibration_set(ctx, Costs(), method, 0), calibration_set(ctx, Costs(), method, 1)
+    first, second = calibration_set(ctx, Costs(), method, 0), calibration_set(ctx, Costs(), method, 1)
     assert not torch.equal(first.step, second.step)
     assert not torch.equal(first.x, second.x)
 

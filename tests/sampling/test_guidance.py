@@ -70,7 +70,7 @@ def test_what_a_scale_of_one_leaves_is_shared_with_the_unguided_model(tmp_path):
 
 
 def test_a_sample_is_a_state_in_one_branch(ctx):
-    found, _ = calibration_set(ctx, Costs(), cell_of(ctx, "qdiffusion").method, 0)
+    found = calibration_set(ctx, Costs(), cell_of(ctx, "qdiffusion").method, 0)
     assert len(found) == 40
     assert found.branch.tolist() == [0, 1] * 20
     assert torch.equal(found.x[::2], found.x[1::2])
@@ -99,7 +99,7 @@ def test_samples_of_a_state_are_held_out_together(ctx):
 
 def test_one_branch_alone_may_be_calibrated(tmp_path):
     ctx = context(tmp_path, guided('calibration.branches=["uncond"]'))
-    found, _ = calibration_set(ctx, Costs(), cell_of(ctx, "qdiffusion").method, 0)
+    found = calibration_set(ctx, Costs(), cell_of(ctx, "qdiffusion").method, 0)
     assert len(found) == 40
     assert set(found.conditions(torch.arange(40))["class_labels"].tolist()) == {CLASSES}
 

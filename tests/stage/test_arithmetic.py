@@ -103,7 +103,7 @@ def test_nothing_is_kept_of_what_was_computed_after_a_setting_moved(tmp_path):
         cached_tensors(Cache(tmp_path), Costs(), "stage", "key", make)
     assert "dtype=" in caught.value.hint
     assert torch.get_default_dtype() == torch.float32
-    assert {path.name for path in (tmp_path / "stage/key").iterdir()} <= {"before.json", "cost.json", ".lock"}
+    assert {path.name for path in (tmp_path / "stage/key").iterdir()} <= {"before.json", "cost.json", ".lock", ".sums"}
 
 
 def test_a_default_of_the_process_has_no_part_in_a_stage(tmp_path):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from ptqbench.errors import UserError
 from ptqbench.stage.cache import Cache, Costs, Entry, atomic, cached_tensors, content_key
@@ -102,16 +104,29 @@ def test_costs_of_a_stage_in_parts_are_summed(cache):
     assert costs.stages["stage"].seconds == pytest.approx(sum(parts))
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"\x08\0\0\0\0\0\0\0not json at all"])
-def test_a_damaged_result_is_refused_with_the_folder_to_delete(cache, damage):
+def flipped(data: bytes) -> bytes:
+    """A bit of the last byte is another."""
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+@pytest.mark.parametrize("damage", [flipped, lambda data: data[:-9], lambda _: b""], ids=["a bit", "cut short", "empty"])
+def test_a_damaged_result_is_computed_again(cache, damage):
+    compute(cache, lambda _: {"a": torch.ones(100)})
+    path = cache.entry("stage", "key").path / "result.safetensors"
+    path.write_bytes(damage(path.read_bytes()))
+    assert compute(cache, lambda _: {"a": torch.zeros(1)})["a"].tolist() == [0]
+    assert compute(cache, lambda _: pytest.fail("computed again"))["a"].tolist() == [0]
+
+
+def test_a_damaged_result_without_a_checksum_is_refused_with_the_folder_to_delete(cache):
+    """As results were kept once."""
     compute(cache, lambda _: {"a": torch.ones(100)})
     entry = cache.entry("stage", "key")
-    (entry.path / "result.safetensors").write_bytes(damage)
+    (entry.path / ".sums").unlink()
+    (entry.path / "result.safetensors").write_bytes(b"{")
     with pytest.raises(UserError, match="cannot be read") as caught:
         compute(cache, lambda _: pytest.fail("computed again"))
     assert str(entry.path) in caught.value.hint
-    (entry.path / "result.safetensors").unlink()
-    assert compute(cache, lambda _: {"a": torch.zeros(1)})["a"].tolist() == [0]
 
 
 def test_damaged_and_missing_records_are_refused(tmp_path):
@@ -147,3 +162,17 @@ def test_two_processes_that_want_one_result_compute_it_once(tmp_path):
     other.join(60)
     assert other.exitcode == 0
     assert (tmp_path / "counter").read_text() == "computed\n"
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOLCK, "no locks"), NotImplementedError("no flock")])
+def test_a_file_system_without_locks_costs_no_result(cache, monkeypatch, error):
+    """Two processes may then compute the same; what either leaves is whole."""
+
+    def refuse(_):
+        raise error
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with cache.locked("stage", "key") as first, cache.locked("stage", "key") as second:
+        first.save_json("a.json", 1)
+        second.save_json("a.json", 1)
+    assert cache.entry("stage", "key").load_json("a.json") == 1
