@@ -30,7 +30,9 @@ STORE = 80 * 2**20
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """The head and one more node."""
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": STORE})
+    made = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": STORE, "include_dashboard": False}
+    )
     made.add_node(num_cpus=1, object_store_memory=STORE)
     ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
     yield made
