@@ -9,16 +9,16 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from rich.console import Console
 
 from ptqbench.commands.tables import print_rows
 from ptqbench.plugin.hookspecs import PRESETS, ROLES
 from ptqbench.plugin.manager import PluginManager
-from ptqbench.results.console import render
-from ptqbench.results.tables import Table
+
+if TYPE_CHECKING:
+    from ptqbench.results.tables import Table
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,15 +61,14 @@ def print_json(data: object) -> None:
     click.echo(json.dumps(data, indent=2, default=str))
 
 
-def console() -> Console:
-    """stdout: colours on a terminal only, and as wide as the terminal or as COLUMNS says."""
-    wide = None if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit() else PIPE_WIDTH
-    return Console(file=sys.stdout, highlight=False, markup=False, emoji=False, width=wide, soft_wrap=False)
+def columns(otherwise: int = PIPE_WIDTH) -> int:
+    """Columns of stdout: what COLUMNS says, else the terminal's, else so many."""
+    return shutil.get_terminal_size((otherwise, 24)).columns
 
 
 def table_width() -> int:
-    """Columns for tables of results: the terminal's, else what COLUMNS says, else `TABLE_WIDTH`."""
-    return shutil.get_terminal_size((TABLE_WIDTH, 24)).columns
+    """Columns for tables of results."""
+    return columns(TABLE_WIDTH)
 
 
 def colored() -> bool:
@@ -79,12 +78,14 @@ def colored() -> bool:
 
 def print_tables(tables: Sequence[Table]) -> None:
     """Print neutral tables on stdout, folded to the terminal's width."""
+    from ptqbench.results.console import render
+
     click.echo(render(tables, table_width(), color=colored()), nl=False)
 
 
 def print_wrapped(text: str, indent: str = "  ") -> None:
     """Print a paragraph, its further lines indented twice as far."""
-    width = max(console().width, 20)
+    width = max(columns(), 20)
     inner = indent + "  "
     click.echo(textwrap.fill(text, width, initial_indent=indent, subsequent_indent=inner, break_on_hyphens=False))
 
@@ -95,4 +96,4 @@ def print_table(
     """Print rows under a title; the first `keep` columns name a row (see `print_rows`)."""
     if title:
         click.echo(title)
-    print_rows(console(), headings, rows, keep, right)
+    print_rows(columns(), headings, rows, keep, right)

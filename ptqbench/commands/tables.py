@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from itertools import zip_longest
 
 import click
-from rich import box
 from rich.cells import cell_len
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from ptqbench.results.panels import panels
 
@@ -23,8 +19,8 @@ NARROW = 76
 Rows = Sequence[Sequence[str]]
 
 
-def print_rows(out: Console, headings: Sequence[str], rows: Rows, keep: int, right: Sequence[str]) -> None:
-    """Print rows with the width of `out`; a column without any value is left out.
+def print_rows(room: int, headings: Sequence[str], rows: Rows, keep: int, right: Sequence[str]) -> None:
+    """Print rows in `room` columns; a column without any value is left out. No rich tables, which `list` would wait for.
 
     The first `keep` columns and those in `right`, which are flushed right, are never wrapped. What does not fit beside the
     first columns follows as another table that repeats them, or stands below each row if even that is too wide.
@@ -36,24 +32,37 @@ def print_rows(out: Console, headings: Sequence[str], rows: Rows, keep: int, rig
     least = {i: longest[i] if i < keep or headings[i] in right else words[i] for i in shown}
     first = [i for i in shown if i < keep]
     others = [i for i in shown if i >= keep]
-    if out.width < NARROW or any(_total([*first, i], least) > out.width for i in others):
+    if room < NARROW or any(_total([*first, i], least) > room for i in others):
         _stack(headings, rows, keep)
         return
-    for number, places in enumerate(panels([least[i] for i in shown], len(first), out.width, GAP)):
+    for number, places in enumerate(panels([least[i] for i in shown], len(first), room, GAP)):
         columns = [shown[place] for place in places]
         if number:
             click.echo("")
-        widths = _stretched(columns, least, longest, out.width)
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-        for i in columns:
-            justify: Literal["left", "right"] = "right" if headings[i] in right else "left"
-            table.add_column(headings[i], justify=justify, width=widths[i], overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(row[i]) for i in columns))
-        with out.capture() as capture:
-            out.print(table)
-        # rich pads every line to the full width.
-        click.echo("\n".join(line.rstrip() for line in capture.get().rstrip("\n").splitlines()))
+        widths = _stretched(columns, least, longest, room)
+        for row in (headings, *rows):
+            for entries_of_line in zip_longest(*(_wrapped(row[i], widths[i]) for i in columns), fillvalue=""):
+                texts = zip(columns, entries_of_line, strict=True)
+                line = (" " * GAP).join(_padded(text, widths[i], headings[i] in right) for i, text in texts).rstrip()
+                click.echo(click.style(line, bold=True) if row is headings else line)
+            if row is headings:
+                click.echo("\N{BOX DRAWINGS LIGHT HORIZONTAL}" * _total(columns, widths))
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """The text in lines; `width` is at least that of its longest word."""
+    if cell_len(text) <= width:
+        return [text]
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".lstrip()
+        lines[-1:] = [longer] if cell_len(longer) <= width else [lines[-1], word]
+    return lines
+
+
+def _padded(text: str, width: int, right: bool) -> str:
+    space = " " * (width - cell_len(text))
+    return space + text if right else text + space
 
 
 def _stack(headings: Sequence[str], rows: Rows, keep: int) -> None:

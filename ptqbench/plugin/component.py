@@ -19,7 +19,8 @@ class Options(BaseModel):
     changing anything raises `TypeError`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    # Built when first used: a process knows the options of all plugins and uses few.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     @model_validator(mode="after")
     def _freeze(self) -> Self:

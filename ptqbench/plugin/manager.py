@@ -31,6 +31,7 @@ from ptqbench.plugin.sources import (
     failure_of,
     import_file,
     info_of,
+    named,
     quietly,
     read_plugin_file,
     source_digest,
@@ -79,11 +80,11 @@ class PluginManager:
 
     def _load_installed(self, block: str) -> None:
         blocked = {name.strip() for name in block.split(",")}
-        entries = sorted(set(entry_points(group=GROUP)), key=lambda e: (e.name, e.dist.name if e.dist else "", e.value))
+        entries = sorted(set(entry_points(group=GROUP)), key=lambda e: (e.name, named(e.dist) if e.dist else (), e.value))
         counts = Counter(entry.name for entry in entries)
         for entry in entries:
             # Two distributions may choose one plugin name; qualified names must tell them apart.
-            unique = entry.name if counts[entry.name] == 1 or entry.dist is None else f"{entry.name}@{entry.dist.name}"
+            unique = entry.name if counts[entry.name] == 1 or entry.dist is None else f"{entry.name}@{named(entry.dist)[0]}"
             info = info_of(entry, unique)
             if "*" in blocked or blocked & {entry.name, unique}:
                 self.blocked.append(info)

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import EntryPoint
+from importlib.metadata import Distribution, EntryPoint
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
@@ -66,9 +66,14 @@ class Failure:
 
 def info_of(entry: EntryPoint, name: str) -> PluginInfo:
     """What is known of an entry point before it is imported."""
-    if entry.dist is None:
-        return PluginInfo(name, "unknown distribution", "", entry.module)
-    return PluginInfo(name, entry.dist.name, entry.dist.version, entry.module)
+    distribution, version = named(entry.dist) if entry.dist else ("unknown distribution", "")
+    return PluginInfo(name, distribution, version, entry.module)
+
+
+@lru_cache
+def named(dist: Distribution) -> tuple[str, str]:
+    """Name and version, which importlib reads from the file for every question."""
+    return dist.name, dist.version
 
 
 def quietly(call: Callable[[], T]) -> T:

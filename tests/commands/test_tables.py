@@ -6,7 +6,6 @@ import random
 
 import pytest
 from rich.cells import cell_len
-from rich.console import Console
 
 from ptqbench.commands.tables import NARROW, print_rows
 
@@ -25,7 +24,7 @@ def rows(seed: int) -> list[tuple[str, ...]]:
 
 
 def printed(table, width: int, capsys, keep: int = 2) -> list[str]:
-    print_rows(Console(width=width, color_system=None), HEADINGS, table, keep, ("count",))
+    print_rows(width, HEADINGS, table, keep, ("count",))
     return capsys.readouterr().out.splitlines()
 
 
