@@ -13,7 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner
 from enginekit import TOY
+
+from ptqbench.cli import cli
 
 TOML = """
 [recipe]
@@ -95,6 +98,12 @@ def call(*args: str | Path, cwd: Path | None = None, **env: str) -> subprocess.C
     """Run the program to its end."""
     where = {"cwd": cwd, "env": environment(**env)}
     return subprocess.run(command(*args), capture_output=True, text=True, timeout=240, start_new_session=True, **where)
+
+
+def inside(*args: str | Path) -> subprocess.CompletedProcess[str]:
+    """The same in this process, where nothing depends on its being one of its own."""
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(cli, [*map(str, args)])
+    return subprocess.CompletedProcess(command(*args), done.exit_code, done.stdout, done.stderr)
 
 
 def run_args(recipe: Path, folder: Path, *more: str, workers: int = 1) -> list[str | Path]:

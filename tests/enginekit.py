@@ -30,7 +30,7 @@ TOY = Path(__file__).parent / "toy_plugin.py"
 
 RECIPE: dict[str, Any] = {
     "recipe": {"name": "toy", "baseline": "qdiffusion", "plugins": [str(TOY)]},
-    "model": {"use": "toy"},
+    "model": {"use": "toy", "network": "plain"},
     "sampling": {"steps": 5, "images": 8, "seed": 3, "batch": 4},
     "calibration": {"trajectories": 8, "samples": 40, "batch": 16},
     "evaluation": {"features": "toy", "metrics": ["eps-error", "psnr", "fd"], "probes": 4},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def observe(cell: Cell, phase: str, seed: int, entry: str = "") -> Observation:
     return Observation(cell, phase, entry or f"stage/{cell.id}/{phase}", 4.0 + cell.seed + (cell.name == "gacq"), units)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def cells() -> list[Cell]:
     """qdiffusion and gacq at W4A32 and W4A8 with three calibration seeds."""
     made = experiment('sweep.bits=["W4A32", "W4A8"]', "sweep.seeds=[0, 1, 2]", methods=("qdiffusion", "gacq"))
@@ -63,8 +64,18 @@ def cells() -> list[Cell]:
 
 
 @pytest.fixture
-def observations(cells: list[Cell]) -> list[Observation]:
+def observations(observed: Callable[[], list[Observation]]) -> list[Observation]:
+    """Those of `observed`, to be changed."""
+    return observed()
+
+
+@pytest.fixture(scope="session")
+def observed(cells: list[Cell]) -> Callable[[], list[Observation]]:
     """Rounding is shared by both bits; W4A8 has learned steps as well."""
+    return partial(observe_all, cells)
+
+
+def observe_all(cells: list[Cell]) -> list[Observation]:
     found = []
     for i, cell in enumerate(cells):
         found.append(observe(cell, "rounding", 100 * (cell.name == "gacq") + cell.seed, f"stage/{cell.name}{cell.seed}"))
@@ -73,7 +84,7 @@ def observations(cells: list[Cell]) -> list[Observation]:
     return found
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def summarized() -> Callable[[list[Observation]], Summary]:
     """A summary of observations without finished runs."""
 

@@ -20,11 +20,12 @@ TOPICS = ("cosine", "progress", "loss", "weights", "agreement", "effective-size"
 ALL = {f"{topic}-{phase}.png" for topic in TOPICS for phase in ("rounding", "steps")} | {"noise-error.png", "cost.png"}
 
 
-@pytest.fixture
-def folder(tmp_path, observations, summarized):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, observed, summarized):
+    out = tmp_path_factory.mktemp("report") / "out"
     failed = {"failed": {"ptq4dm/W4A8/seed0": "a reason\n  a remedy"}, "unfitted": ["nearest/W4A8/seed0"]}
-    write(summarized(observations, **failed), GradientObserver(), tmp_path / "out")
-    return tmp_path / "out"
+    write(summarized(observed(), **failed), GradientObserver(), out)
+    return out
 
 
 def test_one_picture_a_topic_and_each_shows_something(folder):
@@ -100,6 +101,7 @@ def _noting(original, seen):
 
 
 def test_groups_without_samples_are_marked(tmp_path, observations, summarized):
+    observations = [o for o in observations if o.phase == "rounding"]
     for o in observations:
         for unit in o.units:
             unit.observed["cosine"][:, 4] = unit.observed["cosine"][:, :, 4] = np.nan

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from e2ekit import call, results, run_args, write_recipe
+from e2ekit import call, inside, results, run_args, write_recipe
 
 WRONG = '''"""Ranges with a wrong zero point: the fault that the gate has to find."""
 
@@ -37,15 +37,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gate")
     (folder / "wrong.py").write_text(WRONG)
     recipe = write_recipe(folder, "wrong.py")
-    done = call(*run_args(recipe, folder, *QUICK, *PART))
+    done = inside(*run_args(recipe, folder, *QUICK, *PART))
     assert done.returncode == 0, done.stderr
-    made = call("check", folder / "out", "--baseline", folder / "base.toml", "--update")
+    made = inside("check", folder / "out", "--baseline", folder / "base.toml", "--update")
     assert made.returncode == 0, made.stderr
     return folder
 
 
 def check(place: Path, *more: str | Path):
-    return call("check", place / "out", "--baseline", place / "base.toml", *more)
+    return inside("check", place / "out", "--baseline", place / "base.toml", *more)
 
 
 def test_only_some_cells_were_run(place):
@@ -66,6 +66,7 @@ def test_the_same_commit_passes(place):
 
 def test_a_wrong_zero_point_fails_and_says_where(place):
     recipe, wrong = place / "toy.toml", ("--set", "methods.nearest.weights.range=wrong-zero")
+    # A process of its own: the record keeps the command that was typed.
     assert call(*run_args(recipe, place, *QUICK, *PART, *wrong)).returncode == 0
     failed = check(place, "--format", "json")
     assert failed.returncode == 1, failed.stdout
@@ -78,7 +79,7 @@ def test_a_wrong_zero_point_fails_and_says_where(place):
     assert codes == {"nearest/W4A8": "changed", "late/W4A8": "same"}
     words = ("toy.toml", "--only nearest/W4A8", "methods.nearest.weights.range=wrong-zero")
     assert all(x in found["command"] for x in words)
-    confirmed = call(
+    confirmed = inside(
         "check", place / "out", "--baseline", place / "base.toml", "--confirm", "1", "--cache", place / "cache", cwd=place
     )
     assert confirmed.returncode == 1, confirmed.stderr

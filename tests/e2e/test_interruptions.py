@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from e2ekit import call, members, metrics, results, run_args, started, wait_for, write_recipe
+from e2ekit import call, inside, members, metrics, results, run_args, started, wait_for, write_recipe
 from enginekit import files
 
 
@@ -46,7 +46,7 @@ def test_a_run_killed_in_a_unit_and_then_in_sampling_continues(tmp_path, finishe
     assert len(images) % 2 == 1  # of two parts each, and the last cell was in its second one
     assert not (tmp_path / "out").exists()
 
-    third = call(*args)
+    third = inside(*args)
     assert third.returncode == 0, third.stderr
     assert unchanged(in_sampling, files(cache))
     assert same_numbers(tmp_path, finished)
@@ -71,7 +71,7 @@ def test_an_interrupt_ends_all_processes_and_the_same_command_continues(tmp_path
         assert ended(process) == ""
 
     before = files(cache)
-    done = call(*run_args(recipe, tmp_path))
+    done = inside(*run_args(recipe, tmp_path))
     assert done.returncode == 0, done.stderr
     assert unchanged(before, files(cache))
     assert same_numbers(tmp_path, finished)

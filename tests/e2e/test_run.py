@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from e2ekit import LATE, REFUSING, call, metrics, results, run_args, write_recipe
+from e2ekit import LATE, REFUSING, call, inside, metrics, results, run_args, write_recipe
 from enginekit import files
 from fakes import entry_point_distribution
 from PIL import Image
@@ -53,7 +53,7 @@ def test_the_weighter_changes_the_result(finished):
 
 def test_the_same_command_again_reads_the_cache_alone(finished):
     first, before = results(finished.folder), files(finished.folder / "cache")
-    again = call(*run_args(finished.recipe, finished.folder))
+    again = inside(*run_args(finished.recipe, finished.folder))
     assert again.returncode == 0, again.stderr
     assert files(finished.folder / "cache") == before
     second = results(finished.folder)
@@ -99,7 +99,7 @@ def test_a_cell_that_fails_is_a_row_with_its_reason_and_the_exit_code_says_so(pa
 
 
 def test_list_names_a_plugin_file_of_the_recipe(finished):
-    listed = call("list", "--recipe", finished.recipe, "--role", "weighter", "--json")
+    listed = inside("list", "--recipe", finished.recipe, "--role", "weighter", "--json")
     assert listed.returncode == 0, listed.stderr
     rows = {row["name"]: row for row in json.loads(listed.stdout)["components"]}
     assert rows["late-steps"]["plugin"] == "late.py"

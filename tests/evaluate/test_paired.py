@@ -9,7 +9,7 @@ from scipy import stats
 
 from ptqbench.evaluate.paired import LEAST_P, Arm, Difference, Part, holm, judge, paired_difference, pool_arms, pool_pairs
 
-TRIALS = 600
+TRIALS = 300
 # Above this share of false alarms in so many trials once in a thousand runs of a test that is exactly at 5 %.
 MOST = stats.binom.ppf(0.999, TRIALS, 0.05) / TRIALS
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 from fakes import fake_manager
 
+from ptqbench.cli import cli
 from ptqbench.errors import UserError
 from ptqbench.findings.document import Claim, Document, Figure, RunEntry, TimeRatio, Topic, read_document
 from ptqbench.findings.judge import CONTRADICTED, NO_ANSWER, OPEN, REPRODUCED, answers, compare
@@ -285,7 +285,8 @@ def test_claims_need_metrics(tmp_path):
     assert read_document(path).metrics == ("m",)
 
 
-def test_the_command_writes_the_page_and_checks_it(tmp_path):
+def test_the_command_writes_the_page_and_checks_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     recipe = '[recipe]\nname = "r"\n'
     (tmp_path / "r.toml").write_text(recipe)
     save_record(dataclasses.replace(SAMPLE, recipe=tomllib.loads(recipe)), tmp_path / "kept" / "r.json")
@@ -294,26 +295,25 @@ def test_the_command_writes_the_page_and_checks_it(tmp_path):
         '[[topics.claims]]\ntext = "x"\nrun = "r"\nours = "good/W4A8"\ntheirs = ["base/W4A8"]\nmetrics = ["error"]\n'
     )
 
-    def call(*args: str) -> subprocess.CompletedProcess[str]:
-        words = [sys.executable, "-m", "ptqbench", "findings", "f.toml", *args]
-        return subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+    def call(*args: str) -> Result:
+        return CliRunner(env={"COLUMNS": "200"}).invoke(cli, ["findings", "f.toml", *args])
 
-    assert call("--out", "page.md").returncode == 0
+    assert call("--out", "page.md").exit_code == 0
     assert "reproduced" in (tmp_path / "page.md").read_text()
-    assert call("--out", "page.md", "--check").returncode == 0
+    assert call("--out", "page.md", "--check").exit_code == 0
     (tmp_path / "r.toml").write_text(recipe + "[sampling]\nsteps = 5\n")
     again = call("--out", "page.md")
-    assert again.returncode == 0
+    assert again.exit_code == 0
     assert "r: the recipe changed since: sampling; make it anew with `ptqbench findings f.toml --run r`" in again.stderr
     assert "**the recipe changed since: sampling**" in (tmp_path / "page.md").read_text()
-    assert call("--out", "page.md", "--check").returncode == 1
+    assert call("--out", "page.md", "--check").exit_code == 1
     (tmp_path / "r.toml").write_text(recipe)
     Path(tmp_path / "page.md").write_text("changed")
     stale = call("--out", "page.md", "--check")
-    assert stale.returncode == 1
+    assert stale.exit_code == 1
     assert "is not what" in stale.stdout
-    assert call("--check").returncode == 2
-    assert call("--run", "nothing").returncode == 2
+    assert call("--check").exit_code == 2
+    assert call("--run", "nothing").exit_code == 2
 
 
 @pytest.mark.parametrize("key", [("b",), ("a", "arm=z"), ("a", "arm=x", "end"), ("a", "7"), ()])

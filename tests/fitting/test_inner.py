@@ -16,7 +16,7 @@ from ptqbench.sampling.rng import stream
 
 CPU = torch.device("cpu")
 ROUNDING, STEP = frozenset({"rounding"}), frozenset({"step"})
-BLOCK = "down_blocks.1.attentions.0"
+BLOCK = "attention"
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 2, 5), (3, 6, 4), (3, 7)])
@@ -33,7 +33,7 @@ def test_loss_is_summed_over_channels_and_averaged_over_positions(shape, power):
 
 @pytest.fixture(scope="module")
 def problem(cache):
-    """An attention block of the toy UNet whose rounding variables and step sizes are learning, with its data."""
+    """An attention block whose rounding variables and step sizes are learning, with its data."""
     ctx = context(cache, experiment("methods.qdiffusion.weighter=validated-ones"))
     q, cell = quantized(ctx, cell_of(ctx, "qdiffusion"))
     return _problem(ctx, q, cell)
@@ -60,7 +60,7 @@ def test_trainables_are_found_by_name_and_kind(problem):
     kinds = problem.kinds
     assert {name.rpartition(".")[2] for name, kind in kinds.items() if kind == "rounding"} == {"alpha"}
     assert {name.rpartition(".")[2] for name, kind in kinds.items() if kind == "step"} == {"log_step"}
-    assert {name.partition(".")[0] for name in kinds} == {"to_q", "to_k", "to_v", "to_out"}
+    assert {name.partition(".")[0] for name in kinds} == {"qkv", "out"}
     assert set(problem.params) == set(kinds)
     assert all(p.requires_grad for p in problem.params.values())
     assert set(trainables(problem.module, ROUNDING)) == {n for n, k in kinds.items() if k == "rounding"}

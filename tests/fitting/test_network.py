@@ -16,7 +16,7 @@ from ptqbench.fitting.unit_data import UnitData
 from ptqbench.roles.weighter import Batch
 from ptqbench.sampling.capture import Recording
 
-UNIT = "mid_block.resnets.0"
+UNIT = "down"
 LEARNS = frozenset({"rounding"})
 
 

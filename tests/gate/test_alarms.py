@@ -13,8 +13,8 @@ from ptqbench.gate.snapshot import snapshot
 from ptqbench.gate.update import first_baseline
 from ptqbench.gate.verdicts import Tier
 
-TRIALS = 200
-MORE = 700
+TRIALS = 100
+MORE = 400
 """Where the calibrations decide and the rate comes near to what the intervals allow (1.5 %)."""
 WORLDS = {
     "one spread": World(spread=0.05),
@@ -38,13 +38,13 @@ def alarms(
         before = world.draw(rng, range(seeds), image_seed=2 * trial)
         fresh = range(seeds, 2 * seeds) if other_seeds else range(seeds)
         after = world.draw(rng, fresh, image_seed=2 * trial + other_images)
-        now = scaled(after, "fitted", "fd@data", loss)
+        now = after if loss == 1.0 else scaled(after, "fitted", "fd@data", loss)
         report = compare(snapshot(now), first_baseline(snapshot(before), ""), wanted={Tier.STAT})
         failed += report.exit_code != 0
     return failed / trials
 
 
-CASES = [(name, seeds, False) for name in WORLDS for seeds in (2, 3, 5)] + [("large spread", 2, True), ("one spread", 3, True)]
+CASES = [(name, seeds, False) for name in WORLDS for seeds in (2, 5)] + [("large spread", 2, True), ("one spread", 3, True)]
 
 
 @pytest.mark.parametrize(("name", "seeds", "other_images"), CASES)

@@ -66,16 +66,16 @@ ABLATIONS = {
         {"use": "inverse-error", "power": LOST}, {"use": "inverse-error", "power": 2.0}
     ),
     "finite-set with a single sampling step": Ablation(
-        {**EVERY_STEP, "passes": [ENDS, "finite-set"]},
-        {**EVERY_STEP, "passes": [ENDS]},
-        {**EVERY_STEP, "passes": [ENDS, "finite-set"]},
+        {**EVERY_STEP, **NEAREST, "passes": [ENDS, "finite-set"]},
+        {**EVERY_STEP, **NEAREST, "passes": [ENDS]},
+        {**EVERY_STEP, **NEAREST, "passes": [ENDS, "finite-set"]},
         setting=("model.network=unet",),
         off_setting=("model.network=unet", "sampling.steps=1", "calibration.samples=8"),
     ),
     "finite-set at every layer is a table for each step": Ablation(
-        {**EVERY_STEP, "passes": [ENDS, {"use": "finite-set", "compat": True}]},
-        {**EVERY_STEP, "passes": [ENDS], "activations": {"steps": "each"}},
-        {**EVERY_STEP, "passes": [ENDS, "finite-set"]},
+        {**EVERY_STEP, **NEAREST, "passes": [ENDS, {"use": "finite-set", "compat": True}]},
+        {**EVERY_STEP, **NEAREST, "passes": [ENDS], **TABLES},
+        {**EVERY_STEP, **NEAREST, "passes": [ENDS, "finite-set"]},
         setting=("model.network=unet",),
     ),
     "skip-split without a skip": Ablation(

@@ -131,6 +131,12 @@ def channels(count: int) -> Callable[[Any], None]:
     return change
 
 
+def on_the_unet() -> dict[str, Any]:
+    data = recipe()
+    data["model"]["network"] = "unet"
+    return data
+
+
 def odd_size(model: Any) -> None:
     """A size that does not halve, which the way up makes larger than the way down left it."""
     model.shape = (1, 7, 7)
@@ -148,7 +154,7 @@ def odd_size(model: Any) -> None:
     ],
 )
 def test_a_model_that_cannot_work_is_the_users_to_mend(tmp_path: Path, change: Callable[[Any], None], words: str) -> None:
-    (error,) = broken(context(tmp_path), change)
+    (error,) = broken(context(tmp_path, on_the_unet()), change)
     assert words in error.message
     assert error.exit_code == EXIT_USAGE
     assert error.hint

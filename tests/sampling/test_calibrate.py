@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from enginekit import cell_of, context, experiment, quantized
+from enginekit import cell_of, context, experiment
 
 from ptqbench.errors import CellFailedError
 from ptqbench.roles.sampler import Selection
+from ptqbench.running.cell import cell_quantizer
 from ptqbench.sampling.calibrate import gather, split
 from ptqbench.sampling.reference import calibration_set, trajectory_shard, trajectory_shards
 from ptqbench.sampling.rng import stream
@@ -121,7 +122,7 @@ def test_another_seed_gives_other_trajectories_and_another_selection(ctx):
 
 def test_the_budget_counts_training_and_validation(ctx):
     for name, held in (("qdiffusion", 0), ("gacq", 10)):
-        _, quantizer = quantized(ctx, cell_of(ctx, name))
+        quantizer = cell_quantizer(ctx, cell_of(ctx, name), Costs(), lambda *_: None)
         assert (len(quantizer.samples.split.train), len(quantizer.samples.split.validation)) == (40 - held, held)
 
 

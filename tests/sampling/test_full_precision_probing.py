@@ -13,7 +13,7 @@ from ptqbench.sampling.reference import calibration_states, denoising_error, pre
 from ptqbench.sampling.rng import stream
 from ptqbench.stage.cache import Costs
 
-TAP = "down_blocks.1.attentions.0"
+TAP = "attention"
 
 
 def test_features_are_the_inputs_of_the_module_along_trajectories(ctx):

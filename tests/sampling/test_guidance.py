@@ -9,7 +9,7 @@ from enginekit import cell_of, context, experiment, quantized, run_cell, values
 from ptqbench.errors import UserError
 from ptqbench.fitting.hooks import HookFitter
 from ptqbench.recipe.problems import RecipeError
-from ptqbench.running.cell import CellRun
+from ptqbench.running.cell import CellRun, cell_quantizer
 from ptqbench.running.forecast import forecast
 from ptqbench.sampling.images import image_key
 from ptqbench.sampling.reference import calibration_set, calibration_states, denoising_error, probe_states, step_features
@@ -19,11 +19,12 @@ from ptqbench.stage.cache import Costs
 
 CPU = torch.device("cpu")
 SCALE, CLASSES = 2.5, 3
+TOLD = ("model.network=unet", f"model.classes={CLASSES}")
 METRICS = 'evaluation.metrics=["eps-error", "branch-error", "psnr"]'
 
 
 def guided(*overrides, scale=SCALE, methods=()):
-    return experiment(f"model.classes={CLASSES}", f"sampling.guidance={scale}", *overrides, methods=methods)
+    return experiment(*TOLD, f"sampling.guidance={scale}", *overrides, methods=methods)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_an_image_is_that_of_the_guided_update(ctx):
 
 def test_a_scale_of_one_is_the_unguided_model_bit_for_bit(tmp_path):
     records = []
-    for name, made in (("one", guided(scale=1.0)), ("none", experiment(f"model.classes={CLASSES}"))):
+    for name, made in (("one", guided(scale=1.0)), ("none", experiment(*TOLD))):
         ctx = context(tmp_path / name, made)
         records.append(run_cell(ctx, cell_of(ctx, "qdiffusion")))
         assert ctx.model.branches == ("cond",)
@@ -62,9 +63,7 @@ def test_a_scale_of_one_is_the_unguided_model_bit_for_bit(tmp_path):
 
 
 def test_what_a_scale_of_one_leaves_is_shared_with_the_unguided_model(tmp_path):
-    one, none, two = (
-        context(tmp_path, made) for made in (guided(scale=1.0), experiment(f"model.classes={CLASSES}"), guided(scale=2.0))
-    )
+    one, none, two = (context(tmp_path, made) for made in (guided(scale=1.0), experiment(*TOLD), guided(scale=2.0)))
     keys = [image_key(made, "state", range(4)) for made in (one, none, two)]
     assert keys[0] == keys[1] != keys[2]
 
@@ -80,7 +79,7 @@ def test_a_sample_is_a_state_in_one_branch(ctx):
 
 
 def test_a_sample_is_predicted_under_the_conditions_of_its_branch(ctx):
-    _, cell = quantized(ctx, cell_of(ctx, "nearest"))
+    cell = cell_quantizer(ctx, cell_of(ctx, "nearest"), Costs(), lambda *_: None)
     calib, index = cell.samples.calibration, torch.tensor([4, 5, 11])
     found = cell.samples.predict(None, index)
     labels = calib.conditions(index)["class_labels"]
@@ -91,7 +90,7 @@ def test_a_sample_is_predicted_under_the_conditions_of_its_branch(ctx):
 
 
 def test_samples_of_a_state_are_held_out_together(ctx):
-    _, cell = quantized(ctx, cell_of(ctx, "gacq"))
+    cell = cell_quantizer(ctx, cell_of(ctx, "gacq"), Costs(), lambda *_: None)
     held = cell.samples.split.validation.tolist()
     assert len(held) == 10
     assert {i ^ 1 for i in held} == set(held)
@@ -194,12 +193,12 @@ def test_a_model_without_an_unconditional_branch_cannot_be_guided(tmp_path):
 
 def test_branches_that_a_prediction_lacks_cannot_be_calibrated(tmp_path):
     assert "names uncond, and this model's predictions are made of cond" in refused(
-        tmp_path, f"model.classes={CLASSES}", 'calibration.branches=["uncond"]'
+        tmp_path, *TOLD, 'calibration.branches=["uncond"]'
     )
 
 
 def test_branches_share_the_samples_evenly(tmp_path):
-    message = refused(tmp_path, f"model.classes={CLASSES}", "sampling.guidance=2.5", "calibration.samples=31")
+    message = refused(tmp_path, *TOLD, "sampling.guidance=2.5", "calibration.samples=31")
     assert "31 calibration samples cannot be shared evenly by 2 branches" in message
 
 

@@ -13,16 +13,16 @@ from ptqbench.studies.setting import METRICS, Setting
 
 
 def test_identical_methods_are_rarely_declared_different() -> None:
-    found = aa.study(Setting(images=128), methods=2, trials=200, seed=0)
+    found = aa.study(Setting(images=128), methods=2, trials=100, seed=0)
     assert [x.metric for x in found] == list(METRICS)
     for x in found:
-        assert (x.trials, x.comparisons) == (200, 2)
+        assert (x.trials, x.comparisons) == (100, 2)
         assert x.declared <= 0.05
         assert x.covered >= 0.94
 
 
 def test_more_images_and_pairing_show_smaller_effects() -> None:
-    found = {(x.metric, x.images, x.test): x for x in ab.study(Setting(), (128, 512), trials=30, seed=0)}
+    found = {(x.metric, x.images, x.test): x for x in ab.study(Setting(), (128, 512), trials=20, seed=0)}
     for metric in METRICS:
         few, many = (found[metric, n, "paired"].seen for n in (128, 512))
         assert few is not None and many is not None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from ptqbench.testing.check import run
 from ptqbench.testing.deployment import exports
 from ptqbench.testing.importing import imports_quietly
 from ptqbench.testing.networks import build_unet
+from ptqbench.testing.trial import Trial
 
 RECORDS = PluginManager(block="").components()
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -38,11 +41,21 @@ def options_of(name: str, folder: Path) -> dict[str, Any]:
     return OPTIONS.get(name, {})
 
 
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory) -> Callable[[str], list[Trial]]:
+    """A plugin's components, with files of their own."""
+
+    @cache
+    def of(plugin: str) -> list[Trial]:
+        folder = tmp_path_factory.mktemp("files")
+        return components(plugin, {r.name: options_of(r.name, folder) for r in RECORDS if r.plugin.name == plugin})
+
+    return of
+
+
 @pytest.mark.parametrize("record", RECORDS, ids=[f"{record.role}-{record.name}" for record in RECORDS])
-def test_conformance(record, tmp_path):
-    plugin = record.plugin.name
-    needed = {other.name: options_of(other.name, tmp_path) for other in RECORDS if other.plugin == record.plugin}
-    (trial,) = [t for t in components(plugin, needed) if (t.bound.role, t.bound.name) == (record.role, record.name)]
+def test_conformance(record, trials):
+    (trial,) = [t for t in trials(record.plugin.name) if (t.bound.role, t.bound.name) == (record.role, record.name)]
     for one in checks(record.role):
         # All of them are imported in one fresh process below. Tracing takes longer than all other checks, and is an extra.
         if one is not imports_quietly and not (one is exports and record.name == "onnx"):

@@ -87,7 +87,8 @@ def test_both_presets_give_rows(tmp_path: Path, preset: str) -> None:
     raw = recipe()
     raw["methods"] = {"mine": {"method": preset, **changes}}
     raw["recipe"]["baseline"] = "mine"
-    ctx = context(tmp_path, experiment(raw=raw))
+    network = "plain" if preset.endswith("brecq") else "unet"
+    ctx = context(tmp_path, experiment(f"model.network={network}", raw=raw))
     cell = cell_of(ctx, "mine")
     assert [term.name for term in cell.method.losses] == ["output", "haar"]
     record = run_cell(ctx, cell)

@@ -36,7 +36,15 @@ def test_components_load_their_classes() -> None:
     assert len({component.create().fingerprint() for component in components}) == 3
 
 
-def test_train_writes_files_that_load_and_repeats_itself(tmp_path: Path) -> None:
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss over all images is the card's: test_digits_source.py computes it."""
+    for module in ("train", "assess"):
+        monkeypatch.setattr(f"ptqbench_digits.{module}.card_loss", lambda *_, **__: 0.5)
+    monkeypatch.setattr("ptqbench_digits.train.PICTURE_STEPS", 2)
+
+
+def test_train_writes_files_that_load_and_repeats_itself(tmp_path: Path, quick: None) -> None:
     (group,) = ptqbench_commands()
     threads = torch.get_num_threads()
     first, second = tmp_path / "first", tmp_path / "second"
@@ -59,14 +67,14 @@ def test_train_writes_files_that_load_and_repeats_itself(tmp_path: Path) -> None
 ASSESS = ["assess", "--steps", "2", "--count", "100", "--threads", "1"]
 
 
-def test_assess_prints_figures() -> None:
+def test_assess_prints_figures(quick: None) -> None:
     result = CliRunner().invoke(digits, ASSESS, catch_exceptions=False)
     assert result.exit_code == 0
     assert '"distance_samples_data"' in result.stdout
     assert "class_accuracy" not in result.stdout
 
 
-def test_the_conditional_denoiser_draws_the_digits_that_it_is_told() -> None:
+def test_the_conditional_denoiser_draws_the_digits_that_it_is_told(quick: None) -> None:
     few = [word if word != "2" else "5" for word in ASSESS]
     result = CliRunner().invoke(digits, [*few, "--guidance", "2.0"], catch_exceptions=False)
     assert json.loads(result.stdout)["class_accuracy"] >= 0.9

@@ -24,6 +24,8 @@ def test_both_presets_give_rows(tmp_path: Path, preset: str) -> None:
         mine |= {"reconstruction": {**short, "step_iterations": 2}, "sampler": {"points": 5}}
     raw["methods"] = {"mine": mine}
     raw["recipe"]["baseline"] = "mine"
+    if preset == "gacq-tfmq":
+        raw["model"]["network"] = "unet"
     ctx = context(tmp_path, experiment(raw=raw))
     cell = cell_of(ctx, "mine")
     chosen = cell.method.weighter.options

@@ -19,11 +19,11 @@ VARIANTS = [
 ]
 
 
-def fitted(cache: Path, **changes: object) -> tuple[str, Entry]:
+def fitted(cache: Path, *overrides: str, **changes: object) -> tuple[str, Entry]:
     """The hash of what the cell came to, and the stored result of its rounding phase."""
     raw = recipe()
     raw["methods"]["gacq"] |= changes
-    ctx = context(cache, experiment("sweep.bits=['W4A32']", raw=raw, methods=("qdiffusion", "gacq")))
+    ctx = context(cache, experiment("sweep.bits=['W4A32']", *overrides, raw=raw, methods=("qdiffusion", "gacq")))
     q, quantizer = quantized(ctx, cell_of(ctx, "gacq", "W4A32"))
     return state_hash(q), quantizer.fitted["rounding"]
 
@@ -50,7 +50,9 @@ def test_a_cell_learns_weights_that_change_its_roundings(variant, cache, equal) 
 
 def test_weights_of_a_temporal_block_are_validated_on_the_network(cache) -> None:
     """A unit that is no module of its own: its layers lie all over the network."""
-    _, entry = fitted(cache, partitioner="temporal-blocks", weighter=WEIGHTER | {"validate_on": "network"})
+    _, entry = fitted(
+        cache, "model.network=unet", partitioner="temporal-blocks", weighter=WEIGHTER | {"validate_on": "network"}
+    )
     names = list(entry.load_json("units.json"))
     temporal = next(i for i, name in enumerate(names) if "tempor" in name)
     report = entry.load_tensors(f"weighter-{temporal:03d}.safetensors")

@@ -33,6 +33,7 @@ def with_method(preset: str, changes: dict[str, Any] | None = None) -> dict[str,
     """The toy recipe with a preset as its one method."""
     raw = recipe()
     raw["recipe"]["baseline"] = "tfmq"
+    raw["model"]["network"] = "unet"
     raw["methods"] = {"tfmq": {"method": preset, **(changes or {})}}
     return raw
 
