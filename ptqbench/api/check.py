@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +12,27 @@ from ptqbench.api.result import Run
 from ptqbench.gate import baseline_file
 from ptqbench.gate.compare import ALL_TIERS, without_baseline
 from ptqbench.gate.compare import compare as compare_snapshots
+from ptqbench.gate.confirm import Rerun
 from ptqbench.gate.confirm import confirm as look_again
-from ptqbench.gate.snapshot import snapshot
+from ptqbench.gate.snapshot import Snapshot, snapshot
 from ptqbench.gate.verdicts import Report, Tier
 from ptqbench.results.headline import headline
 from ptqbench.results.record import RunRecord
+
+
+def _rerun_of(record: RunRecord, cache: Path | None, progress: bool) -> Rerun:
+    """A function that runs cells of a record again, on the kind of device that the record names."""
+    # Only here: comparing alone needs nothing that runs.
+    from ptqbench.api.recipe import recorded_recipe
+    from ptqbench.api.run import run
+
+    def rerun(cells: Sequence[str], seeds: Sequence[int]) -> Snapshot:
+        experiment = recorded_recipe(record, f"sweep.seeds={list(seeds)}", f"sweep.only={json.dumps(list(cells))}")
+        device, threads = str(record.environment.get("device", "auto")), record.environment.get("threads")
+        found = run(experiment, cache=cache, device=device, workers=None, threads=threads, progress=progress)
+        return snapshot(found.record)
+
+    return rerun
 
 
 def check(
@@ -48,11 +65,8 @@ def check(
     found = replace(compare_snapshots(now, then, wanted=wanted, where=str(path), **strictness), headline=opening)
     if confirm is None:
         return found
-    # Only here: comparing alone needs nothing that runs.
-    from ptqbench.api.rerun import rerun_of
-
     folder = None if cache is None else Path(cache)
-    return look_again(found, now, then, confirm, rerun_of(chosen.record, folder, progress=progress))
+    return look_again(found, now, then, confirm, _rerun_of(chosen.record, folder, progress))
 
 
 def how_to_begin(run: Run, path: Path) -> str:

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import click
 
-from ptqbench.commands.describe_notes import notes_entry, print_notes
 from ptqbench.commands.describe_preset import preset_entry, print_preset
 from ptqbench.commands.options_table import OptionRow, option_rows
 from ptqbench.commands.output import (
     json_option,
     manager_with,
+    notes_entry,
     plugin_option,
     print_json,
+    print_notes,
     print_table,
     print_wrapped,
     role_option,

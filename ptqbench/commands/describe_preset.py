@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptqbench.commands.describe_notes import notes_entry, print_notes
-from ptqbench.commands.output import print_wrapped
+from ptqbench.commands.output import notes_entry, print_notes, print_wrapped
 from ptqbench.errors import UserError
 from ptqbench.plugin.component import Preset
 from ptqbench.plugin.manager import PluginManager

@@ -22,8 +22,7 @@ from ptqbench.commands.options import (
     threads_option,
     workers_option,
 )
-from ptqbench.commands.output import print_tables
-from ptqbench.commands.tracebacks import tell_failures
+from ptqbench.commands.output import print_tables, tell_failures
 from ptqbench.errors import EXIT_CELL_FAILED, EXIT_OK, UserError
 from ptqbench.recipe.experiment import Experiment
 

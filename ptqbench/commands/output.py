@@ -7,13 +7,14 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ptqbench.commands.tables import print_rows
+from ptqbench.plugin.component import NOTES, Component, Preset
 from ptqbench.plugin.hookspecs import PRESETS, ROLES
 from ptqbench.plugin.manager import PluginManager
 
@@ -97,3 +98,22 @@ def print_table(
     if title:
         click.echo(title)
     print_rows(columns(), headings, rows, keep, right)
+
+
+def notes_entry(described: Component | Preset) -> dict[str, list[str]]:
+    """The notes by field, for JSON."""
+    return {note: list(getattr(described, note)) for note in NOTES}
+
+
+def print_notes(described: Component | Preset, indent: str = "  ") -> None:
+    """Print the notes, a paragraph each, under the heading of their kind."""
+    for note, heading in NOTES.items():
+        for text in getattr(described, note):
+            print_wrapped(f"{heading}: {text}", indent)
+
+
+def tell_failures(failed: Mapping[str, str], tracebacks: Mapping[str, Path]) -> None:
+    """Say on stderr why each cell failed, and which file has its traceback; both by the cell's id."""
+    for cell, reason in failed.items():
+        where = f"; traceback: {tracebacks[cell]}" if cell in tracebacks else ""
+        click.echo(f"{cell} failed: {next(iter(reason.splitlines()), '')}{where}", err=True)

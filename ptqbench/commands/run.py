@@ -21,8 +21,7 @@ from ptqbench.commands.options import (
     threads_option,
     workers_option,
 )
-from ptqbench.commands.output import table_width
-from ptqbench.commands.tracebacks import tell_failures
+from ptqbench.commands.output import table_width, tell_failures
 from ptqbench.errors import EXIT_CELL_FAILED, UserError
 from ptqbench.recipe.experiment import Experiment
 from ptqbench.results.costs import FAILED

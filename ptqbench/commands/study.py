@@ -107,9 +107,8 @@ def frontier(run: Path, metric: str, picture: Path | None, as_json: bool) -> Non
 @json_option
 def fits(run: Path, wanted: tuple[str, ...], as_json: bool) -> None:
     """What every unit of RUN came to: its loss rounded to nearest, soft and hardened, and how many roundings stayed open."""
-    from ptqbench.results.fit_tables import fit_tables
+    from ptqbench.results.fit_tables import chosen_rows, fit_tables
     from ptqbench.results.record import RunRecord
-    from ptqbench.studies.fits import chosen_rows
 
     rows = chosen_rows(RunRecord.load(run), wanted)
     if as_json:

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ptqbench.errors import UserError
-from ptqbench.findings.document import Claim, Document, Topic
+from ptqbench.evaluate.intervals import Interval, mean_interval
+from ptqbench.findings.document import Claim, Document, TimeRatio, Topic
 from ptqbench.plugin.names import row_name, suggest
 from ptqbench.results.compare import BETTER, REFUSED, UNSEEN, WORSE, compare_rows, pool_of, with_verdicts
-from ptqbench.results.record import Comparison, RunRecord
+from ptqbench.results.costs import fitting_seconds
+from ptqbench.results.record import CellRecord, Comparison, RunRecord
 from ptqbench.results.rows import Row, rows_of
 
 REPRODUCED, CONTRADICTED, OPEN, NO_ANSWER = "reproduced", "contradicted", "not seen", "no answer"
@@ -121,3 +123,34 @@ def _finished(rows: Mapping[str, Row], name: str, run: str) -> Row:
     if name not in rows or not rows[name].cells:
         raise UserError(f"{run}: there is no finished row {name!r}", suggest(name, list(rows), "rows"))
     return rows[name]
+
+
+@dataclass(frozen=True)
+class TimeAnswer:
+    """Mean seconds of fitting of both rows, and the mean ratio over the calibration seeds with Student's interval."""
+
+    asked: TimeRatio
+    seconds: float
+    base_seconds: float
+    ratio: Interval
+    seeds: int
+
+
+def time_ratio(asked: TimeRatio, records: Mapping[str, RunRecord]) -> TimeAnswer:
+    """The ratio is taken seed by seed. Raises `UserError` for rows that are not there or have fewer than two common seeds."""
+    own, theirs = (_seconds(row_of(records[asked.run], name).cells) for name in (asked.ours, asked.theirs))
+    seeds = sorted(own.keys() & theirs.keys())
+    if len(seeds) < 2:
+        raise UserError(
+            f"{asked.run}: {asked.ours} and {asked.theirs} were fitted on {len(seeds)} common seeds",
+            "a ratio with an interval needs two of them",
+        )
+    ratio = mean_interval([own[seed] / theirs[seed] for seed in seeds])
+    seconds, base = (sum(x[seed] for seed in seeds) / len(seeds) for x in (own, theirs))
+    return TimeAnswer(asked, seconds, base, ratio, len(seeds))
+
+
+def _seconds(cells: Sequence[CellRecord]) -> dict[int, float]:
+    """By seed, what fitting took; cells that fitted nothing are left out."""
+    found = {cell.seed: fitting_seconds(cell.cost) for cell in cells}
+    return {seed: seconds for seed, seconds in found.items() if seconds > 0}

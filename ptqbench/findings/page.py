@@ -10,8 +10,7 @@ from typing import Any
 
 from ptqbench.errors import UserError
 from ptqbench.findings.document import Claim, Document, Figure, RunEntry, Topic
-from ptqbench.findings.judge import OPEN, Answer
-from ptqbench.findings.times import TimeAnswer, time_ratio
+from ptqbench.findings.judge import OPEN, Answer, TimeAnswer, time_ratio
 from ptqbench.results import formatting
 from ptqbench.results.compare import noise_floor
 from ptqbench.results.markdown import table

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from ptqbench.process.shared import UNKNOWN, Shared
-from ptqbench.process.streams import random_streams
-from ptqbench.process.surroundings import SURROUNDINGS
+from ptqbench.process.surroundings import SURROUNDINGS, random_streams
 
 
 class Snapshot:

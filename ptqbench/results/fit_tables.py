@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
+from ptqbench.errors import UserError
 from ptqbench.results.fits import MOST_HARDENING, MOST_UNDECIDED, FitQuality, finish, gain
 from ptqbench.results.formatting import MINUS, significant
 from ptqbench.results.record import RunRecord
@@ -147,3 +148,17 @@ def _percent(share: float | None) -> Cell:
         return Cell()
     text = f"{100 * share:.1f}" if abs(share) >= 0.001 or share == 0 else f"{100 * share:.1g}"
     return Cell(text.replace("-", MINUS), share)
+
+
+def chosen_rows(run: RunRecord, wanted: Sequence[str] = ()) -> list[Row]:
+    """The rows whose cells say what their units came to; of some methods only, if any are named.
+
+    Raises `UserError` where there are none.
+    """
+    rows = fitted_rows(run)
+    if not rows:
+        raise UserError("no cell of this run says what its units came to", "run the recipe again with methods that fit units")
+    known = dict.fromkeys(row.method for row in rows)
+    if unknown := [name for name in wanted if name not in known]:
+        raise UserError(f"this run has no fits of {', '.join(unknown)}", f"there are: {', '.join(known)}")
+    return [row for row in rows if not wanted or row.method in wanted]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ptqbench.api.tracebacks import write_tracebacks
-from ptqbench.commands.tracebacks import tell_failures
+from ptqbench.commands.output import tell_failures
 
 
 def test_a_cell_that_failed_has_a_file_and_a_line_that_names_it(tmp_path, capsys):

@@ -8,7 +8,7 @@ from scipy import stats
 
 from ptqbench.errors import UserError
 from ptqbench.findings.document import TimeRatio
-from ptqbench.findings.times import time_ratio
+from ptqbench.findings.judge import time_ratio
 from ptqbench.results.record import CellRecord, RunRecord, StageCost
 
 

@@ -12,8 +12,7 @@ from comparison_samples import cell, one_seed, run
 from paired_samples import sampled_run
 from PIL import Image
 
-from ptqbench.report.page import render
-from ptqbench.report.sections import MOST_PICTURE_BYTES, picture
+from ptqbench.report.page import MOST_PICTURE_BYTES, picture, render
 from ptqbench.results.compare import attach_comparisons
 from ptqbench.results.fits import FitQuality, StageLosses
 from ptqbench.results.overview import overview
