@@ -62,7 +62,7 @@ class Call:
         return PluginFault(f"{self.owner} {what}", f"{remedy}: mend its {self.method}()" if self.method else remedy)
 
 
-_ASIDE = (f"{_CORE}.boundary", f"{_CORE}.plugin.component", f"{_CORE}.plugin.frozen")
+_ASIDE = (f"{_CORE}.boundary", f"{_CORE}.plugin.component")
 """Modules whose lines are not where an error came from: they look at calls, or refuse that options are changed."""
 
 _running: ContextVar[tuple[Call, ...]] = ContextVar("the calls into plugins that are under way, innermost last", default=())
