@@ -6,7 +6,7 @@ Only light imports here, so that listing plugins never imports torch.
 from __future__ import annotations
 
 from ptqbench import Component, hookimpl
-from ptqbench_metrics.options import FrechetOptions, KernelOptions, ManifoldOptions, ScoreOptions
+from ptqbench_metrics.options import ClipOptions, FrechetOptions, KernelOptions, LpipsOptions, ManifoldOptions, ScoreOptions
 
 _EIGENVALUES = "takes the trace from a matrix root; here from eigenvalues"
 _TENSORFLOW = "computes features in TensorFlow, whose resizing and arithmetic give slightly other numbers"
@@ -63,6 +63,15 @@ def _paired() -> list[Component]:
             "ptqbench_metrics.ssim:Ssim",
             paper="doi:10.1109/TIP.2003.819861",
             deviations=("colour images have the mean of the channels' similarities, not that of luminance",),
+        ),
+        Component(
+            "metric",
+            "lpips",
+            "LPIPS, the perceptual distance to the full-precision images on equal noise, by the authors' package (an extra)",
+            "ptqbench_metrics.lpips:Lpips",
+            LpipsOptions,
+            paper="arXiv:1801.03924",
+            deviations=("images with a side below 64 pixels are enlarged first",),
         ),
     ]
 
@@ -138,5 +147,14 @@ def _others() -> list[Component]:
             ScoreOptions,
             paper="arXiv:1606.03498",
             released=("splits images in the order in which they come; here after a fixed shuffle", _TENSORFLOW),
+        ),
+        Component(
+            "metric",
+            "clip-score",
+            "how well images fit their prompts: 100 max(cos, 0) of CLIP's embeddings; weights by path, needs transformers",
+            "ptqbench_metrics.clip:ClipScore",
+            ClipOptions,
+            paper="arXiv:2104.08718",
+            deviations=("times 100, as tables of text-to-image models have it, and not 2.5",),
         ),
     ]

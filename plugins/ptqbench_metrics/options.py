@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from ptqbench import Options
+from ptqbench.plugin.paths import RecipePath
 
 _WHICH = (
     "compare with real images, with the full-precision images on the same noise, or with both "
@@ -41,6 +42,28 @@ class ManifoldOptions(Options):
 
     reference: Literal["data", "fp", "both"] = Field("data", description=_WHICH)
     neighbours: int = Field(3, ge=1, description="a ball reaches to this nearest neighbour")
+
+
+class LpipsOptions(Options):
+    """Options of LPIPS."""
+
+    network: Literal["alex", "vgg", "squeeze"] = Field("alex", description="the network whose activations are compared")
+    weights: RecipePath = Field(
+        min_length=1,
+        exclude=True,
+        description="the network's weights as torchvision has them, for example alexnet-owt-7be5be79.pth",
+    )
+
+
+class ClipOptions(Options):
+    """Options of the CLIP score."""
+
+    model: RecipePath = Field(
+        min_length=1,
+        exclude=True,
+        description="folder of a CLIP network as transformers saves it, for example openai/clip-vit-base-patch16 downloaded",
+    )
+    prompts: RecipePath = Field(min_length=1, exclude=True, description="the file that model.prompts names")
 
 
 class ScoreOptions(Options):

@@ -60,4 +60,11 @@ def _checked(call: Call, name: str, v: MetricValue) -> MetricValue:
     return MetricValue(value, low, high, count(call, f"n of {name}", v.n), detail, replicates, v.unit)
 
 
-CHECKS = {"names": _names, "least_images": _least_images, "compute": _compute}
+def _fingerprint(call: Call, _: Metric, fingerprint: Callable[[], str]) -> str:
+    found: Any = fingerprint()
+    if not isinstance(found, str):
+        raise call.refused(f"gave {described(found)} as fingerprint", 'return a hash as text, or "" where no file is read')
+    return found
+
+
+CHECKS = {"names": _names, "least_images": _least_images, "fingerprint": _fingerprint, "compute": _compute}

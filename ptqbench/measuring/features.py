@@ -87,6 +87,7 @@ def _check_metric(
                 f"{', '.join(info.outputs)}",
                 'choose features = "inception", or leave the metric out',
             )
+    metric.fingerprint()
     _check_images(bound.name, metric.least_images(info), ctx.experiment.sampling.images)
     for name in metric.names(info):
         _check_name(bound.name, name, info)

@@ -37,6 +37,8 @@ def protocol_id(ctx: RunContext, chosen: Bound, metric: Metric, n: int) -> str:
         parts.append([solver.name, solver.component.version, solver.options.model_dump(mode="json")])
     if ctx.experiment.sampling.guided:
         parts.append(["guidance", ctx.model.guidance])
+    if files := metric.fingerprint():
+        parts.append(["files", files])
     if metric.reads:
         real = ctx.reference_digest or ctx.source_fingerprint
         parts += [ctx.experiment.evaluation.features_name, ctx.features_fingerprint, list(metric.reads), real]

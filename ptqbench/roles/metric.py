@@ -56,6 +56,13 @@ class Metric(ABC):
         Inception features (`FeatureInfo.inception`) may a name such as "fid@data" stand without it.
         """
 
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over files that the options name, "" for none: what is in them counts, and not where they lie.
+
+        Options that name files are best left out of dumps (`Field(exclude=True)`). Raises `UserError` if one cannot be read.
+        """
+        return ""
+
     def least_images(self, extractor: FeatureInfo) -> int:
         """How many generated images `compute` needs at least; a recipe with fewer is refused before anything is computed."""
         return 2

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from ptqbench.boundary.build import build
 from ptqbench.failures import PLUGIN_ERRORS, reason_of, traceback_of
 from ptqbench.fitting.hooks import Corrected, HookFitter, KeptHook
 from ptqbench.fitting.observer import Observer
@@ -15,9 +16,11 @@ from ptqbench.measuring.accounting import BitLedger, bit_ledger, float_bytes
 from ptqbench.measuring.constants import constant_sites
 from ptqbench.measuring.measure import Measurement
 from ptqbench.measuring.state_hash import state_hash
+from ptqbench.plugin.component import Bound
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.recipe.experiment import Cell
 from ptqbench.results.record import Budget, CellRecord
+from ptqbench.roles.metric import Metric
 from ptqbench.sampling.images import FULL, generate, image_chunks, image_shards
 from ptqbench.stage.arithmetic import arithmetic
 from ptqbench.stage.cache import CacheWriteError, Costs, Entry, content_key
@@ -39,8 +42,14 @@ def cell_key(ctx: RunContext, cell: Cell) -> str:
     sampling = {k: v for k, v in dataclasses.asdict(e.sampling).items() if k != "batch"}
     features = [e.evaluation.features_key, ctx.features_fingerprint]
     measured = [features, [m.key for m in e.evaluation.metrics], e.evaluation.probes, ctx.reference_digest]
+    measured += [files for m in e.evaluation.metrics if (files := _files(m))]
     method = cell.method.key if cell.method else ""
     return content_key(ctx.base_key, sampling, dataclasses.asdict(e.calibration), measured, method, cell.seed)
+
+
+def _files(metric: Bound) -> str:
+    made: Metric = build(metric)
+    return made.fingerprint()
 
 
 def cell_quantizer(ctx: RunContext, cell: Cell, costs: Costs, tell: Tell, observer: Observer | None = None) -> MethodQuantizer:

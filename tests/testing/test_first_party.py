@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import perceptualkit
 import pytest
 from diffusers import DDIMPipeline, DDIMScheduler
 from inceptionkit import random_weights
@@ -38,6 +39,9 @@ def options_of(name: str, folder: Path) -> dict[str, Any]:
     if name == "inception":
         weights = random_weights(folder / "weights.pth")
         return {"weights": str(weights), "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
+    if name in ("lpips", "clip-score", "dinov2"):
+        pytest.importorskip("lpips")
+        return perceptualkit.options_of(name, folder)
     return OPTIONS.get(name, {})
 
 
