@@ -141,6 +141,7 @@ def _work(prepare: bytes, task: Task, told: str) -> tuple[Any, BaseException | N
     number of processors that a task asks for, and numbers depend on it."""
     try:
         if prepare not in _WORK:
+            _WORK.clear()  # the models of another run
             _WORK[prepare] = pickle.loads(prepare)()
         return _WORK[prepare](task, _teller(Path(told))), None, ""
     except (Exception, SystemExit) as error:
