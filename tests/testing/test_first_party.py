@@ -17,6 +17,7 @@ from ptqbench.plugin.manager import PluginManager
 from ptqbench.testing import checks, components
 from ptqbench.testing.check import run
 from ptqbench.testing.deployment import exports
+from ptqbench.testing.executors import executes
 from ptqbench.testing.importing import imports_quietly
 from ptqbench.testing.networks import build_unet
 from ptqbench.testing.trial import Trial
@@ -61,6 +62,7 @@ def trials(tmp_path_factory) -> Callable[[str], list[Trial]]:
 def test_conformance(record, trials):
     (trial,) = [t for t in trials(record.plugin.name) if (t.bound.role, t.bound.name) == (record.role, record.name)]
     for one in checks(record.role):
-        # All of them are imported in one fresh process below. Tracing takes longer than all other checks, and is an extra.
-        if one is not imports_quietly and not (one is exports and record.name == "onnx"):
+        # All of them are imported in one fresh process below. Tracing, and starting Ray, takes longer than all other checks; both
+        # are extras.
+        if one is not imports_quietly and (one, record.name) not in ((exports, "onnx"), (executes, "ray")):
             run(one, trial)
