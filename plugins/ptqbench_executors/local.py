@@ -17,6 +17,7 @@ from typing import Any
 from ptqbench.roles.executor import Crew, Ended, Executor, Task, Work, Workers
 
 _SPAWN = multiprocessing.get_context("spawn")
+_KILLED = -getattr(signal, "SIGKILL", 9)
 _TOLD, _DONE, _RAISED = "told", "done", "raised"
 
 
@@ -104,11 +105,11 @@ class _Processes(Workers):
             raise ValueError("nothing is asked of a worker without a task")
         try:
             kind, found = worker.pipe.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # also in the middle of a message
             worker.process.join()
             self.workers.remove(worker)
             # The usual cause is the system, which ends what takes too much memory: from now on there are fewer at a time.
-            self.crowded = worker.process.exitcode == -signal.SIGKILL
+            self.crowded = worker.process.exitcode == _KILLED
             self.room = max(1, self.room - self.crowded)
             return Ended(task, lost=_death(worker.process.exitcode), crowded=self.crowded)
         if kind == _TOLD:

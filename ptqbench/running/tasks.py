@@ -64,6 +64,8 @@ class Shard:
 
     def cells(self, ctx: RunContext) -> list[Task]:
         """Its cells, the same in every process. Those that begin with the same fit stay together where all shards get some."""
+        if self.count == 1:
+            return cell_tasks(ctx)
         groups: dict[str, list[Task]] = {}
         for task in cell_tasks(ctx):
             fits = [stage.key for stage in stages_of(ctx, ctx.experiment.cells[task.index]) if stage.phase]
@@ -138,18 +140,25 @@ class _Quantizing:
     def add(self, task: Task) -> None:
         """A cell's task, after all that comes before it."""
         cell, found = self.ctx.experiment.cells[task.index], self.stages[task.index]
+        needs = frozenset[str]()
         if cell.method is not None:
-            task = dataclasses.replace(task, after=self._calibration(task, cell.method, sampled=any(s.sampled for s in found)))
+            needs = self._calibration(task, cell.method, sampled=any(stage.sampled for stage in found))
         if self.forecast is not None:
             task = dataclasses.replace(task, seconds=self.forecast.cells[cell.id])
         for i, stage in enumerate(found):
             users, following = self.users[stage.key], self.users[found[i + 1].key] if i + 1 < len(found) else []
             if len(users) > 1 and users != following:
-                task = self._before(task, Task("fit", users[0], cell.seed, f"{cell.id}, {stage.name}", part=i + 1))
+                # Weights alone are the same for all seeds, and wait for no samples.
+                sampled = any(each.sampled for each in found[: i + 1])
+                seed = self.ctx.experiment.cells[users[0]].seed
+                after = task.after | needs if sampled else task.after
+                task = self._before(task, Task("fit", users[0], seed, f"{cell.id}, {stage.name}", part=i + 1, after=after))
+        task = dataclasses.replace(task, after=task.after | needs)
         images = self.forecast.images[cell.id] if self.forecast else 0.0
         parts = min(len(image_shards(self.ctx)), int(images / SPLIT))
         if cell.method is not None and parts > 1:
-            task = self._split(self._before(task, Task("fit", task.index, cell.seed, f"{cell.id}, all stages")), parts)
+            fit = Task("fit", task.index, cell.seed, f"{cell.id}, all stages", after=task.after)
+            task = self._split(self._before(task, fit), parts)
         self.tasks[task.name] = task
 
     def _calibration(self, task: Task, method: Method, *, sampled: bool) -> frozenset[str]:
@@ -166,7 +175,7 @@ class _Quantizing:
         images = self.forecast.images[task.label] if self.forecast else 0.0
         seconds = task.seconds
         if fit.name not in self.tasks:
-            self.tasks[fit.name] = dataclasses.replace(fit, after=task.after, seconds=max(0.0, seconds - images))
+            self.tasks[fit.name] = dataclasses.replace(fit, seconds=max(0.0, seconds - images))
             seconds = min(seconds, images)
         return dataclasses.replace(task, after=frozenset({fit.name}), seconds=seconds)
 

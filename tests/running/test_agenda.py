@@ -70,6 +70,16 @@ def test_cells_that_share_fits_wait_for_one_task_that_does_them(pair: RunContext
     assert {name.partition("/")[0] for name in cells["full-precision"].after} == {"images", "probe", "features"}
 
 
+def test_weights_alone_are_one_task_for_all_seeds_and_samples_one_for_each(pair: RunContext) -> None:
+    made = experiment("sweep.seeds=[0, 1]", "model.network=plain", methods=("qdiffusion",))
+    ctx = context(pair.cache.root, made)
+    found = {task.name: task for task in run_tasks(ctx, cell_tasks(ctx), (), tasks.pending(ctx), None)}
+    assert [(name, len(task.after)) for name, task in found.items() if task.kind == "fit"] == [("fit/1/0/1", 0)]
+    for index, seed in ((1, 0), (2, 1)):
+        assert found[f"cell/{index}/{seed}/0"].after >= {"fit/1/0/1", f"calibration/{index}/{seed}/0"}
+        assert found[f"calibration/{index}/{seed}/0"].after == {f"trajectories/0/{seed}/0"}
+
+
 def test_the_shared_fit_leaves_to_the_cells_what_is_their_own(pair: RunContext) -> None:
     found = run_tasks(pair, cell_tasks(pair), (), tasks.pending(pair), None)
     fit = next(task for task in found if task.kind == "fit" and "qdiffusion" in task.label)

@@ -62,7 +62,7 @@ def trials(tmp_path_factory) -> Callable[[str], list[Trial]]:
 def test_conformance(record, trials):
     (trial,) = [t for t in trials(record.plugin.name) if (t.bound.role, t.bound.name) == (record.role, record.name)]
     for one in checks(record.role):
-        # All of them are imported in one fresh process below. Tracing, and starting Ray, takes longer than all other checks; both
+        # All of them are imported in one fresh process below. Tracing and starting Ray take longer than all other checks, and
         # are extras.
         if one is not imports_quietly and (one, record.name) not in ((exports, "onnx"), (executes, "ray")):
             run(one, trial)
