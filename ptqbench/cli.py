@@ -29,6 +29,8 @@ COMMANDS = {
     "time": ("ptqbench.commands.time", "Execute a cell in an engine, and time it."),
     "show": ("ptqbench.commands.show", "Print the tables of a run again."),
     "report": ("ptqbench.commands.report", "Write a run as one HTML page, or its figures."),
+    "runs": ("ptqbench.commands.runs", "List runs, and how each came out."),
+    "cache": ("ptqbench.commands.cache", "Say what the cache holds, and make room in it."),
     "compare": ("ptqbench.commands.compare", "Put two runs side by side."),
     "check": ("ptqbench.commands.check", "Check a run against its baseline."),
     "findings": ("ptqbench.commands.findings", "Say which claims kept results bear out."),

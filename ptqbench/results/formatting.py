@@ -67,6 +67,14 @@ def seconds(value: float) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
 
 
+def byte_size(count: int) -> str:
+    """Bytes in the unit that leaves one to four digits: "912 B", "4.2 MiB"."""
+    size, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while size >= 1000 and len(units) > 1:
+        size, units = size / 1024, units[1:]
+    return f"{size:.0f} {units[0]}" if size >= 10 or units[0] == "B" else f"{size:.1f} {units[0]}"
+
+
 def ranges(numbers: Sequence[int]) -> str:
     """Sorted whole numbers with runs of three and more drawn together: "0 to 4, 7"."""
     runs: list[list[int]] = []

@@ -27,6 +27,7 @@ from ptqbench.results.record import StageCost
 from ptqbench.stage.arithmetic import arithmetic
 from ptqbench.stage.counting import Evaluations, Tally, counting, include
 from ptqbench.stage.memory import watching_memory
+from ptqbench.stage.upkeep import LOCK, enter, mark_used
 
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP}
 """What a file system says that has no locks, as Lustre and NFS may be mounted."""
@@ -177,8 +178,10 @@ class Cache:
     has none two processes may compute the same, each file of which is written whole by either.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, recipe: str = "") -> None:
+        """`recipe` is whose use of a result is noted with it (`ptqbench.stage.upkeep`)."""
+        self.root, self.recipe = root, recipe
+        self._entered = enter(root) if recipe else None
 
     def entry(self, stage: str, key: str) -> Entry:
         return Entry(self.root / stage / key)
@@ -188,11 +191,13 @@ class Cache:
         """The entry while no other process works on it."""
         entry = self.entry(stage, key)
         # Never a marker file in place of a lock: those of jobs that were ended would stand for ever.
-        lock = FileLock(entry.path / ".lock", fallback_to_soft=False)
+        lock = FileLock(entry.path / LOCK, fallback_to_soft=False)
         with _writing(entry.path):
             entry.path.mkdir(parents=True, exist_ok=True)
             _acquire(lock)
         try:
+            if self.recipe:
+                mark_used(entry.path, self.recipe)
             yield entry
         finally:
             lock.release()

@@ -75,7 +75,7 @@ class RunContext:
     def of(cls, experiment: Experiment, settings: Settings) -> RunContext:
         """The context of a run, in a process that from now on computes as the settings say."""
         fix_arithmetic(settings.threads)
-        return cls(experiment, Cache(settings.cache), torch.device(settings.device), settings.threads)
+        return cls(experiment, Cache(settings.cache, experiment.name), torch.device(settings.device), settings.threads)
 
     @cached_property
     def arithmetic(self) -> str:
