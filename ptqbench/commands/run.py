@@ -78,6 +78,8 @@ def command(
     where: dict[str, Any] = {"cache": cache, "device": device, "workers": workers, "threads": threads, "progress": True}
     where["executor"] = {"use": executor, **({"address": address} if address else {})}
     if shard is not None:
+        if out or as_json:
+            raise click.UsageError("--out and --json are for the run that collects, without --shard")
         _tell_shard(shard, run_shard(experiment, shard, **where))
         return
     folder = out or default_folder(experiment)
