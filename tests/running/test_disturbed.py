@@ -1,5 +1,5 @@
-"""What may happen to a run: kills at any moment, files that rot, a second run beside it, a clock that jumps. The numbers of the
-undisturbed run come out of all of it.
+"""What may happen to a run: kills at any moment, a full disk, files that rot, a second run beside it, a clock that jumps. The
+numbers of the undisturbed run come out of all of it.
 
 PTQBENCH_KILLS=30 in the environment kills so often; a few do else.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import signal
 import time
 from collections.abc import Callable
@@ -20,7 +21,11 @@ from enginekit import experiment, values
 
 from ptqbench.recipe.experiment import Experiment
 from ptqbench.running.run import run_experiment
+from ptqbench.stage.cache import CacheWriteError
 from ptqbench.stage.context import Settings
+
+FULL = 28
+"""The exit code of a run that the disk had no room for."""
 
 KILLS = int(os.environ.get("PTQBENCH_KILLS", "4"))
 
@@ -41,15 +46,18 @@ def run(made: Experiment, cache: Path) -> Any:
     return json.loads(json.dumps(found))
 
 
-def forked(made: Experiment, cache: Path, out: Path) -> int:
-    """A run in a process of its own, which leaves its numbers in a file."""
+def forked(made: Experiment, cache: Path, out: Path, largest: int = resource.RLIM_INFINITY) -> int:
+    """A run in a process of its own, which leaves its numbers in a file; no file of the cache may be larger than `largest`."""
     process = os.fork()
     if process == 0:
         code = 1
         try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
             out.with_suffix(".half").write_text(json.dumps(run(made, cache)))
             out.with_suffix(".half").rename(out)
             code = 0
+        except CacheWriteError:
+            code = FULL
         finally:
             os._exit(code)
     return process
@@ -87,6 +95,17 @@ def test_two_runs_at_once(made, undisturbed, tmp_path):
     for process in [forked(made, tmp_path / "cache", out) for out in outs]:
         assert os.waitpid(process, 0)[1] == 0
     assert [json.loads(out.read_text()) for out in outs] == [undisturbed[0]] * 2
+
+
+def test_a_full_disk(made, undisturbed, tmp_path):
+    """It fills up at the first large file, and again with the last one."""
+    kept = []
+    for largest in (2000, 13000):
+        process = forked(made, tmp_path / "cache", tmp_path / "out.json", largest)
+        assert os.WEXITSTATUS(os.waitpid(process, 0)[1]) == FULL
+        kept.append(len(list((tmp_path / "cache").rglob("*.safetensors"))))
+    assert kept[0] < kept[1]
+    assert run(made, tmp_path / "cache") == undisturbed[0]
 
 
 def flip(data: bytes, rng: random.Random) -> bytes:
