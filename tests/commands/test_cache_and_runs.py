@@ -65,7 +65,7 @@ def runs(tmp_path: Path) -> Path:
 def test_runs_stand_with_their_verdicts_the_latest_first(runs: Path) -> None:
     text = told("runs", str(runs))
     assert text.index("2026-03-04") < text.index("the model is gone") < text.index("2026-01-02")
-    assert "look for it" not in text.partition('2026-01-02')[0] and "2 cells, 1 failed" in text
+    assert "look for it" not in text.partition("2026-01-02")[0] and "2 cells, 1 failed" in text
     entries = json.loads(told("runs", str(runs), "--json"))
     assert [Path(entry["folder"]).name for entry in entries] == ["late", "early"]
     assert entries[0]["failed"] == ["gacq/W4A8/seed0"]
