@@ -27,6 +27,7 @@ COMMANDS = {
     "plan": ("ptqbench.commands.plan", "Show cells, layers with their bits, and a forecast."),
     "export": ("ptqbench.commands.export", "Write a cell's quantized denoiser to a folder."),
     "time": ("ptqbench.commands.time", "Execute a cell in an engine, and time it."),
+    "sensitivity": ("ptqbench.commands.sensitivity", "Say which layers cost a cell most."),
     "show": ("ptqbench.commands.show", "Print the tables of a run again."),
     "report": ("ptqbench.commands.report", "Write a run as one HTML page, or its figures."),
     "runs": ("ptqbench.commands.runs", "List runs, and how each came out."),

@@ -11,6 +11,7 @@ from ptqbench.results import formatting
 from ptqbench.results.fit_tables import unit_tables, weighting_tables
 from ptqbench.results.formatting import grid_words
 from ptqbench.results.record import HOOK_BYTES, CellRecord
+from ptqbench.results.sensitivity import sensitivity_table
 from ptqbench.results.tables import Cell, Column, Table
 
 
@@ -19,6 +20,8 @@ def cell_tables(cell: CellRecord) -> list[Table]:
     details = [_detail(name, number.detail) for name, number in cell.metrics.items() if number.detail]
     fits = [*unit_tables("fits by unit", [cell.fits]), *weighting_tables("learned weights by unit", [cell.fits])]
     found = [_metrics(cell), *details, _budget(cell), _cost(cell), *fits, _layers(cell), _attentions(cell), _constant(cell)]
+    if cell.sensitivity:
+        found.append(sensitivity_table(cell))
     return [table for table in found if table.rows or table.notes]
 
 

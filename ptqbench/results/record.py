@@ -117,7 +117,8 @@ class CellRecord:
     `state_hash` names the quantized weights and grids bit for bit, which is repeated in an equal environment only. `fits` say
     what each unit of each phase came to, in the order in which they were fitted. `constant` has the sites that round all that
     they get to one value, with the number of sampling steps at which they do (`ptqbench.measuring.constants`).
-    `executed` has measured times by the engine's name; all else is of the simulation."""
+    `executed` has measured times by the engine's name; all else is of the simulation. `sensitivity` has shares of the error by
+    layer or attention, where they were asked for (`ptqbench.measuring.restored`)."""
 
     __pydantic_config__ = STRICT
 
@@ -140,12 +141,14 @@ class CellRecord:
     cost: dict[str, StageCost] = field(default_factory=dict)
     fits: list[FitQuality] = field(default_factory=list)
     executed: dict[str, Executed] = field(default_factory=dict)
+    sensitivity: dict[str, Number] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> CellRecord:
         """Inverse of `dataclasses.asdict`."""
         data = dict(data)
-        data["metrics"] = {name: Number(**value) for name, value in data["metrics"].items()}
+        for numbers in ("metrics", "sensitivity"):
+            data[numbers] = {name: Number(**value) for name, value in data.get(numbers, {}).items()}
         data["budget"] = Budget(**data["budget"])
         data["cost"] = {stage: StageCost(**cost) for stage, cost in data["cost"].items()}
         data["executed"] = {engine: Executed(**found) for engine, found in data.get("executed", {}).items()}

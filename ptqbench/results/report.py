@@ -6,6 +6,7 @@ from ptqbench.results.difference_table import sensitivity
 from ptqbench.results.executed import executed_tables
 from ptqbench.results.overview import overview
 from ptqbench.results.record import RunRecord
+from ptqbench.results.sensitivity import sensitivity_tables
 from ptqbench.results.tables import Table, comparison, published
 
 
@@ -16,4 +17,4 @@ def tables_of(run: RunRecord, *, everything: bool = True) -> list[Table]:
 
 def details(run: RunRecord) -> list[Table]:
     """Values over images with their spread over seeds and what they cost, what could have been seen, published figures."""
-    return [comparison(run), *sensitivity(run), *published(run)]
+    return [comparison(run), *sensitivity(run), *sensitivity_tables(run), *published(run)]
