@@ -122,6 +122,6 @@ def unit_problem(
 
 
 def files(cache: Path, pattern: str = "*/*/*") -> dict[str, int]:
-    """Modification times (ns) of the results in a cache; locks and checksums do not count."""
-    found = [p for p in sorted(cache.glob(pattern)) if p.name not in (".lock", ".sums")]
+    """Modification times (ns) of the results in a cache; locks, checksums and marks of use do not count."""
+    found = [p for p in sorted(cache.glob(pattern)) if not p.name.startswith(".")]
     return {str(p.relative_to(cache)): p.stat().st_mtime_ns for p in found}

@@ -81,7 +81,7 @@ class _Remote(Workers):
     def __init__(self, ray: Any, crew: Crew, gpus: float) -> None:
         self.ray, self.crew, self.gpus = ray, crew, gpus
         self.prepare = pickle.dumps(crew.prepare)
-        self.told = Path(crew.folder) / "progress" / uuid.uuid4().hex
+        self.told = Path(crew.folder) / ".progress" / uuid.uuid4().hex
         self.told.mkdir(parents=True, exist_ok=True)
         self.tasks: dict[Any, Task] = {}
         # Two functions: a process that has used a GPU gives its memory back by ending, which Ray lets it do only where the
@@ -132,8 +132,9 @@ class _Remote(Workers):
             self.ray.cancel(reference, force=True)
         for path in self.told.iterdir():
             path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # another run may tell its own there
             self.told.rmdir()
+            self.told.parent.rmdir()
 
 
 def _work(prepare: bytes, task: Task, told: str) -> tuple[Any, BaseException | None, str]:

@@ -80,7 +80,7 @@ def test_the_numbers_are_those_of_this_machine_also_with_a_full_object_store(clu
     record = run(made, tmp_path, lambda task, what: told.append(f"{task.kind} {what}"))
     assert numbers(record) == numbers(here)
     assert any(line.startswith("fit ") and line != "fit " for line in told), "progress of a fit"
-    assert not list((tmp_path / "progress").iterdir())
+    assert not (tmp_path / ".progress").exists()
     del full
 
 
