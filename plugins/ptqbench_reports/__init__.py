@@ -49,7 +49,7 @@ def ptqbench_components() -> list[Component]:
         Component(
             "reporter",
             "latex",
-            "tables for a paper, without extra packages",
+            "tables for a paper, with the rules of booktabs",
             "ptqbench_reports.markup:LatexReporter",
             MarkupOptions,
         ),

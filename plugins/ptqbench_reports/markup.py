@@ -87,18 +87,27 @@ class MarkdownReporter(MarkupReporter):
 
 
 class LatexReporter(MarkupReporter):
-    """table environments that need no package; what is better than the baseline is bold, the sentences are comments."""
+    """table environments with the rules of booktabs; what is better than the baseline is bold, the sentences are comments.
+
+    A caption is the table's title; its notes stand below the table.
+    """
 
     suffix = ".tex"
     layout = "latex_raw"
 
     def table(self, table: Table) -> str:
         notes = " ".join(self.escape(note.rstrip(".")) + "." for note in [*table.footnotes, *table.notes])
-        caption = f"{self.escape(table.title)}. {notes}".strip()
         lead = [f"% {line.label} {line.text}".replace("%  ", "% ") for line in table.lead]
-        return "\n".join(
-            [*lead, r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", self.body(table), r"\end{table}", ""]
-        )
+        caption = rf"\caption{{{self.escape(table.title.rstrip('.'))}.}}"
+        below = [rf"\par\smallskip{{\footnotesize {notes}\par}}"] if notes else []
+        return "\n".join([*lead, r"\begin{table}", r"\centering", caption, self.body(table), *below, r"\end{table}", ""])
+
+    def body(self, table: Table) -> str:
+        top, middle, bottom = r"\toprule", r"\midrule", r"\bottomrule"
+        text = super().body(table)
+        for rule in (top, middle):
+            text = text.replace(r"\hline", rule, 1)
+        return text.replace(r"\hline", bottom)
 
     def escape(self, text: str) -> str:
         return "".join(LATEX.get(char, char) for char in text)

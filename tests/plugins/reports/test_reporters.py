@@ -47,7 +47,13 @@ def test_golden(name: str, form: str, width: int | None) -> None:
     if os.environ.get("PTQBENCH_WRITE_GOLDEN"):
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    assert text == path.read_text(encoding="utf-8")
+    expected = path.read_text(encoding="utf-8")
+    assert _shortened(text) == _shortened(expected) if form == "csv" else text == expected
+
+
+def _shortened(text: str) -> str:
+    """Unrounded figures in ten digits: the last ones are the processor's."""
+    return re.sub(r"\d+\.\d+(?:e[-+]\d+)?", lambda found: f"{float(found[0]):.10g}", text)
 
 
 @pytest.mark.parametrize("record", [one_seed, two_seeds, compared])
