@@ -23,6 +23,12 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch):
+    """Pictures are looked at in tests/diagnostics."""
+    monkeypatch.setattr("ptqbench.diagnostics.pictures.style.DPI", 20)
+
+
 def diagnose(recipe, cache, out, *more):
     torch.set_num_threads(1)
     where = ["--cache", str(cache), "--out", str(out), "--device", "cpu", "--workers", "1"]

@@ -1,7 +1,7 @@
 """What a method adds, switched off, is the simpler method bit for bit: whole cells on the toy model.
 
 Each case also says with which switch the two differ, so that no equality is for want of an effect. Elsewhere: GACQ with
-scores that do not move against weights of one (tests/engine/test_weighting.py), the same for sample and band weights
+scores that do not move against weights of one (tests/fitting/test_weighting.py), the same for sample and band weights
 (tests/plugins/beyond/test_beyond_run.py), QDrop with nothing dropped against plain joint reconstruction
 (tests/plugins/qdrop/test_qdrop.py), EDA-DM's loss with factor 0 (tests/plugins/edadm/test_edadm_runs.py), PTQD with every
 part off (tests/plugins/ptqd/test_ptqd_method.py).

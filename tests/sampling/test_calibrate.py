@@ -10,7 +10,7 @@ from ptqbench.errors import CellFailedError
 from ptqbench.roles.sampler import Selection
 from ptqbench.running.cell import cell_quantizer
 from ptqbench.sampling.calibrate import gather, split
-from ptqbench.sampling.reference import calibration_set, trajectory_shard, trajectory_shards
+from ptqbench.sampling.reference import calibration_key, calibration_set, trajectory_shard, trajectory_shards
 from ptqbench.sampling.rng import stream
 from ptqbench.stage.cache import Costs
 
@@ -97,9 +97,9 @@ def test_a_small_share_holds_out_one_sample_of_each_group():
 
 
 def test_methods_with_equal_samplers_share_one_set(ctx):
-    costs = Costs()
-    sets = {name: calibration_set(ctx, costs, cell_of(ctx, name).method, 0) for name in ("qdiffusion", "gacq", "ptq4dm")}
-    (mine, key), (same, same_key), (other, other_key) = sets["qdiffusion"], sets["gacq"], sets["ptq4dm"]
+    methods = [cell_of(ctx, name).method for name in ("qdiffusion", "gacq", "ptq4dm")]
+    mine, same, other = (calibration_set(ctx, Costs(), method, 0) for method in methods)
+    key, same_key, other_key = (calibration_key(ctx, method, 0) for method in methods)
     assert key == same_key != other_key
     assert torch.equal(mine.x, same.x)
     assert len(mine) == len(other) == 40

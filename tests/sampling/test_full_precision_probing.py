@@ -101,7 +101,7 @@ def test_the_batch_is_part_of_the_keys(tmp_path):
         probe_states(ctx, Costs())
         denoising_error(ctx, Costs(), 0)
         _, quantizer = quantized(ctx, cell_of(ctx, "qdiffusion"))
-        keys.append([quantizer.samples.key, *(entry.name for entry in quantizer.fitted.values())])
+        keys.append([quantizer.subject.calibration_key, *(entry.name for entry in quantizer.fitted.values())])
     assert all(a != b for a, b in zip(*keys, strict=True))
     for stage in ("probe", "denoising-error"):
         assert len(list((tmp_path / stage).iterdir())) == 2

@@ -27,6 +27,7 @@ def with_methods(**methods: dict[str, Any]) -> dict[str, Any]:
     """The toy recipe with these methods, the first one as the baseline."""
     raw = recipe()
     raw["recipe"]["baseline"] = next(iter(methods))
+    raw["model"]["network"] = "unet"
     raw["methods"] = methods
     return raw
 
