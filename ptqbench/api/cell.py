@@ -45,6 +45,8 @@ def open_cell(
     chosen = find_cell(experiment.cells, cell, "run")
     if chosen.method is None:
         raise UserError(f"{cell} quantizes nothing", "name a cell of a method")
+    if chosen.method.network is not None:
+        raise UserError(f"{cell} was quantized by {chosen.method.network.name} as a whole", "export it with that library")
     _check_method(run, chosen)
     there = run.environment
     settings = settings_for(cache, device or str(there["device"]), 1, there["threads"])

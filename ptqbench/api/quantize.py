@@ -166,6 +166,8 @@ def _check_model(model: nn.Module) -> None:
 
 
 def _check_method(method: Method) -> None:
+    if method.network is not None:
+        raise UserError(f"{method.name} leaves everything to {method.network.name}", "run it in a recipe, or call the library")
     if method.hooks:
         names = ", ".join(hook.name for hook in method.hooks)
         raise UserError(

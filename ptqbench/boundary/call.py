@@ -27,6 +27,7 @@ METHOD_ROLES = (
     "pass",
     "partitioner",
     "sampler-hook",
+    "network-quantizer",
 )
 """Roles whose components make a method."""
 

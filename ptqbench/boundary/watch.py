@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from ptqbench.process.shared import OWN_STREAM, Shared
 from ptqbench.process.snapshot import Snapshot
 
-ONE_BY_ONE = frozenset({"sampler", "pass", "partitioner", "metric", "reporter", "exporter", "engine"})
+ONE_BY_ONE = frozenset({"sampler", "pass", "partitioner", "metric", "reporter", "exporter", "engine", "network-quantizer"})
 """Roles whose calls are few. Others are called for each mini-batch or layer, where looking would take longer than the call:
 each of their methods is looked at in its 1st, 2nd, 4th, 8th ... call, and stages check settings at their end."""
 

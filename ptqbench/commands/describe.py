@@ -34,6 +34,7 @@ _KEYS = {
     "weight-quantizer": "weights.quantizer",
     "activation-quantizer": "activations.quantizer",
     "range": "weights.range",
+    "network-quantizer": "network",
     "loss": "losses",
     "pass": "passes",
     "sampler-hook": "hooks",

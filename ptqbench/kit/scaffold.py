@@ -21,6 +21,7 @@ USES: Mapping[str, str] = {
     "loss": '[methods.trial]\nextends = "q-diffusion"\nlosses = ["example"]',
     "pass": '[methods.trial]\nextends = "q-diffusion"\npasses = ["example"]',
     "sampler-hook": '[methods.trial]\nextends = "q-diffusion"\nhooks = ["example"]',
+    "network-quantizer": '[methods.trial]\nnetwork = "example"',
     "solver": '[sampling]\nsolver = "example"',
     "model": '[model]\nuse = "example"',
     "features": '[evaluation]\nfeatures = "example"',

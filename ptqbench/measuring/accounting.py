@@ -8,6 +8,7 @@ embeddings, layers that stay in full precision and what sampler hooks keep cost 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,14 +107,15 @@ def bit_ledger(denoiser: nn.Module, probe: Probe, plan: Plan, q: QuantizedDenois
         layer = q.layers[row["name"]]
         bytes_of = {"weight_bytes": _weight_bytes(layer), "activation_bytes": _activation_bytes(layer)}
         rows.append(row | {"weights": layer.weight.numel()} | bytes_of)
-    called = {row["name"] for row in rows}
-    rows += [
-        _uncalled(name, module)
-        for name, module in denoiser.named_modules()
-        if isinstance(module, QUANTIZABLE) and name not in called
-    ]
+    rows += uncalled_rows(denoiser, {row["name"] for row in rows})
     other = float_bytes(denoiser) - sum(FLOAT_BYTES * row["weights"] for row in rows)
     return BitLedger(rows, other, FLOAT_BYTES * hook_values)
+
+
+def uncalled_rows(denoiser: nn.Module, called: Collection[str]) -> list[dict[str, Any]]:
+    """A row in full precision for each layer that is not among those that are `called`."""
+    modules = denoiser.named_modules()
+    return [_uncalled(name, module) for name, module in modules if isinstance(module, QUANTIZABLE) and name not in called]
 
 
 def float_bytes(denoiser: nn.Module) -> int:

@@ -68,6 +68,7 @@ ROLES: tuple[Role, ...] = (
     Role("metric", "Metric", "how good are images and predictions?", "metric"),
     Role("reporter", "Reporter", "how is a comparison written down?", "reporter"),
     Role("executor", "Executor", "which processes of which machines do the work?", "executor"),
+    Role("network-quantizer", "NetworkQuantizer", "how does a library quantize the whole network?", "network"),
     Role("exporter", "Exporter", "how does a quantized denoiser leave as files?", "exporter"),
     Role("engine", "Engine", "what executes a denoiser, and how fast?", "engine"),
 )

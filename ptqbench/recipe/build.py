@@ -99,6 +99,7 @@ def build(name: str, table: Mapping[str, Any], preset: str, sampling_steps: int 
         activations=_site(section.activations, (sampling_steps or 1) if steps == "each" else steps, chosen, "activations"),
         passes=choices.lists["passes"],
         partitioner=chosen.get(("partitioner",)),
+        network=chosen.get(("network",)),
         losses=choices.lists["losses"],
         hooks=choices.lists["hooks"],
         preset=preset,

@@ -39,4 +39,5 @@ def describe_method(method: Method, *, defaults: bool = True) -> dict[str, Any]:
         "weights": site(method.weights),
         "activations": site(method.activations),
         "hooks": [chosen(hook) for hook in method.hooks],
+        **({"network": chosen(method.network)} if method.network else {}),
     }

@@ -46,7 +46,8 @@ class SiteChoice:
 class Method:
     """One PTQ method: an answer for each role.
 
-    `losses` are empty if the reconstruction fits nothing. `preset` names the preset that the method started from.
+    `losses` are empty if the reconstruction fits nothing; `network` is the library that quantizes instead of all but the
+    sampler, if there is one. `preset` names the preset that the method started from.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Method:
     losses: tuple[Bound, ...] = ()
     hooks: tuple[Bound, ...] = ()
     preset: str = ""
+    network: Bound | None = None
 
     @property
     def bits(self) -> str:
@@ -71,8 +73,7 @@ class Method:
         yield from (self.sampler, self.weighter, self.reconstruction, *self.losses)
         yield from (self.weights.quantizer, self.weights.range, self.activations.quantizer, self.activations.range)
         yield from (*self.passes, *self.hooks)
-        if self.partitioner is not None:
-            yield self.partitioner
+        yield from (bound for bound in (self.partitioner, self.network) if bound is not None)
 
     @property
     def key(self) -> dict[str, Any]:
@@ -87,6 +88,7 @@ class Method:
             "partitioner": self.partitioner.key if self.partitioner else None,
             "losses": [term.key for term in self.losses],
             "hooks": [hook.key for hook in self.hooks],
+            **({"network": self.network.key} if self.network else {}),
         }
 
 

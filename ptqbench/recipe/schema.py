@@ -172,6 +172,9 @@ class MethodSection(Section):
     passes: tuple[Reference, ...] = Field(description="plan passes, in order")
     hooks: tuple[Reference, ...] = Field(description="corrections while sampling, in order")
     partitioner: Reference | None = None
+    network: Reference | None = Field(
+        None, description="a library that quantizes the whole network to the bits; of all other keys only sampler counts then"
+    )
 
 
 class SweepSection(Section):
@@ -218,6 +221,7 @@ METHOD_REFERENCES: dict[tuple[str, ...], tuple[str, str | None]] = {
     ("activations", "quantizer"): ("activation-quantizer", "affine"),
     ("activations", "range"): ("range", "minmax"),
     ("partitioner",): ("partitioner", None),
+    ("network",): ("network-quantizer", None),
 }
 """Where a method names a component: key path, role, and the default (None: the reconstruction has its own)."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ptqbench.results import formatting
 from ptqbench.results.fits import Finish
-from ptqbench.results.record import IMAGES, CellRecord, RunRecord
+from ptqbench.results.record import EXECUTED, IMAGES, CellRecord, RunRecord
 from ptqbench.results.remarks import remarks
 from ptqbench.results.rows import Row, failures, metric_names
 
@@ -30,12 +30,18 @@ ALL = "`ptqbench show RUN --all`"
 def overview_notes(run: RunRecord, rows: Sequence[Row], alone: bool) -> list[str]:
     """At most six notes under the main table: what went wrong first, then how to read it, and where the rest is."""
     rest = f"Spreads over seeds, what could have been seen, budgets, published figures: {ALL}." if alone else ""
-    reading = [note for note in (_reading(run, rows), _unequal(rows), rest) if note]
+    reading = [note for note in (_executed(run), _reading(run, rows), _unequal(rows), rest) if note]
     wrong = [*_failures(rows), *_refusals(rows), *_unfinished(rows), *remarks(run)]
     room = MOST_NOTES - len(reading)
     if len(wrong) > room:
         wrong = [*wrong[: room - 1], f"{len(wrong) - room + 1} more notes of this kind: {ALL}."]
     return [*wrong, *reading]
+
+
+def _executed(run: RunRecord) -> str:
+    """The rows whose numbers are not of a simulation."""
+    names = dict.fromkeys(f"{cell.method} {cell.bits}" for cell in run.cells if cell.execution == EXECUTED)
+    return f"Executed on integers by their library, and not simulated: {', '.join(names)}." if names else ""
 
 
 def _failures(rows: Sequence[Row]) -> list[str]:

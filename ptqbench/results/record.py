@@ -18,6 +18,9 @@ from ptqbench.results.strict import STRICT
 
 SCHEMA = 1
 
+SIMULATED, EXECUTED = "simulated", "executed"
+"""What a cell's numbers are of: grids kept to in floating point, or integers that a library multiplied."""
+
 HOOK_BYTES = "hook bytes"
 """In `CellRecord.bits_summary`: bytes of the tables that sampler hooks keep; absent where there are none."""
 
@@ -117,8 +120,8 @@ class CellRecord:
     `state_hash` names the quantized weights and grids bit for bit, which is repeated in an equal environment only. `fits` say
     what each unit of each phase came to, in the order in which they were fitted. `constant` has the sites that round all that
     they get to one value, with the number of sampling steps at which they do (`ptqbench.measuring.constants`).
-    `executed` has measured times by the engine's name; all else is of the simulation. `sensitivity` has shares of the error by
-    layer or attention, where they were asked for (`ptqbench.measuring.restored`)."""
+    `executed` has measured times by the engine's name; all other numbers are of what `execution` says. `sensitivity` has shares
+    of the error by layer or attention, where they were asked for (`ptqbench.measuring.restored`)."""
 
     __pydantic_config__ = STRICT
 
@@ -142,6 +145,7 @@ class CellRecord:
     fits: list[FitQuality] = field(default_factory=list)
     executed: dict[str, Executed] = field(default_factory=dict)
     sensitivity: dict[str, Number] = field(default_factory=dict)
+    execution: str = SIMULATED
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> CellRecord:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ptqbench.boundary.build import build
+from ptqbench.errors import CellFailedError
 from ptqbench.failures import PLUGIN_ERRORS, reason_of, traceback_of
 from ptqbench.fitting.hooks import Corrected, HookFitter, KeptHook
 from ptqbench.fitting.observer import Observer
@@ -19,8 +20,10 @@ from ptqbench.measuring.state_hash import state_hash
 from ptqbench.plugin.component import Bound
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.recipe.experiment import Cell
-from ptqbench.results.record import Budget, CellRecord
+from ptqbench.results.costs import EVALUATION_STAGES
+from ptqbench.results.record import EXECUTED, SIMULATED, Budget, CellRecord
 from ptqbench.roles.metric import Metric
+from ptqbench.running.bridge import STAGE, bridged, versions_key
 from ptqbench.sampling.images import FULL, generate, image_chunks, image_shards
 from ptqbench.stage.arithmetic import arithmetic
 from ptqbench.stage.cache import CacheWriteError, Costs, Entry, content_key
@@ -44,7 +47,8 @@ def cell_key(ctx: RunContext, cell: Cell) -> str:
     measured = [features, [m.key for m in e.evaluation.metrics], e.evaluation.probes, ctx.reference_digest]
     measured += [files for m in e.evaluation.metrics if (files := _files(m))]
     method = cell.method.key if cell.method else ""
-    return content_key(ctx.base_key, sampling, dataclasses.asdict(e.calibration), measured, method, cell.seed)
+    budget = dataclasses.asdict(e.calibration)
+    return content_key(ctx.base_key, sampling, budget, measured, method, cell.seed, *versions_key(cell.method))
 
 
 def _files(metric: Bound) -> str:
@@ -56,6 +60,9 @@ def cell_quantizer(ctx: RunContext, cell: Cell, costs: Costs, tell: Tell, observ
     """The quantization of a cell that has a method."""
     if cell.method is None:
         raise ValueError("the full-precision cell has nothing to quantize")
+    if cell.method.network is not None:
+        hint = "name a cell of a method"
+        raise CellFailedError(f"{cell.id} is quantized by {cell.method.network.name} as a whole: no unit is fitted", hint)
     subject = Subject.of_run(ctx, cell.method, cell.seed, costs)
     return MethodQuantizer(subject, cell.method, cell.seed, costs, tell, observer)
 
@@ -64,7 +71,8 @@ def cell_quantizer(ctx: RunContext, cell: Cell, costs: Costs, tell: Tell, observ
 class Calibrated:
     """What is measured: the predictor and the key of its weights, grids and hooks; what it weighs, and what it took.
 
-    `state` names what they were made from, `state_hash` the codes and grids themselves. `made` is None for full precision.
+    `state` names what they were made from, `state_hash` the codes and grids themselves. `made` is None for full precision, and
+    where a library made it all, which may have `executed` integers.
     """
 
     predictor: Predictor
@@ -73,6 +81,7 @@ class Calibrated:
     budget: Budget = field(default_factory=Budget)
     state_hash: str = ""
     made: Made | None = None
+    executed: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,6 +143,7 @@ class CellRun:
             constant=constant_sites(self.ctx, made.made.denoiser, made.predictor) if made.made else {},
             budget=made.budget,
             state_hash=made.state_hash,
+            execution=EXECUTED if made.executed else SIMULATED,
             fits=made.made.quantizer.fits() if made.made else [],
             **self._weights(made.ledger),
         )
@@ -143,6 +153,14 @@ class CellRun:
         ctx, method = self.ctx, self.cell.method
         if method is None:
             return Calibrated(ctx.predictor(), FULL)
+        if method.network is not None:
+            self.tell(STAGE, 0.0)
+            made = bridged(ctx, method, self.cell.seed, method.network, self.costs)
+            spent = {stage: n.denoiser for stage, n in self.costs.evaluations().items() if stage not in EVALUATION_STAGES}
+            budget = Budget(
+                made.samples, denoiser_evaluations=sum(spent.values()), by_stage={k: n for k, n in spent.items() if n}
+            )
+            return Calibrated(made.predictor, made.state, made.ledger, budget, made.digest, executed=made.executed)
         quantizer = cell_quantizer(ctx, self.cell, self.costs, self.tell)
         q, state = quantizer.run()
         corrected = Corrected(ctx.predictor(q.module, q.context), state)
@@ -150,8 +168,8 @@ class CellRun:
         for chosen in method.hooks:
             corrected = fitter.fit(corrected, chosen)
         ledger = bit_ledger(ctx.model.denoiser, ctx.probe, quantizer.plan, q, corrected.values)
-        made = Made(q, quantizer, corrected.kept)
-        return Calibrated(corrected.predictor, corrected.state, ledger, quantizer.budget(), state_hash(q), made)
+        kept = Made(q, quantizer, corrected.kept)
+        return Calibrated(corrected.predictor, corrected.state, ledger, quantizer.budget(), state_hash(q), kept)
 
     def _generate(self, made: Calibrated) -> None:
         pieces = image_shards(self.ctx)

@@ -12,6 +12,7 @@ from ptqbench.evaluate.pictures import count_pictures
 from ptqbench.fitting.hooks import fitting_trajectories
 from ptqbench.fitting.method import make_plan, phases_with_work
 from ptqbench.measuring.features import KEPT_WIDTH, wanted_outputs
+from ptqbench.quant.plan import Plan
 from ptqbench.recipe.experiment import Cell, Method
 from ptqbench.roles.reconstruction import Phase, Reconstruction
 from ptqbench.running.timing import seconds_per_evaluation, time_images
@@ -154,4 +155,9 @@ def _disk(ctx: RunContext, seeds: int, image: int, measured: int) -> float:
 
 def cell_ledger(ctx: RunContext, cell: Cell) -> list[dict[str, object]]:
     """The bit ledger that a cell will have, before anything is computed."""
-    return [] if cell.method is None else make_plan(ctx.probe, cell.method).ledger(ctx.probe)
+    if cell.method is None:
+        return []
+    if cell.method.network is None:
+        return make_plan(ctx.probe, cell.method).ledger(ctx.probe)
+    rows = Plan.uniform(ctx.probe, None, None).ledger(ctx.probe)
+    return [row | {"why": [f"left to {cell.method.network.name}"]} for row in rows]

@@ -21,6 +21,7 @@ from ptqbench.recipe.experiment import Cell, Method
 from ptqbench.roles.reconstruction import Reconstruction
 from ptqbench.roles.sampler import TrajectoryGrid
 from ptqbench.roles.weighter import SampleWeighter
+from ptqbench.running.bridge import library_versions
 from ptqbench.running.timing import seconds_per_evaluation
 from ptqbench.sampling.calibrate import split
 from ptqbench.sampling.reference import step_features, trajectory_shards
@@ -191,6 +192,9 @@ class _NeedsTrajectories(Exception):
 def _cell_problem(ctx: RunContext, cell: Cell, method: Method, features: Features) -> UserError | None:
     """Why a cell will fail, as far as that can be known without a fit. Raises `_NeedsTrajectories`."""
     try:
+        if method.network is not None:
+            library_versions(method.network)
+            return None
         make_plan(ctx.probe, method)
         reconstruction: Reconstruction = build(method.reconstruction)
         phases = phases_with_work(reconstruction, method)

@@ -48,6 +48,7 @@ _CHECKS: Mapping[str, Sequence[Check]] = {
     "metric": (whole.metrics,),
     "reporter": (whole.reports,),
     "executor": (executors.executes,),
+    "network-quantizer": (deployment.networks,),
     "exporter": (deployment.exports,),
     "engine": (deployment.programs,),
 }

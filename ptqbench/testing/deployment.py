@@ -1,4 +1,4 @@
-"""Exporters and engines: a tiny quantized network as files, and as a program."""
+"""Exporters, engines and libraries: a tiny network as files, as a program, and quantized as a whole."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from safetensors.torch import save_file
 
 from ptqbench.deployment.agreement import Agreement
 from ptqbench.deployment.subject import deployable
+from ptqbench.errors import CellFailedError
 from ptqbench.fitting.quantize import MethodQuantizer
 from ptqbench.roles.exporter import Deployable, Inputs
+from ptqbench.running.bridge import bridged, library_versions
 from ptqbench.running.cell import cell_quantizer
 from ptqbench.stage.cache import Costs
 from ptqbench.testing.trial import Trial
@@ -67,3 +69,26 @@ def programs(trial: Trial) -> None:
                 if agreement.snr < 20:
                     words = "the simulation" if quantized else "full precision"
                     raise trial.fault(f"computes something else than {words}: {agreement}", "look at grids and zero points")
+
+
+def networks(trial: Trial) -> None:
+    """A module that predicts the same each time, and in which the layers that it names have grids."""
+    try:
+        library_versions(trial.bound)
+    except CellFailedError:
+        return  # what is not installed cannot be tried, and costs its row a sentence
+    tried = 0
+    for bits in ("W8A8", "W4A32"):
+        made = experiment(trial.manager, CLOSED, "unet", bits)
+        (cell,) = [cell for cell in made.cells if cell.method is not None]
+        with world(made) as ctx:
+            assert cell.method is not None
+            try:
+                first, second = (bridged(ctx, cell.method, 0, trial.bound, Costs()) for _ in range(2))
+            except CellFailedError:
+                continue
+        tried += 1
+        if first.digest != second.digest:
+            raise trial.fault("quantizes otherwise each time", "draw from a generator of its own with a fixed seed")
+    if not tried:
+        raise trial.fault("quantizes neither at W8A8 nor weights alone at W4", "one of them at least")

@@ -88,12 +88,15 @@ def ptqbench_components() -> list[Component]:
     return [Component("model", "tiny", "a tiny random model", TinySource, TinyOptions)]
 
 
-def experiment(manager: PluginManager, method: Mapping[str, Any], network: Network, **evaluation: Any) -> Experiment:
+def experiment(
+    manager: PluginManager, method: Mapping[str, Any], network: Network, bits: str = "W4A8", **evaluation: Any
+) -> Experiment:
     """The comparison with one method, and its reconstruction cut short."""
     if all(info.name != PLUGIN for info in manager.plugins):
         info = PluginInfo(PLUGIN, "ptqbench", "", __name__, Path(__file__), "a tiny random model")
         manager.register(SimpleNamespace(ptqbench_components=ptqbench_components), info)
     raw = RECIPE | {"model": {"use": f"{PLUGIN}/tiny", "network": network}, "methods": {"trial": dict(method)}}
+    raw["sweep"] = RECIPE["sweep"] | {"bits": [bits]}
     raw["evaluation"] = RECIPE["evaluation"] | evaluation
     made = load_experiment(raw, manager=manager)
     return dataclasses.replace(made, cells=tuple(_shortened(cell) for cell in made.cells))

@@ -1,0 +1,141 @@
+"""A cell whose denoiser a library quantizes as a whole: calibrated on the same samples, measured like any other."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import importlib.metadata
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ptqbench.boundary.build import build
+from ptqbench.errors import CellFailedError
+from ptqbench.fitting.subject import Subject
+from ptqbench.measuring.accounting import FLOAT_BYTES, BitLedger, float_bytes, uncalled_rows
+from ptqbench.plugin.component import Bound
+from ptqbench.quant.plan import ATTENTION, Plan
+from ptqbench.recipe.experiment import Method
+from ptqbench.roles.network import CalibrationCalls, LayerGrids, NetworkQuantizer, QuantizedNetwork
+from ptqbench.sampling.calibrate import CalibrationSet
+from ptqbench.stage.cache import Costs, content_key
+from ptqbench.stage.context import RunContext
+from ptqbench.stage.predictor import Predictor
+
+STAGE = "network quantization"
+
+
+def library_versions(chosen: Bound) -> dict[str, str]:
+    """Versions of a network quantizer's packages: part of every key of its results. Raises `CellFailedError` naming the extra
+    if one is not installed."""
+    quantizer: type[NetworkQuantizer] = chosen.component.load()
+    try:
+        return {name: importlib.metadata.version(name) for name in quantizer.packages}
+    except importlib.metadata.PackageNotFoundError as error:
+        message = f"{error.name} is not installed: the row needs the extra {quantizer.extra!r}"
+        raise CellFailedError(message, f'pip install "ptqbench[{quantizer.extra}]"') from error
+
+
+def versions_key(method: Method | None) -> list[Any]:
+    """What a cell's key has of a library: nothing for methods that have none, or whose library is not there."""
+    if method is None or method.network is None:
+        return []
+    try:
+        return [library_versions(method.network)]
+    except CellFailedError:
+        return ["not installed"]
+
+
+@dataclass(frozen=True)
+class Bridged:
+    """The predictor of a denoiser that a library quantized, the key of its state, its ledger, a hash of what it computes, the
+    number of calibration samples, and whether the library multiplies integers."""
+
+    predictor: Predictor
+    state: str
+    ledger: BitLedger
+    digest: str
+    samples: int
+    executed: bool
+
+
+def bridged(ctx: RunContext, method: Method, seed: int, chosen: Bound, costs: Costs) -> Bridged:
+    """Quantize the run's denoiser by a library. Raises `CellFailedError` where it is not installed or quantizes nothing."""
+    versions = library_versions(chosen)
+    subject = Subject.of_run(ctx, method, seed, costs)
+    calibration, samples = subject.calibration()
+    bits = method.weights.bits, method.activations.bits
+    batch = ctx.experiment.calibration.batch
+    key = content_key(ctx.base_key, STAGE, chosen.key, versions, bits, samples, batch)
+    quantizer: NetworkQuantizer = build(chosen)
+    with ctx.cache.locked(STAGE.replace(" ", "-"), key) as entry, costs.measure(STAGE, entry):
+        denoiser = copy.deepcopy(ctx.model.denoiser)
+        found = quantizer.quantize(denoiser, bits, _calls(ctx, calibration, batch))
+        module = found.module.eval()
+        with torch.no_grad():
+            seen = _predict(ctx, module, calibration, torch.arange(min(8, len(calibration)), dtype=torch.int64, device="cpu"))
+    if not found.layers:
+        raise CellFailedError(f"{chosen.name} left every layer in full precision", "choose other bits, or another library")
+    digest = hashlib.sha256(seen.cpu().contiguous().numpy().tobytes()).hexdigest()[:12]
+    ledger = _ledger(ctx, chosen.name, found)
+    return Bridged(ctx.predictor(module), key, ledger, digest, len(calibration), found.executed)
+
+
+def _calls(ctx: RunContext, calibration: CalibrationSet, batch: int) -> CalibrationCalls:
+    pieces = torch.arange(len(calibration), dtype=torch.int64, device="cpu").split(batch)
+
+    @torch.no_grad()
+    def feed(denoiser: nn.Module) -> None:
+        for piece in pieces:
+            _predict(ctx, denoiser, calibration, piece)
+
+    def arguments(denoiser: nn.Module) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+        seen: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        handle = denoiser.register_forward_pre_hook(lambda _, args, kwargs: seen.append((args, kwargs)), with_kwargs=True)
+        try:
+            feed(denoiser)
+        finally:
+            handle.remove()
+        return seen
+
+    return CalibrationCalls(len(calibration), feed, arguments)
+
+
+def _predict(ctx: RunContext, denoiser: nn.Module, calibration: CalibrationSet, index: Tensor) -> Tensor:
+    cond = ctx.to_device(calibration.conditions(index))
+    x, step, t = calibration.x[index].to(ctx.device), calibration.step[index], calibration.t[index]
+    return ctx.predictor(denoiser).evaluate(x, step, cond, t)
+
+
+def _ledger(ctx: RunContext, library: str, found: QuantizedNetwork) -> BitLedger:
+    """The ledger of what the library's modules say; what they do not name is in floating point."""
+    denoiser = ctx.model.denoiser
+    rows = []
+    for row in Plan.uniform(ctx.probe, None, None).ledger(ctx.probe):
+        if row["kind"] == ATTENTION:
+            rows.append(row | {"weights": 0, "weight_bytes": 0, "activation_bytes": 0})
+            continue
+        weights = denoiser.get_submodule(row["name"]).get_parameter("weight").numel()
+        rows.append(row | _grids(found.layers.get(row["name"]), weights, library))
+    rows += uncalled_rows(denoiser, {row["name"] for row in rows})
+    other = float_bytes(denoiser) - sum(FLOAT_BYTES * row["weights"] for row in rows)
+    return BitLedger(rows, other)
+
+
+def _grids(made: LayerGrids | None, weights: int, library: str) -> dict[str, Any]:
+    plain = {"weights": weights, "weight_bytes": FLOAT_BYTES * weights, "activation_bytes": 0}
+    if made is None:
+        return plain | {"why": [f"{library} left it in floating point"]}
+    spec = made.weight
+    size = FLOAT_BYTES * weights if spec is None else math.ceil(spec.bits * weights / 8) + FLOAT_BYTES * made.scales
+    return {
+        "weight": None if spec is None else vars(spec),
+        "activation": None if made.activation is None else vars(made.activation),
+        "why": [made.why] if made.why else [],
+        "weights": weights,
+        "weight_bytes": size,
+        "activation_bytes": 0 if made.activation is None else FLOAT_BYTES,
+    }
