@@ -1,12 +1,14 @@
-"""optimum-quanto: symmetric weights per output channel, int4 in groups; static int8 activations per tensor."""
+"""optimum-quanto: symmetric weights per output channel, int4 in groups; static int8 activations per tensor, of the inputs of
+linear layers and of outputs that products read."""
 
 from __future__ import annotations
 
 import copy
 from typing import Any
+from unittest import mock
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ptqbench.process.snapshot import undisturbed
 from ptqbench.quant.grid import QuantSpec
@@ -22,23 +24,22 @@ class Quanto(NetworkQuantizer):
     packages, extra = ("optimum-quanto",), "quanto"
 
     def quantize(self, denoiser: nn.Module, bits: tuple[int, int], calibration: CalibrationCalls) -> QuantizedNetwork:
-        """Weights alone are put back in floating point, on their grid: quanto would do that in every call, and compile code
-        for it."""
+        """Weights alone are put back in floating point, on their grid, once: quanto would do that in every call."""
         known = {
             (8, 8): ("qint8", "qint8"),
             (8, FLOAT): ("qint8", None),
             (4, FLOAT): ("qint4", None),
-            (4, 8): ("qint4", "qint8"),
         }
         plain = copy.deepcopy(denoiser)
         names = setting_for("quanto", known, bits)
         with undisturbed():
             from optimum import quanto
-            from optimum.quanto.library import disable_extensions
             from optimum.quanto.nn import QModuleMixin
+            from optimum.quanto.tensor.packed import PackedTensor
 
             weights, activations = (getattr(quanto, name) if name else None for name in names)
-            with disable_extensions():
+            # quanto's own operator compiles C++ when it is first asked.
+            with mock.patch.object(PackedTensor, "unpack", _unpacked):
                 quanto.quantize(denoiser, weights=weights, activations=activations)
                 if activations is not None:
                     with quanto.Calibration():
@@ -54,11 +55,18 @@ class Quanto(NetworkQuantizer):
         return QuantizedNetwork(plain, layers)
 
 
+def _unpacked(packed: Any) -> Tensor:
+    """The codes of a tensor of four-bit codes: the lower halves of its bytes, then the upper ones."""
+    return torch.cat([packed._data & 15, packed._data >> 4])[: packed.shape[0]]
+
+
 def _grids(module: Any, bits: tuple[int, int]) -> LayerGrids:
     if module.weight_qtype is None:
         return LayerGrids(None, None, why="quanto left it in floating point")
     scales = int(module.weight._scale.numel())
-    inputs = QuantSpec(bits[1], "tensor", symmetric=True) if module.activation_qtype is not None else None
-    groups = scales > module.weight.shape[0]
-    weight = QuantSpec(bits[0], "channel", symmetric=bits[0] == 8)
-    return LayerGrids(weight, inputs, scales, f"{scales} groups of weights with a scale each" if groups else "")
+    # Inputs of convolutions are never rounded; outputs are, unless what follows has no use for integers.
+    on = module._quantize_hooks if module.activation_qtype is not None else {}
+    inputs = QuantSpec(bits[1], "tensor", symmetric=True) if "input" in on else None
+    why = [f"{scales} groups of weights with a scale each"] if scales > module.weight.shape[0] else []
+    why += ["its output has a grid"] if "output" in on else []
+    return LayerGrids(QuantSpec(bits[0], "channel", symmetric=bits[0] == 8), inputs, scales, "; ".join(why))

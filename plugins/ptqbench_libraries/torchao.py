@@ -27,7 +27,7 @@ class Torchao(NetworkQuantizer):
             known = {
                 (8, 8): lambda: ao.Int8DynamicActivationInt8WeightConfig(),
                 (8, FLOAT): lambda: ao.Int8WeightOnlyConfig(),
-                (4, FLOAT): lambda: ao.IntxWeightOnlyConfig(weight_dtype=torch.int4),
+                (4, FLOAT): lambda: ao.IntxWeightOnlyConfig(weight_dtype=torch.int4),  # type: ignore[attr-defined]
             }
             before = {name: module.weight for name, module in denoiser.named_modules() if isinstance(module, nn.Linear)}
             ao.quantize_(denoiser, setting_for("torchao", known, bits)())

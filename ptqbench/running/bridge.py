@@ -21,6 +21,7 @@ from ptqbench.quant.plan import ATTENTION, Plan
 from ptqbench.recipe.experiment import Method
 from ptqbench.roles.network import CalibrationCalls, LayerGrids, NetworkQuantizer, QuantizedNetwork
 from ptqbench.sampling.calibrate import CalibrationSet
+from ptqbench.sampling.reference import calibration_key
 from ptqbench.stage.cache import Costs, content_key
 from ptqbench.stage.context import RunContext
 from ptqbench.stage.predictor import Predictor
@@ -66,7 +67,7 @@ def bridged(ctx: RunContext, method: Method, seed: int, chosen: Bound, costs: Co
     """Quantize the run's denoiser by a library. Raises `CellFailedError` where it is not installed or quantizes nothing."""
     versions = library_versions(chosen)
     subject = Subject.of_run(ctx, method, seed, costs)
-    calibration, samples = subject.calibration()
+    calibration, samples = subject.calibration(), calibration_key(ctx, method, seed)
     bits = method.weights.bits, method.activations.bits
     batch = ctx.experiment.calibration.batch
     key = content_key(ctx.base_key, STAGE, chosen.key, versions, bits, samples, batch)

@@ -16,7 +16,7 @@ from inceptionkit import random_weights
 from ptqbench.plugin.manager import PluginManager
 from ptqbench.testing import checks, components
 from ptqbench.testing.check import run
-from ptqbench.testing.deployment import exports
+from ptqbench.testing.deployment import exports, programs
 from ptqbench.testing.executors import executes
 from ptqbench.testing.importing import imports_quietly
 from ptqbench.testing.networks import build_unet
@@ -30,6 +30,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "float-layers": {"patterns": ["first"]},
     "layer-bits": {"patterns": ["first"], "weights": 8},
 }
+EXTRAS = ("onnx", "onnxruntime", "openvino", "ray")
+"""Extras that trace the network or start Ray, which takes longer than all other checks: `ptqbench plugin check` runs them."""
 
 
 def options_of(name: str, folder: Path) -> dict[str, Any]:
@@ -62,7 +64,6 @@ def trials(tmp_path_factory) -> Callable[[str], list[Trial]]:
 def test_conformance(record, trials):
     (trial,) = [t for t in trials(record.plugin.name) if (t.bound.role, t.bound.name) == (record.role, record.name)]
     for one in checks(record.role):
-        # All of them are imported in one fresh process below. Tracing and starting Ray take longer than all other checks, and
-        # are extras.
-        if one is not imports_quietly and (one, record.name) not in ((exports, "onnx"), (executes, "ray")):
+        # All of them are imported in one fresh process below.
+        if one is not imports_quietly and not (one in (exports, programs, executes) and record.name in EXTRAS):
             run(one, trial)
