@@ -8,6 +8,7 @@ import click
 
 from ptqbench.api.files import require_file, require_folder
 from ptqbench.results.compare import attach_comparisons
+from ptqbench.results.history import past_runs
 from ptqbench.results.record import RunRecord
 
 
@@ -20,8 +21,19 @@ from ptqbench.results.record import RunRecord
     metavar="DIR",
     help="Write each figure there as SVG and PDF, its data as CSV; then no page unless --to names one.",
 )
-def command(run: Path, to: Path | None, figures: Path | None) -> None:
+@click.option(
+    "--site",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write a page there for every run below RUN, and an index with their history.",
+)
+def command(run: Path, to: Path | None, figures: Path | None, site: Path | None) -> None:
     """Write RUN, a folder that `ptqbench run` wrote (or its results.json), as a page that needs no network and no script."""
+    if site is not None:
+        if to is not None or figures is not None:
+            raise click.UsageError("--site writes pages of its own: leave --to and --figures out")
+        _site(run, site)
+        return
     record = RunRecord.load(run)
     shown = record if record.comparisons else attach_comparisons(record)
     page = to or (None if figures else run / "report.html" if run.is_dir() else run.with_suffix(".html"))
@@ -32,6 +44,15 @@ def command(run: Path, to: Path | None, figures: Path | None) -> None:
         _figures(shown, figures)
     if page is not None:
         _page(shown, page, run if run.is_dir() else run.parent)
+
+
+def _site(runs: Path, folder: Path) -> None:
+    from ptqbench.report.site import write_site
+
+    require_folder(folder, "--site")
+    found = past_runs(runs, lambda reason: click.echo(f"left out: {reason}", err=True))
+    written = write_site(found, folder)
+    click.echo(f"written: {written[-1]} and {len(written) - 1} pages", err=True)
 
 
 def _figures(record: RunRecord, folder: Path) -> None:

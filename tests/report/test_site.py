@@ -1,0 +1,39 @@
+"""A site of many runs: every run has its page, and the index what became of each row."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from click.testing import CliRunner
+from pagekit import Page
+from paired_samples import sampled_run
+
+from ptqbench.cli import cli
+
+DAYS = ("2026-01-02", "2026-02-03", "2026-03-04")
+
+
+def test_a_site_has_a_page_for_each_run_and_an_index_with_their_history(tmp_path: Path) -> None:
+    for day, error in zip(DAYS, (7.0, 6.0, 4.0), strict=True):
+        record = replace(sampled_run({"qdiffusion": 5.0, "gacq": error}), created=f"{day}T12:00:00+00:00")
+        folder = tmp_path / "runs" / day
+        folder.mkdir(parents=True)
+        (folder / "results.json").write_text(record.to_json())
+    result = CliRunner().invoke(
+        cli, ["report", str(tmp_path / "runs"), "--site", str(tmp_path / "site")], catch_exceptions=False
+    )
+    assert result.exit_code == 0, result.output
+    index = Page((tmp_path / "site/index.html").read_text())
+    pages = [link["href"] for link in index.all("a")]
+    assert len(pages) == 3 and all((tmp_path / "site" / page).is_file() for page in pages)
+    assert [page[:4] for page in pages] == ["0003", "0002", "0001"]
+    assert not index.all("script") and not index.all("link") and not index.all("img")
+    first = next(i for i, entry in enumerate(index.entries) if entry.startswith("gacq"))
+    values = [float(entry.split()[0]) for entry in index.entries[first + 1 : first + 4]]
+    assert values[0] < values[1] < values[2]
+
+
+def test_a_site_is_no_page_of_one_run(tmp_path: Path) -> None:
+    words = ["report", str(tmp_path), "--site", str(tmp_path / "site"), "--to", str(tmp_path / "page.html")]
+    assert CliRunner().invoke(cli, words).exit_code == 2
