@@ -167,11 +167,15 @@ def test_the_engine_s_fingerprint_covers_how_records_are_read(tmp_path):
     assert core_fingerprint.__wrapped__(tmp_path / "ptqbench") != before
 
 
-def test_a_cached_record_that_cannot_be_read_fails_its_cell_alone(tmp_path):
+def test_a_cached_record_that_is_damaged_is_made_again_and_one_that_cannot_be_read_fails_its_cell_alone(tmp_path):
     ctx = context(tmp_path, experiment(*QUICK, methods=("nearest",)))
     run = CellRun(ctx, ctx.experiment.cells[0], lambda *_: None)
     assert run.run().status == "ok"
     (path,) = tmp_path.glob("cells/*/record.json")
+    path.write_text("{}")
+    assert run.run().status == "ok"
+    # Without a checksum, nothing is known of damage.
+    (path.parent / ".sums").unlink()
     path.write_text("{}")
     assert "KeyError" in run.run().reason
     path.write_text("{")
