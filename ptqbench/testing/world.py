@@ -29,7 +29,7 @@ from ptqbench.stage.context import RunContext
 from ptqbench.testing.networks import SHAPE, build_plain, build_unet, call_plain, call_unet
 
 PLUGIN = "conformance"
-STEPS, TRAJECTORIES, SAMPLES = 20, 8, 40
+STEPS, TRAJECTORIES, SAMPLES = 20, 8, 80
 ITERATIONS = 2
 """Of each unit in each phase, whatever the reconstruction asks for."""
 
