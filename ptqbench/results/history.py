@@ -82,14 +82,15 @@ def history_table(runs: Sequence[Past], most: int = 6) -> Table | None:
     metric = metrics[0]
     found = [{row.label: row.metrics.get(metric) for row in rows_of(past.record)} for past in shown]
     labels = dict.fromkeys(label for rows in found for label, value in rows.items() if value is not None)
+    power = formatting.power_of_thousand([value.value for rows in found for value in rows.values() if value is not None])
     columns = [Column("row", "row", text=True), *(Column(f"run{i}", past.when) for i, past in enumerate(shown))]
-    entries = [[Cell(label), *(_entry(rows.get(label)) for rows in found)] for label in labels]
-    return Table(
-        f"{metric} from run to run", columns, entries, ["Means over calibration seeds, with 95 % intervals over images."]
-    )
+    entries = [[Cell(label), *(_entry(rows.get(label), 10.0**-power) for rows in found)] for label in labels]
+    title = f"{metric} from run to run" + (f", in 1e{power}" if power else "")
+    return Table(title, columns, entries, ["Means over calibration seeds, with 95 % intervals over images."])
 
 
-def _entry(value: Summary | None) -> Cell:
+def _entry(value: Summary | None, unit: float) -> Cell:
     if value is None:
         return Cell()
-    return Cell(formatting.measured(value.value, value.low, value.high), value.value, value.low, value.high)
+    shown = (unit * x for x in (value.value, value.low, value.high))
+    return Cell(formatting.measured(*shown), value.value, value.low, value.high)
