@@ -54,7 +54,15 @@ class RandomOptions(Options):
     """Options of the model `random-pipeline`."""
 
     kind: Literal[
-        "ddpm", "ldm", "ldm-class", "dit", "stable-diffusion", "stable-diffusion-2", "stable-diffusion-xl", "pixart"
+        "ddpm",
+        "ddpm-cifar10",
+        "ldm",
+        "ldm-class",
+        "dit",
+        "stable-diffusion",
+        "stable-diffusion-2",
+        "stable-diffusion-xl",
+        "pixart",
     ] = Field(description="the architecture")
     seed: int = Field(0, ge=0, description="seed of the weights")
 

@@ -80,6 +80,23 @@ def ddpm(folder: Path) -> None:
     d.DDPMPipeline(network, d.DDPMScheduler(clip_sample=False)).save_pretrained(folder)
 
 
+def ddpm_cifar10(folder: Path) -> None:
+    """As google/ddpm-cifar10-32 at its full size: 35.7 M parameters."""
+    d = _diffusers()
+    network = d.UNet2DModel(
+        sample_size=32,
+        block_out_channels=(128, 256, 256, 256),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=None,
+        downsample_padding=0,
+        flip_sin_to_cos=False,
+        freq_shift=1,
+        norm_eps=1e-6,
+    )
+    d.DDPMPipeline(network, d.DDPMScheduler(clip_sample=False)).save_pretrained(folder)
+
+
 def ldm(folder: Path) -> None:
     """As CompVis' unconditional latent diffusion (LDM-4): VQ latents, attention on all levels but the first."""
     d = _diffusers()
@@ -240,6 +257,7 @@ def _spelling(folder: Path) -> Path:
 
 BUILDERS: dict[str, Callable[[Path], None]] = {
     "ddpm": ddpm,
+    "ddpm-cifar10": ddpm_cifar10,
     "ldm": ldm,
     "ldm-class": ldm_class,
     "dit": dit,

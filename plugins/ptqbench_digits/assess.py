@@ -9,39 +9,40 @@ from torch import Tensor
 
 from ptqbench.evaluate.distances import frechet_distance
 from ptqbench.roles.features import POOL, PROBABILITIES
+from ptqbench.roles.model import UNCOND
 from ptqbench_digits import DigitsOptions, bundle
 from ptqbench_digits.classifier import build_classifier, held_out_accuracy
 from ptqbench_digits.data import CLASSES, to_bytes
 from ptqbench_digits.diffusion import card_loss
 from ptqbench_digits.features import DigitsFeatures
 from ptqbench_digits.sampling import ddim
-from ptqbench_digits.source import ConditionalSource, DigitsSource
+from ptqbench_digits.source import SOURCES, read_network
 
 HALVES = 10
 SAMPLE_SEED = 1
 _CPU = torch.device("cpu")
 
 
-def figures(folder: str, steps: int, count: int, guidance: float | None = None) -> dict[str, Any]:
+def figures(name: str, folder: str, steps: int, count: int, guidance: float | None = None) -> dict[str, Any]:
     """Loss, accuracy, and for `count` DDIM samples of `steps` steps: confidence, digit shares, distance to the data.
 
-    With `guidance` those of the conditional denoiser, image i of digit i modulo 10, and how many of them show their digit.
+    `name` is the bundle's; of a conditional denoiser image i shows the digit i modulo 10, and the figures say how many do.
     `folder` is as in `DigitsOptions`. Raises `ptqbench.errors.UserError` where weights are missing or altered.
     """
-    options, conditional = DigitsOptions(folder=folder), guidance is not None
-    source, features = (ConditionalSource if conditional else DigitsSource)(options), DigitsFeatures(options)
+    options = DigitsOptions(folder=folder)
+    source, features = SOURCES[name](options), DigitsFeatures(options)
     model = source.load(_CPU)
     features.prepare(_CPU)
-    samples = to_bytes(ddim(model.denoiser, model.alphas_cumprod, count, steps, SAMPLE_SEED, guidance=guidance))
+    samples = to_bytes(ddim(model, count, steps, SAMPLE_SEED, guidance=guidance))
     real = source.reference_images()
     ours, theirs = features.extract(samples), features.extract(real)
-    probabilities = ours[PROBABILITIES]
+    probabilities, conditional = ours[PROBABILITIES], UNCOND in model.branches
     return {
-        "loss": card_loss(model.denoiser, model.alphas_cumprod, conditional=conditional),
+        "loss": card_loss(*read_network(bundle.folder_of(folder), name), conditional=conditional),
         "held_out_accuracy": _accuracy(folder),
         "ddim_steps": steps,
         "samples": count,
-        **({"guidance": guidance, "class_accuracy": _right(probabilities)} if conditional else {}),
+        **({"guidance": guidance or 1.0, "class_accuracy": _right(probabilities)} if conditional else {}),
         "samples_confidence": float(probabilities.amax(dim=1).mean()),
         "data_confidence": float(theirs[PROBABILITIES].amax(dim=1).mean()),
         "samples_per_digit": probabilities.argmax(dim=1).bincount(minlength=10).tolist(),

@@ -17,6 +17,8 @@ from ptqbench.errors import UserError
 SHIPPED = Path(__file__).parent / "weights"
 DENOISER = "denoiser"
 CONDITIONAL = "conditional"
+TRANSFORMER = "dit"
+LATENT = "latent"
 CLASSIFIER = "classifier"
 _CHECKSUM = "weights_sha256"
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import click
 
+DENOISERS = ("denoiser", "conditional", "dit", "latent")
+
 
 @click.group()
 def digits() -> None:
-    """Train and judge the shipped digits model."""
+    """Train and judge the shipped digits models."""
 
 
 @digits.command()
@@ -37,13 +39,13 @@ def digits() -> None:
 )
 @click.option(
     "--only",
-    type=click.Choice(["all", "denoiser", "conditional", "classifier"]),
+    type=click.Choice(["all", *DENOISERS, "classifier"]),
     default="all",
     show_default=True,
     help="Which network to train.",
 )
 def train(out: Path, steps: int | None, seed: int, threads: int, only: str) -> None:
-    """Train the denoisers, one of them told which digit to draw, and the classifier on the digits that scikit-learn ships."""
+    """Train the denoisers, most of them told which digit to draw, and the classifier on the digits of scikit-learn."""
     from ptqbench_digits.train import run
 
     run(out, steps, seed, threads, only)
@@ -53,12 +55,13 @@ def train(out: Path, steps: int | None, seed: int, threads: int, only: str) -> N
 @click.option("--folder", default="", help="Folder that `train` wrote; default: the shipped weights.")
 @click.option("--steps", type=click.IntRange(min=1), default=20, show_default=True, help="DDIM steps.")
 @click.option("--count", type=click.IntRange(min=100), default=1000, show_default=True, help="Images to sample.")
-@click.option("--guidance", type=click.FloatRange(min=0), help="Judge the conditional denoiser, under guidance of this scale.")
+@click.option("--model", type=click.Choice(DENOISERS), default="denoiser", show_default=True, help="Which denoiser to judge.")
+@click.option("--guidance", type=click.FloatRange(min=0), help="Scale of guidance, for one that is told which digit to draw.")
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True, help="CPU threads.")
-def assess(folder: str, steps: int, count: int, guidance: float | None, threads: int) -> None:
+def assess(folder: str, steps: int, count: int, model: str, guidance: float | None, threads: int) -> None:
     """Print the model card's figures as JSON: loss, accuracy, and how close samples are to the data."""
     from ptqbench_digits.assess import figures
     from ptqbench_digits.train import using_threads
 
     with using_threads(threads):
-        click.echo(json.dumps(figures(folder, steps, count, guidance), indent=2))
+        click.echo(json.dumps(figures(model, folder, steps, count, guidance), indent=2))

@@ -13,7 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ptqbench_digits.data import digit_images, digit_labels, to_float
-from ptqbench_digits.networks import CONDITIONAL_CONFIG, NULL_CLASS, UNET_CONFIG, alphas_cumprod, build_unet
+from ptqbench_digits.networks import (
+    CONDITIONAL_CONFIG,
+    DIT_CONFIG,
+    LATENT_CONFIG,
+    NULL_CLASS,
+    UNET_CONFIG,
+    LatentDigits,
+    alphas_cumprod,
+    build_network,
+)
 
 Report = Callable[[int, float, nn.Module], None]
 """Called after each step with the number of steps done, the batch's loss and the averaged denoiser."""
@@ -56,25 +65,58 @@ class ConditionalSettings(DenoiserSettings):
         return CONDITIONAL_CONFIG
 
 
-def train_denoiser(settings: DenoiserSettings, report: Report) -> nn.Module:
+@dataclass(frozen=True)
+class TransformerSettings(ConditionalSettings):
+    """The same for the diffusion transformer."""
+
+    learning_rate: float = 1e-3
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """The network that is trained so."""
+        return DIT_CONFIG
+
+
+@dataclass(frozen=True)
+class LatentSettings(ConditionalSettings):
+    """The same for the latent denoiser, whose autoencoder is trained first and then left alone.
+
+    `divergence` weighs the Kullback-Leibler term of a code's distribution per pixel.
+    """
+
+    steps: int = 1800
+    batch: int = 32
+    decay_stretch: float = 2.04
+    autoencoder_steps: int = 1200
+    autoencoder_rate: float = 2e-3
+    divergence: float = 1e-4
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """The network that is trained so; the scale of its codes follows from training."""
+        return LATENT_CONFIG
+
+
+def train_denoiser(settings: DenoiserSettings, report: Report, network: nn.Module | None = None) -> nn.Module:
     """Train on all 1797 images and return the denoiser with averaged weights, in eval mode.
 
-    The result depends on the settings, the library versions and the number of threads, not on the caller's random
-    state.
+    `network` is a `LatentDigits` with a trained autoencoder, or None for a new network. The result depends on the settings, the
+    library versions and the number of threads, not on the caller's random state.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        # Channels-last is about a quarter faster on CPU.
-        denoiser = build_unet(settings.network).to(memory_format=torch.channels_last)
+    made = fresh(settings) if network is None else network
+    denoiser = made.eval().to(memory_format=torch.channels_last)  # about a quarter faster on CPU
     average = copy.deepcopy(denoiser).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(
-        denoiser.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay
+        [p for p in denoiser.parameters() if p.requires_grad],
+        lr=settings.learning_rate,
+        betas=(0.9, 0.99),
+        weight_decay=settings.weight_decay,
     )
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings))
     generator = torch.Generator().manual_seed(settings.seed)
     alphas = alphas_cumprod()
-    images = to_float(digit_images())
-    batches = _batches(len(images), settings.batch, generator)
+    images = clean_samples(denoiser)
+    batches = image_batches(len(images), settings.batch, generator)
     for step in range(1, settings.steps + 1):
         chosen = next(batches)
         clean = images[chosen]
@@ -92,10 +134,23 @@ def train_denoiser(settings: DenoiserSettings, report: Report) -> nn.Module:
     return average.to(memory_format=torch.contiguous_format)
 
 
+def fresh(settings: DenoiserSettings) -> nn.Module:
+    """The settings' network with its seed's weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return build_network(settings.network)
+
+
+def clean_samples(network: nn.Module) -> Tensor:
+    """What the network learns to denoise: all images (1797, 1, 16, 16) in [-1, 1], or their latents."""
+    images = to_float(digit_images())
+    return network.encode(images) if isinstance(network, LatentDigits) else images
+
+
 def noise_loss(
     denoiser: nn.Module, alphas: Tensor, clean: Tensor, t: Tensor, noise: Tensor, labels: Tensor | None = None
 ) -> Tensor:
-    """Squared error of the noise prediction per image, (N,), for clean and noise (N, 1, 16, 16), t and labels (N,) int64."""
+    """Squared error of the noise prediction per image, (N,), for clean and noise (N, C, H, W), t and labels (N,) int64."""
     alpha = alphas[t].to(torch.float32).view(-1, 1, 1, 1)
     noisy = alpha.sqrt() * clean + (1.0 - alpha).sqrt() * noise
     return F.mse_loss(denoiser(noisy, t, class_labels=labels).sample, noise, reduction="none").mean(dim=(1, 2, 3))
@@ -108,7 +163,7 @@ def card_loss(denoiser: nn.Module, alphas: Tensor, batch: int = 128, *, conditio
     A conditional denoiser is told the digit of each.
     """
     generator = torch.Generator().manual_seed(1797)
-    clean = to_float(digit_images())
+    clean = clean_samples(denoiser)
     noise = torch.randn(clean.shape, generator=generator)
     t = _spread_timesteps(len(clean), len(alphas), generator)
     order = torch.randperm(len(clean), generator=generator)  # or else t would follow the order of the data set
@@ -127,7 +182,7 @@ def _rate(step: int, settings: DenoiserSettings) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * (step - warm_up) / max(horizon - warm_up, 1)))
 
 
-def _batches(images: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+def image_batches(images: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Places (size,) of the images of full batches without end, from a new random order in each epoch."""
     while True:
         for chosen in torch.randperm(images, generator=generator).split(size):

@@ -14,14 +14,29 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from ptqbench_digits import bundle
+from ptqbench_digits import DigitsOptions, bundle
+from ptqbench_digits.autoencoder import reconstruction_error, train_autoencoder
 from ptqbench_digits.classifier import CLASSIFIER_CONFIG, ClassifierSettings, held_out_accuracy, train_classifier
 from ptqbench_digits.data import CLASSES, to_bytes
-from ptqbench_digits.diffusion import ConditionalSettings, DenoiserSettings, card_loss, train_denoiser
-from ptqbench_digits.networks import SCHEDULE, alphas_cumprod
+from ptqbench_digits.diffusion import (
+    ConditionalSettings,
+    DenoiserSettings,
+    LatentSettings,
+    TransformerSettings,
+    card_loss,
+    train_denoiser,
+)
+from ptqbench_digits.networks import SCHEDULE, LatentDigits, alphas_cumprod
 from ptqbench_digits.sampling import ddim, save_grid
+from ptqbench_digits.source import SOURCES
 
-PICTURES = {bundle.DENOISER: "samples.png", bundle.CONDITIONAL: "conditional.png"}
+SETTINGS: dict[str, type[DenoiserSettings]] = {
+    bundle.DENOISER: DenoiserSettings,
+    bundle.CONDITIONAL: ConditionalSettings,
+    bundle.TRANSFORMER: TransformerSettings,
+    bundle.LATENT: LatentSettings,
+}
+PICTURES = {name: f"{name}.png" for name in SETTINGS} | {bundle.DENOISER: "samples.png"}
 PICTURE_STEPS = 20
 PICTURE_GUIDANCE = 2.0
 
@@ -33,9 +48,10 @@ def run(out: Path, steps: int | None, seed: int, threads: int, only: str) -> Non
     with using_threads(threads):
         if only in ("all", bundle.CLASSIFIER):
             _classifier(out, ClassifierSettings(**changes), threads, console)
-        for name, settings in ((bundle.DENOISER, DenoiserSettings), (bundle.CONDITIONAL, ConditionalSettings)):
+        for name, settings in SETTINGS.items():
             if only in ("all", name):
-                _denoiser(name, out, settings(**changes), threads, console)
+                fewer = {"autoencoder_steps": steps} if settings is LatentSettings and steps is not None else {}
+                _denoiser(name, out, settings(**changes, **fewer), threads, console)
 
 
 @contextlib.contextmanager
@@ -64,28 +80,36 @@ def _classifier(out: Path, settings: ClassifierSettings, threads: int, console: 
 
 
 def _denoiser(name: str, out: Path, settings: DenoiserSettings, threads: int, console: Console) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
+    network: nn.Module | None = None
+    if isinstance(settings, LatentSettings):
+        with _progress("autoencoder", settings.autoencoder_steps, console) as report:
+            network = train_autoencoder(settings, report)
     with _progress(name, settings.steps, console) as report:
-        model = train_denoiser(settings, report)
+        model = train_denoiser(settings, report, network)
     loss = _write_denoiser(name, model, settings, threads, out)
-    console.print(f"{name}: loss {loss:.5f}, {time.perf_counter() - start:.0f} s, in {out}")
+    console.print(f"{name}: loss {loss:.5f}, {time.process_time() - start:.0f} CPU s, in {out}")
 
 
 def _write_denoiser(name: str, model: nn.Module, settings: DenoiserSettings, threads: int, out: Path) -> float:
     """Write the denoiser's bundle and its sample picture; returns the model card's loss."""
-    alphas, conditional = alphas_cumprod(), name == bundle.CONDITIONAL
-    loss = card_loss(model, alphas, conditional=conditional)
+    conditional = isinstance(settings, ConditionalSettings)
+    loss, network = card_loss(model, alphas_cumprod(), conditional=conditional), settings.network
+    results: dict[str, float] = {}
+    if isinstance(model, LatentDigits):
+        network = network | {"autoencoder": network["autoencoder"] | {"scaling_factor": model.scale}}
+        results = {"reconstruction_error": round(reconstruction_error(model), 6)}
     config = {
-        "network": settings.network,
+        "network": network,
         "schedule": SCHEDULE,
         "training": {**asdict(settings), "threads": threads},
-        "results": {"parameters": _parameters(model), "loss": round(loss, 6)},
+        "results": {"parameters": _parameters(model), "loss": round(loss, 6), **results},
     }
     bundle.write(model, config, out, name)
     # A column for each digit, where the denoiser is told which to draw.
     columns, guidance = (CLASSES, PICTURE_GUIDANCE) if conditional else (8, None)
-    images = ddim(model, alphas, count=8 * columns, steps=PICTURE_STEPS, seed=0, guidance=guidance)
-    save_grid(to_bytes(images), out / PICTURES[name], columns)
+    written = SOURCES[name](DigitsOptions(folder=str(out))).load(torch.device("cpu"))
+    save_grid(to_bytes(ddim(written, 8 * columns, PICTURE_STEPS, seed=0, guidance=guidance)), out / PICTURES[name], columns)
     return loss
 
 

@@ -32,8 +32,9 @@ def test_registering_does_not_import_heavy_packages() -> None:
 
 def test_components_load_their_classes() -> None:
     components = ptqbench_components()
-    assert [component.name for component in components] == ["digits", "digits-conditional", "digits"]
-    assert len({component.create().fingerprint() for component in components}) == 3
+    names = ["digits", "digits-conditional", "digits-dit", "digits-latent", "digits"]
+    assert [component.name for component in components] == names
+    assert len({component.create().fingerprint() for component in components}) == len(names)
 
 
 @pytest.fixture
@@ -53,12 +54,14 @@ def test_train_writes_files_that_load_and_repeats_itself(tmp_path: Path, quick: 
     assert result.exit_code == 0
     assert result.stdout == ""
     assert torch.get_num_threads() == threads
-    networks = [f"{name}.{kind}" for name in ("classifier", "conditional", "denoiser") for kind in ("json", "safetensors")]
-    assert sorted(path.name for path in first.iterdir()) == sorted([*networks, "conditional.png", "samples.png"])
+    bundles = ("classifier", "conditional", "denoiser", "dit", "latent")
+    networks = [f"{name}.{kind}" for name in bundles for kind in ("json", "safetensors")]
+    pictures = [f"{name}.png" for name in ("conditional", "dit", "latent", "samples")]
+    assert sorted(path.name for path in first.iterdir()) == sorted([*networks, *pictures])
     options = DigitsOptions(folder=str(first))
     model = ptqbench_components()[0].create(options).load(CPU)
     assert model.call(model.denoiser, torch.zeros(1, 1, 16, 16), torch.tensor([9]), {}).shape == (1, 1, 16, 16)
-    ptqbench_components()[2].create(options).prepare(CPU)
+    ptqbench_components()[-1].create(options).prepare(CPU)
     CliRunner().invoke(group, [*arguments, "--out", str(second), "--only", "classifier"], catch_exceptions=False)
     assert sorted(path.name for path in second.iterdir()) == networks[:2]
     assert (first / "classifier.json").read_bytes() == (second / "classifier.json").read_bytes()
@@ -74,9 +77,10 @@ def test_assess_prints_figures(quick: None) -> None:
     assert "class_accuracy" not in result.stdout
 
 
-def test_the_conditional_denoiser_draws_the_digits_that_it_is_told(quick: None) -> None:
+@pytest.mark.parametrize("model", ["conditional", "dit", "latent"])
+def test_a_conditional_denoiser_draws_the_digits_that_it_is_told(model: str, quick: None) -> None:
     few = [word if word != "2" else "5" for word in ASSESS]
-    result = CliRunner().invoke(digits, [*few, "--guidance", "2.0"], catch_exceptions=False)
+    result = CliRunner().invoke(digits, [*few, "--model", model, "--guidance", "2.0"], catch_exceptions=False)
     assert json.loads(result.stdout)["class_accuracy"] >= 0.9
 
 

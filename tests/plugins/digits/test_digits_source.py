@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from ptqbench.errors import UserError
-from ptqbench.roles.model import DiffusionModel
+from ptqbench.roles.model import COND, UNCOND, DiffusionModel
 from ptqbench_digits import DigitsOptions, bundle
-from ptqbench_digits.data import digit_images
+from ptqbench_digits.data import digit_images, to_float
 from ptqbench_digits.diffusion import card_loss
-from ptqbench_digits.source import DigitsSource
+from ptqbench_digits.networks import LatentDigits
+from ptqbench_digits.source import ConditionalSource, DigitsSource, LatentSource, TransformerSource, read_network
 
 CPU = torch.device("cpu")
 
@@ -51,9 +52,37 @@ def test_decode_clamps(digits_model: DiffusionModel) -> None:
     assert digits_model.decode(torch.tensor([-3.0, 0.25, 3.0])).tolist() == [-1.0, 0.25, 1.0]
 
 
-def test_loss_on_real_data_is_the_card_s(digits_model: DiffusionModel) -> None:
-    written = bundle.read_config(bundle.SHIPPED, bundle.DENOISER)["results"]["loss"]
-    assert card_loss(digits_model.denoiser, digits_model.alphas_cumprod) == pytest.approx(written, rel=0.01)
+@pytest.mark.parametrize("name", [bundle.DENOISER, bundle.TRANSFORMER, bundle.LATENT])
+def test_loss_on_real_data_is_the_card_s(name: str) -> None:
+    written = bundle.read_config(bundle.SHIPPED, name)["results"]["loss"]
+    found = card_loss(*read_network(bundle.SHIPPED, name), conditional=name != bundle.DENOISER)
+    assert found == pytest.approx(written, rel=0.01)
+
+
+@pytest.mark.parametrize("source", [ConditionalSource, TransformerSource, LatentSource])
+def test_a_conditional_denoiser_is_told_one_digit_or_none(source: type[DigitsSource]) -> None:
+    model = source(DigitsOptions()).load(CPU)
+    assert model.branches == (COND, UNCOND)
+    x = torch.randn(1, *model.shape, generator=torch.Generator().manual_seed(0)).repeat(4, 1, 1, 1)
+    t = torch.full((4,), 300)
+    told = model.call(model.denoiser, x, t, model.conditions([3, 4, 13, 5], COND))
+    torch.testing.assert_close(told[0], told[2])
+    assert not torch.allclose(told[0], told[1], atol=1e-3)
+    nothing = model.call(model.denoiser, x, t, model.conditions([3, 4, 13, 5], UNCOND))
+    torch.testing.assert_close(nothing, nothing[:1].expand_as(nothing))
+    assert model.decode(told).shape == (4, 1, 16, 16)
+
+
+def test_the_autoencoder_keeps_what_matters_and_its_latents_have_unit_variance() -> None:
+    network, _ = read_network(bundle.SHIPPED, bundle.LATENT)
+    assert isinstance(network, LatentDigits)
+    latents = network.encode(to_float(digit_images()))
+    assert latents.shape[1:] == network.shape
+    assert float(latents.std()) == pytest.approx(1.0, abs=0.01)
+    written = bundle.read_config(bundle.SHIPPED, bundle.LATENT)["results"]["reconstruction_error"]
+    error = (network.decode(latents) - to_float(digit_images())).square().mean()
+    assert float(error) == pytest.approx(written, rel=0.01)
+    assert written < 0.01
 
 
 def test_reference_images_are_the_data() -> None:
