@@ -84,7 +84,8 @@ def _load_rules() -> None:
     """Torch compiles some of its forward-mode rules when the first number is made, and warns of its own compiler."""
     with warnings.catch_warnings(), fwAD.dual_level():
         warnings.simplefilter("ignore", FutureWarning)
-        fwAD.make_dual(torch.zeros(()), torch.zeros(()))
+        zero = torch.zeros((), dtype=torch.float32, device="cpu")
+        fwAD.make_dual(zero, zero)
 
 
 def leaves(params: Params) -> dict[str, Tensor]:
