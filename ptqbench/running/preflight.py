@@ -17,6 +17,9 @@ from ptqbench.failures import PLUGIN_ERRORS, PluginFault, reason_of, told, words
 from ptqbench.fitting.method import make_plan, phases_with_work
 from ptqbench.measuring.features import metric_problems
 from ptqbench.plugin.classes import check_classes
+from ptqbench.quant.plan import SITES, Plan
+from ptqbench.quant.steps import step_group
+from ptqbench.quant.uniform import UniformQuantizer
 from ptqbench.recipe.experiment import Cell, Method
 from ptqbench.roles.reconstruction import Reconstruction
 from ptqbench.roles.sampler import TrajectoryGrid
@@ -195,7 +198,7 @@ def _cell_problem(ctx: RunContext, cell: Cell, method: Method, features: Feature
         if method.network is not None:
             library_versions(method.network)
             return None
-        make_plan(ctx.probe, method)
+        plan = make_plan(ctx.probe, method)
         reconstruction: Reconstruction = build(method.reconstruction)
         phases = phases_with_work(reconstruction, method)
         if reconstruction.phases and not phases:
@@ -206,7 +209,9 @@ def _cell_problem(ctx: RunContext, cell: Cell, method: Method, features: Feature
         for phase in phases:
             reconstruction.course(phase)
         if phases or not method.activations.off:
-            _select(ctx, cell, method, partial(features, cell.seed))
+            trained = _select(ctx, cell, method, partial(features, cell.seed))
+            if not method.activations.off:
+                _require_every_group(plan, method, trained, ctx.schedule.steps)
     except _NeedsTrajectories:
         raise
     except UserError as error:
@@ -219,8 +224,9 @@ def _cell_problem(ctx: RunContext, cell: Cell, method: Method, features: Feature
     return None
 
 
-def _select(ctx: RunContext, cell: Cell, method: Method, features: Callable[[str, int], Tensor]) -> None:
-    """Choose the calibration samples and split them, with the streams that the run will use."""
+def _select(ctx: RunContext, cell: Cell, method: Method, features: Callable[[str, int], Tensor]) -> Tensor:
+    """Choose the calibration samples and split them, with the streams that the run will use; the sampling steps of those that
+    are trained on, (N,)."""
     wanted, branches, steps = ctx.experiment.calibration, len(ctx.calibrated), ctx.schedule.steps
     grid = TrajectoryGrid(ctx.schedule.timesteps, wanted.trajectories, ctx.probe.calls, features)
     count = wanted.samples // branches
@@ -233,4 +239,19 @@ def _select(ctx: RunContext, cell: Cell, method: Method, features: Callable[[str
     weighter: SampleWeighter = build(method.weighter)
     needs = weighter.requires
     each = chosen.step.clamp_max(steps - 1).repeat_interleave(branches, 0)
-    split(each, steps, needs.validation, needs.groups, stream(cell.seed, "validation split"), branches)
+    parts = split(each, steps, needs.validation, needs.groups, stream(cell.seed, "validation split"), branches)
+    return each[parts.train]
+
+
+def _require_every_group(plan: Plan, method: Method, trained: Tensor, steps: int) -> None:
+    """Grids for each range of steps need values of each: uniform quantizers refuse to freeze what saw none, after the fits."""
+    made = method.activations.quantizer.component.load()
+    if not issubclass(made, UniformQuantizer) or made.freeze is not UniformQuantizer.freeze:
+        return
+    specs = [p.activation for p in plan.layers] + [a.spec(site) for a in plan.attentions for site in SITES]
+    for groups in sorted({spec.steps for spec in specs if spec is not None and spec.steps > 1}):
+        if missing := set(range(groups)) - set(step_group(trained, steps, groups).tolist()):
+            raise CellFailedError(
+                f"there are grids for {groups} ranges of sampling steps, and no calibration samples of {len(missing)} of them",
+                "choose a sampler that reaches all steps, or fewer groups",
+            )

@@ -42,6 +42,21 @@ def test_a_step_group_without_samples(tmp_path: Path) -> None:
     assert "calibration samples, too few to hold out" in found.cells["gacq/W4A8/seed0"].message
 
 
+@pytest.mark.parametrize(("points", "fails"), [(3, True), (5, False)])
+def test_grids_of_each_step_need_samples_of_each(tmp_path: Path, points: int, fails: bool) -> None:
+    """Told before the fits, after which ranges would refuse what they never saw."""
+    data = recipe()
+    data["methods"]["gacq"]["sampler"] = {"use": "stride", "points": points}
+    data["methods"]["gacq"]["weighter"] = "uniform"
+    data["methods"]["gacq"]["passes"] = ["finite-set"]
+    data["calibration"]["trajectories"] = 16
+    data["model"]["network"] = "unet"
+    found = preflight(context(tmp_path, data)).cells
+    assert list(found) == (["gacq/W4A8/seed0"] if fails else [])
+    if fails:
+        assert "no calibration samples of 2 of them" in found["gacq/W4A8/seed0"].message
+
+
 def test_a_sampler_that_needs_more_trajectories(tmp_path: Path) -> None:
     data = without_samples()
     data["calibration"]["trajectories"] = 8
