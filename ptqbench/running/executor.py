@@ -79,11 +79,13 @@ def execute(executor: Executor, crew: Crew, tasks: Sequence[Task]) -> Iterator[t
     """
     agenda, again, died = Agenda(tasks), list[Ended](), dict[str, int]()
     with executor.open(crew) as workers:
-        working = 0
+        working, alone = 0, False
         while agenda or again or working:
-            working += _fill(workers, agenda, again, working)
+            if not alone:
+                alone = not working and any(end.crowded for end in again)
+                working += _submit_alone(workers, again) if alone else _fill(workers, agenda, again, working)
             for end in workers.wait():
-                working -= 1
+                working, alone = working - 1, False
                 if end.error is not None:
                     raise end.error
                 died[end.task.name] = died.get(end.task.name, 0) + bool(end.lost)
@@ -97,15 +99,17 @@ def execute(executor: Executor, crew: Crew, tasks: Sequence[Task]) -> Iterator[t
                 yield end.task, result
 
 
+def _submit_alone(workers: Workers, again: list[Ended]) -> int:
+    crowded = next(end for end in again if end.crowded)
+    again.remove(crowded)
+    workers.submit(crowded.task)
+    return 1
+
+
 def _fill(workers: Workers, agenda: Agenda, again: list[Ended], working: int) -> int:
     """Submit what there is room for; returns how much that was. What is to be tried alone waits until nothing else runs."""
     if any(end.crowded for end in again):
-        if working:
-            return 0
-        alone = next(end for end in again if end.crowded)
-        again.remove(alone)
-        workers.submit(alone.task)
-        return 1
+        return 0
     count = 0
     while working + count < workers.slots and (task := again.pop().task if again else agenda.take()) is not None:
         workers.submit(task)

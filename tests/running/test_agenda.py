@@ -109,12 +109,15 @@ def test_shards_have_every_cell_once_and_fits_of_several_bits_together(pair: Run
 
 
 class Dying(Workers):
-    """Two workers, of which those that take `fragile` tasks die so often."""
+    """Workers, of which those that take `fragile` tasks die so often; every end comes after so many `moments` without one."""
 
-    slots = 2
-
-    def __init__(self, fragile: dict[str, int], *, crowded: bool) -> None:
+    def __init__(self, fragile: dict[str, int], *, crowded: bool, slots: int = 2, moments: int = 0) -> None:
         self.fragile, self.crowded, self.working, self.beside = fragile, crowded, list[Task](), dict[str, list[int]]()
+        self.most, self.moments, self.waited = slots, moments, 0
+
+    @property
+    def slots(self) -> int:
+        return self.most
 
     def __enter__(self) -> Dying:
         return self
@@ -127,9 +130,14 @@ class Dying(Workers):
 
     def submit(self, task: Task) -> None:
         self.beside.setdefault(task.kind, []).append(len(self.working))
+        for other in self.working:
+            self.beside[other.kind][-1] += 1
         self.working.append(task)
 
     def wait(self) -> list[Ended]:
+        self.waited += 1
+        if self.waited % (self.moments + 1):
+            return []
         task = self.working.pop(0)
         self.fragile[task.kind] = self.fragile.get(task.kind, 0) - 1
         return [Ended(task, lost="died", crowded=self.crowded) if self.fragile[task.kind] >= 0 else Ended(task, task.kind)]
@@ -144,8 +152,10 @@ def outcome(workers: Dying) -> dict[str, object]:
     return found
 
 
-def test_what_died_of_want_of_memory_is_tried_alone_once_and_then_told() -> None:
-    workers = Dying({"a": 1, "c": 9}, crowded=True)
+@pytest.mark.parametrize(("slots", "moments"), [(2, 0), (3, 2)])
+def test_what_died_of_want_of_memory_is_tried_alone_once_and_then_told(slots: int, moments: int) -> None:
+    """Alone until it ends: workers may come back with nothing ended, when a task has told its progress."""
+    workers = Dying({"a": 1, "c": 9}, crowded=True, slots=slots, moments=moments)
     found = outcome(workers)
     assert {name for name, result in found.items() if isinstance(result, Ended)} == {"c"}
     assert len(found) == 4
