@@ -62,14 +62,16 @@ class MetaGradient:
     """Both terms at the end of a look-ahead, and their gradients there by the trainables: nothing where nothing is matched."""
 
     ahead: LookAhead
+    omega: Tensor
     validation: float
     by_validation: Params
     matching: float = 0.0
     by_matching: Params | None = None
 
-    def by_weights(self, pull: Params, part: Part) -> Tensor:
-        """P(pull) for the samples of a part, (B,): the derivative by their weights of what has this gradient at theta*."""
-        return self.ahead.along(part.losses, pull)
+    def by_weights(self, pull: Params, sample: Part | None = None) -> Tensor:
+        """P(pull): the derivative by the weights of all samples (N,), or of those of a part (B,), of what has this gradient at
+        theta*."""
+        return self.ahead.derivative(pull, self.omega) if sample is None else self.ahead.along(sample.losses, pull)
 
 
 def meta_gradient(
@@ -88,7 +90,8 @@ def meta_gradient(
     `rms` each trainable's look-ahead is as long as its rate in root mean square, about as far as a step of Adam goes; its
     length counts as a constant.
     """
-    ahead = LookAhead([_weighed(part, weights) for part in parts], params, rates, rms=rms)
+    omega = weights.detach().clone().requires_grad_()
+    ahead = LookAhead([_weighed(part, omega) for part in parts], params, rates, rms=rms)
     if not ahead.moving:
         return None
     star = ahead.end()
@@ -97,9 +100,9 @@ def meta_gradient(
     own = [gradients(loss, star, graph=matching is not None) for loss in losses]
     pull = {name: torch.stack([slopes[name].detach() for slopes in own]).mean(0) for name in star}
     if matching is None:
-        return MetaGradient(ahead, value, pull)
+        return MetaGradient(ahead, omega, value, pull)
     view = _ByTrainables(star) if matching.sample is None else _ByWeights(matching.sample, ahead)
-    return MetaGradient(ahead, value, pull, *_disagreement(own, star, view, matching.measure))
+    return MetaGradient(ahead, omega, value, pull, *_disagreement(own, star, view, matching.measure))
 
 
 def disagreement(vectors: Tensor, measure: Measure) -> Tensor:
@@ -111,9 +114,8 @@ def disagreement(vectors: Tensor, measure: Measure) -> Tensor:
     return -(products.sum() - products.trace()) / (count * (count - 1))
 
 
-def _weighed(part: Part, weights: Tensor) -> Scalar:
-    omega = weights[part.index].detach()
-    return lambda theta: (omega * part.losses(theta)).sum()
+def _weighed(part: Part, omega: Tensor) -> Scalar:
+    return lambda theta: (omega[part.index] * part.losses(theta)).sum()
 
 
 def _disagreement(groups: Sequence[Params], star: Params, view: _View, measure: Measure) -> tuple[float, Params]:

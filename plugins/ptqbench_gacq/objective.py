@@ -42,7 +42,7 @@ class Objective:
         self.updates: list[Update] = []
 
     def slope(self, parts: Sequence[Part], sample: Part, scores: Tensor) -> Tensor | None:
-        """The derivative by the scores (B,) of the training samples in `parts`, which follow each other, up to a factor.
+        """The derivative by the scores (B,) of the training samples in `parts`, up to a factor.
 
         `sample` are some of them that stand for all. None where the look-ahead stands still.
         """
@@ -59,7 +59,7 @@ class Objective:
         if found is None:
             return None
         pull = self._combined(found, sample, weights)
-        return _through_softmax(torch.cat([found.by_weights(pull, part) for part in parts]), weights)
+        return _through_softmax(found.by_weights(pull), weights)
 
     def part(self, samples: Tensor, index: Tensor) -> Part:
         """Of these training samples those at some places, taken when their losses are asked for: one part is in memory at a

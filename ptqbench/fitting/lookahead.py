@@ -22,11 +22,17 @@ import torch
 import torch.autograd.forward_ad as fwAD
 from torch import Tensor
 
+from ptqbench.errors import CellFailedError
+
 Params = Mapping[str, Tensor]
 """Trainables, or one tensor of the same shape for each of them, by name."""
 
 Scalar = Callable[[Params], Tensor]
 """A scalar as a function of the trainables."""
+
+
+AGREEMENT = 1e-4
+"""What forward and reverse mode may differ by, as a share of the sum of all products without their signs."""
 
 
 class LookAhead:
@@ -55,11 +61,28 @@ class LookAhead:
         }
 
     def derivative(self, pull: Params, unknown: Tensor) -> Tensor:
-        """dV / du for a leaf tensor u that weighs the loss, by V's gradient at theta* of all trainables or of some."""
-        found = torch.zeros_like(unknown)
+        """dV / du for a leaf tensor u that weighs the loss, by V's gradient at theta* of all trainables or of some.
+
+        Raises `CellFailedError` if forward and reverse mode do not agree on the slope of the loss along that direction.
+        """
+        found, total = torch.zeros_like(unknown), 0.0
         for part in self.parts:
-            found += gradients(self.along(part, pull), {"": unknown})[""]
+            slope = self.along(part, pull)
+            total += float(slope.detach())
+            found += gradients(slope, {"": unknown})[""]
+        self._require_agreement(total, pull)
         return found
+
+    def _require_agreement(self, total: float, pull: Params) -> None:
+        products = [(self.eta[name] * self.slopes[name] * v).double() for name, v in pull.items()]
+        reverse, size = (float(torch.stack([part.sum() for part in parts]).sum()) for parts in (products, map(abs, products)))
+        # Not-a-number is no disagreement: a unit that diverged is told as such.
+        if abs(total + reverse) > AGREEMENT * size:
+            raise CellFailedError(
+                f"the slope of a unit's loss is {total:.3g} in forward mode and {-reverse:.3g} in reverse mode",
+                "a quantizer or loss in it has gradients of its own in one of them: `x + (rounded - x).detach()` has them in "
+                "both, a block under torch.no_grad() or an autograd.Function without jvp() has not",
+            )
 
     def along(self, function: Scalar, pull: Params) -> Tensor:
         """The slope at theta of a function, which may have several values, along - eta . pull."""

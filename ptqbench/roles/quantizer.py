@@ -30,7 +30,7 @@ class Quantizer(nn.Module, ABC):
 
     `estimator()` returns a fresh range estimator for one slot. Life cycle: `observe` any number of times, `freeze`, then
     `forward`; while a unit is fitted, between `begin_learning` and `harden`, the forward pass is twice differentiable in
-    the tensors that `learnable` names.
+    the tensors that `learnable` names, and in forward mode.
     """
 
     def __init__(self, options: Options, *, spec: QuantSpec, layout: Layout, estimator: Callable[[], RangeEstimator]) -> None:

@@ -90,7 +90,8 @@ class InnerProblem(Protocol):
         ...
 
     def losses(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Per-sample reconstruction losses (B,), twice differentiable in `params` (the current trainables if None)."""
+        """Per-sample reconstruction losses (B,), twice differentiable in `params` (the current trainables if None),
+        in forward mode too."""
         ...
 
     def loss_parts(self, batch: Batch, params: Mapping[str, Tensor] | None = None) -> Mapping[str, Tensor]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ptqbench.errors import CellFailedError
 from ptqbench.fitting.lookahead import LookAhead, gradients, leaves, slope_along
 
 B = 5
@@ -139,3 +140,35 @@ def test_the_slope_along_a_direction_is_the_gradients_product_with_it() -> None:
     only = slope_along(losses, PARAMS, {"b": direction["b"]})
     torch.testing.assert_close(only, (by_param["b"] * direction["b"]).sum(1))
     assert slope_along(lambda p: p["a"].sum(), PARAMS, {"b": direction["b"]}) == 0
+
+
+class WithoutForward(torch.autograd.Function):
+    """Rounds, with the identity as gradient in reverse mode and the true one, zero, in forward mode."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.round()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+        return torch.zeros_like(tangent)
+
+
+def under_no_grad(x: Tensor) -> Tensor:
+    with torch.no_grad():
+        rest = x.round() - x
+    return x + rest
+
+
+@pytest.mark.parametrize("rounded", [WithoutForward.apply, under_no_grad])
+def test_an_estimator_that_forward_mode_does_not_know_is_no_silent_zero(rounded: Any) -> None:
+    weights = W.clone().requires_grad_()
+    loss = lambda theta: (weights * losses({"a": rounded(theta["a"]), "b": theta["b"]})).mean()  # noqa: E731
+    ahead = LookAhead([loss], PARAMS, RATES, rms=True)
+    star = ahead.end()
+    with pytest.raises(CellFailedError, match="in forward mode"):
+        ahead.derivative(gradients(validation(star), star), weights)

@@ -77,7 +77,7 @@ class Problem:
         parts = self.parts(size)
         found = meta_gradient(parts, self.groups, self.params, self.rates, self.weights, matching=matching, rms=rms)
         pulls = [] if found is None else [found.by_validation, found.by_matching]
-        by = [None if pull is None else torch.cat([found.by_weights(pull, part) for part in parts]) for pull in pulls]
+        by = [None if pull is None else found.by_weights(pull) for pull in pulls]
         return None if found is None else Solved(found.validation, found.matching, *by)
 
     def matching(self, space: str, measure: str) -> Matching:
