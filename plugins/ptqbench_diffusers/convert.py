@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,11 @@ GROUPS = {"unet": 32, "autoencoder": 32}
 """Groups of the norms, which CompVis' code fixes."""
 _ATTENTION = {".norm.": ".group_norm.", ".proj_out.": ".to_out.0."}
 """Names in CompVis' attention block, and in diffusers'."""
+_REFUSED = re.compile(r"Unsupported global: GLOBAL (\S+)")
+"""How torch names the class or function in a pickle that it does not make without being told to trust it."""
+_STRIP = """name a safetensors copy, or one stripped to its tensors, made where you trust the file and have its classes:
+checkpoint = torch.load(path, weights_only=False, map_location="cpu")
+torch.save({"state_dict": checkpoint["state_dict"]}, "tensors.ckpt")"""
 _EMBEDDER = "cond_stage_model.embedding.weight"
 
 
@@ -64,6 +70,8 @@ def read_checkpoint(path: Path, *, trust: bool) -> Tensors:
             )
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        if refused := _REFUSED.search(str(error)):
+            raise UserError(f"{path} holds {refused[1]}, and reading that could run code", _STRIP) from error
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"cannot read {path}: {reason}", "name a .safetensors or .ckpt file of tensors, complete") from error
     state = found.get("state_dict", found) if isinstance(found, Mapping) else {}

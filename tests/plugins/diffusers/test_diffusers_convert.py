@@ -174,7 +174,28 @@ def test_pickles_need_trust_and_give_tensors_alone(checkpoint, tmp_path):
     assert LDMPipeline.from_pretrained(tmp_path / "made").unet is not None
     torch.save({"state_dict": {}, "more": print}, wicked)
     code, said = run(wicked, "--config", config, "--out", tmp_path / "worse", "--trust")
+    assert (code, "holds print" in said) == (2, True)
+    wicked.write_bytes(pickled.read_bytes()[:-1000])
+    code, said = run(wicked, "--config", config, "--out", tmp_path / "worse", "--trust")
     assert (code, "cannot read" in said) == (2, True)
+
+
+class Callback:
+    """Stands for what training frameworks save beside tensors."""
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_class_in_a_checkpoint_is_named_and_how_to_leave_it_out(checkpoint, tmp_path, zipped):
+    _, weights, config = checkpoint
+    pickled, stripped = tmp_path / "lightning.ckpt", tmp_path / "tensors.ckpt"
+    held = {"state_dict": load_file(weights), "callbacks": [Callback()]}
+    torch.save(held, pickled, _use_new_zipfile_serialization=zipped)
+    code, said = run(pickled, "--config", config, "--out", tmp_path / "made", "--trust")
+    assert (code, f"{Callback.__module__}.Callback" in said) == (2, True), said
+    assert "safetensors copy" in said and "complete" not in said
+    # What the hint says to do.
+    torch.save({"state_dict": torch.load(pickled, weights_only=False, map_location="cpu")["state_dict"]}, stripped)
+    assert run(stripped, "--config", config, "--out", tmp_path / "made", "--trust")[0] == 0
 
 
 @pytest.mark.parametrize(
