@@ -87,6 +87,7 @@ def ptqbench_components() -> list[Component | Preset]:
         Component("partitioner", "layers", "layers", TARGET),
         Component("sampler-hook", "ptqd", "correct", TARGET),
         Component("sampler-hook", "shift", "move", TARGET),
+        Component("network-quantizer", "library", "all of it", TARGET),
         Component("solver", "ddim", "steps", TARGET),
         Component("model", "digits", "a model", TARGET, DigitsOptions),
         Component("features", "digits", "features", TARGET),

@@ -12,16 +12,18 @@ from ptqbench.errors import UserError
 from ptqbench.plugin.names import nearest, suggest
 from ptqbench.recipe import keypath
 from ptqbench.recipe.bind import Binder
+from ptqbench.recipe.checks import is_read
 from ptqbench.recipe.extend import complete
 from ptqbench.recipe.problems import Problems
 from ptqbench.recipe.schema import METHOD_REFERENCES, STARTS, ActivationSite, MethodSection, SweepSection, WeightSite
 
 _BITS = (("weights", "bits"), ("activations", "bits"))
-_KEYS = {
+KEYS = {
     (): tuple(key for key in MethodSection.model_fields if key not in STARTS),
     ("weights",): tuple(WeightSite.model_fields),
     ("activations",): tuple(ActivationSite.model_fields),
 }
+"""The keys of a method and of its sites; what it starts from is none."""
 
 
 @dataclass(frozen=True)
@@ -125,11 +127,13 @@ def _split(name: str, variant: Variant, axis: Axis, axes: Sequence[Axis], binder
 
 
 def _applies(name: str, table: Mapping[str, Any], axis: Axis, binder: Binder) -> bool:
-    """A named method always; "*" means every method that has the key, that is, whose component has the option."""
+    """A named method always; "*" means every method that reads the key, and whose component has the option."""
     if axis.method != "*":
         return axis.method == name
+    if not is_read(table, axis.path):
+        return False
     if axis.reference is None:
-        return axis.path[-1] in _KEYS.get(axis.path[:-1], ())
+        return axis.path[-1] in KEYS.get(axis.path[:-1], ())
     return binder.has_option(table, axis.path[: len(axis.reference) + 1])
 
 
@@ -143,7 +147,7 @@ def report_unused(
     for axis in axes:
         if axis.key in used:
             continue
-        known = set(_KEYS.get(axis.path[:-1], ()))
+        known = set(KEYS.get(axis.path[:-1], ()))
         records = binder.chosen(tables.values(), axis.reference) if axis.reference else []
         if axis.reference and (not whole or any(isinstance(record, UserError) for record in records)):
             continue

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ptqbench.plugin.names import FULL_PRECISION, suggest
 from ptqbench.plugin.records import Record
 from ptqbench.recipe.experiment import FULL_BITS
-from ptqbench.recipe.keypath import KeyPath
+from ptqbench.recipe.keypath import KeyPath, show
 from ptqbench.recipe.problems import Problems
+from ptqbench.recipe.schema import BESIDE_NETWORK, NETWORK
 
 CLOSED_FORM = "closed-form"
 LEARNED = "learned"
@@ -46,6 +47,24 @@ def check_closed_form(components: Components, losses: Sequence[Record | None], w
             "so nothing would ever read it",
             'leave losses out (losses = ["output"] where they are inherited), or choose a reconstruction that fits',
         )
+
+
+def is_read(table: Mapping[str, Any], path: Sequence[str]) -> bool:
+    """Whether a complete method reads the key at a path: one whose network a library quantizes reads few."""
+    return not table.get(NETWORK) or any(tuple(path[: len(read)]) == read for read in BESIDE_NETWORK)
+
+
+def check_network(table: Mapping[str, Any], said: Iterable[tuple[str, ...]], where: KeyPath, problems: Problems) -> None:
+    """Report the keys that a method says itself and that its library would not read; what it inherits may stay unread."""
+    for path in said:
+        if not is_read(table, path):
+            chosen = table[NETWORK]
+            library = chosen.get("use") if isinstance(chosen, Mapping) else chosen
+            problems.add(
+                (*where, *path),
+                f'would not be read: the method leaves the network to "{library}" as a whole',
+                f"leave {show(path)} out, or {NETWORK}, beside which only sampler, weights.bits and activations.bits are read",
+            )
 
 
 def check_fit(components: Components, bits: tuple[int | None, int | None], where: KeyPath, problems: Problems) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ptqbench.recipe import axes as sweep_axes
 from ptqbench.recipe.bind import Binder, is_table, sound_values, validate
 from ptqbench.recipe.build import Draft, choose, draft, records
+from ptqbench.recipe.checks import check_network
 from ptqbench.recipe.defaults import Defaults, report_untaken
 from ptqbench.recipe.extend import Table, check_names, complete
 from ptqbench.recipe.lineage import Lineage, lineage, writes
@@ -68,6 +69,8 @@ def read_methods(
         for variant in sweep_axes.variants(name, table, axes, binder, used):
             local = Problems()
             bound_to = replace(binder, problems=local)
+            varied = (path[2:] for path in variant.origin)
+            check_network(variant.table, (*_said(raw[name]), *varied), ("methods", name), local)
             made = draft(name, variant.table, preset.name if preset else "", sampling_steps, bound_to)
             problems.extend([_on_axis(problem, variant) for problem in local])
             found[name].append(Labelled(made, ",".join(variant.labels)))
@@ -79,6 +82,15 @@ def read_methods(
     report_untaken(defaults, tables.values(), binder, whole)
     sweep_axes.report_unused(axes, used, tables, binder, whole)
     return Methods(found, lines)
+
+
+def _said(table: Table) -> Iterator[tuple[str, ...]]:
+    """The known keys in a method's own words, those of its sites one by one."""
+    for key in sweep_axes.KEYS[()]:
+        if (key,) in sweep_axes.KEYS and isinstance(table.get(key), dict):
+            yield from ((key, inner) for inner in table[key] if inner in sweep_axes.KEYS[key,])
+        elif key in table:
+            yield (key,)
 
 
 def _alone(name: str, table: Table, binder: Binder) -> Draft:

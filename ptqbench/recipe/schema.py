@@ -173,7 +173,8 @@ class MethodSection(Section):
     hooks: tuple[Reference, ...] = Field(description="corrections while sampling, in order")
     partitioner: Reference | None = None
     network: Reference | None = Field(
-        None, description="a library that quantizes the whole network to the bits; of all other keys only sampler counts then"
+        None,
+        description="a library that quantizes the whole network to the bits; beside it a method says sampler and bits alone",
     )
 
 
@@ -234,3 +235,7 @@ METHOD_LISTS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 STARTS = ("extends", "method")
 """The keys of a method that say what it starts from; a method has one of them at most."""
+
+NETWORK = "network"
+BESIDE_NETWORK = (*((key,) for key in STARTS), (NETWORK,), ("sampler",), ("weights", "bits"), ("activations", "bits"))
+"""What is read of a method whose network a library quantizes as a whole."""
