@@ -48,15 +48,23 @@ def command(root: Path | None, wanted: bool, days: float | None, recipe: str | N
         raise click.UsageError(f"--prune needs one of {', '.join(narrowed)}" if wanted else f"{given[0]} goes with --prune")
     results = kept(folder)
     if wanted:
-        _prune(folder, results, chosen(results, recipe=recipe, days=days, room=room))
+        _prune(folder, results, chosen(results, recipe=recipe, days=days, room=room), as_json)
     elif as_json:
         print_json([_entry(one) for one in results])
     else:
         _tell(folder, results)
 
 
-def _prune(folder: Path, results: list[Kept], going: list[Kept]) -> None:
+def _prune(folder: Path, results: list[Kept], going: list[Kept], as_json: bool) -> None:
     gone = prune(folder, going)
+    if as_json:
+        parts = {
+            "deleted": gone,
+            "in_use": [one for one in going if one not in gone],
+            "stay": [one for one in results if one not in gone],
+        }
+        print_json({name: [_entry(one) for one in part] for name, part in parts.items()})
+        return
     busy = f"; {len(going) - len(gone)} are in use and stay" if len(gone) < len(going) else ""
     rest = _size(results) - _size(gone)
     click.echo(f"deleted {len(gone)} of {len(results)} results, {byte_size(_size(gone))}; {byte_size(rest)} stay{busy}")

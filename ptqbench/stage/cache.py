@@ -36,7 +36,10 @@ _COST = "cost.json"
 """The file in a stage's folder that says what its computation took."""
 
 _SUMS = ".sums"
-"""The file in a stage's folder that has the checksums of the others."""
+"""How the files in a stage's folder begin that have the checksums of the others; each process writes one of its own."""
+
+_TOKEN = os.urandom(6).hex()
+"""With its number the name of this process among those of all machines."""
 
 
 def content_key(*parts: Any) -> str:
@@ -84,8 +87,8 @@ class Entry:
     """The folder of one stage result; files in it are whole or absent.
 
     A kill leaves no half, since files are renamed into their places; what a disk or a copy does to them is found by checksums,
-    and what is damaged counts as absent and is computed again. `check` is asked before a file is written, and raises where what
-    was computed cannot be kept; `saved` is told of each one that was.
+    and what is damaged counts as absent, is computed again, and is written over: nothing here deletes a file. `check` is asked
+    before a file is written, and raises where what was computed cannot be kept; `saved` is told of each one that was.
     """
 
     path: Path
@@ -98,14 +101,14 @@ class Entry:
         return f"{self.path.parent.name}/{self.path.name}"
 
     def has(self, name: str) -> bool:
-        """Whether a file is there and whole; one that is damaged is removed."""
-        path = self.path / name
-        if not path.is_file():
+        """Whether a file is there and whole."""
+        try:
+            found = _checksum(self.path / name)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return False
-        if self._sums().get(name, found := _checksum(path)) == found:
-            return True
-        path.unlink(missing_ok=True)
-        return False
+        # The checksums after the file: whoever replaced it meanwhile noted them before.
+        noted = self._checksums(name)
+        return not noted or found in noted
 
     def save_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         self._ask(self.check)
@@ -123,7 +126,7 @@ class Entry:
         self._ask(self.check)
         with _writing(self.path), atomic(self.path / name) as temporary:
             temporary.write_text(json.dumps(data), encoding="utf-8")
-            if name != _COST:  # which is written again and again, and no number depends on
+            if name != _COST:  # which is written again and again, and has its checksum inside
                 self._note(name, temporary)
         self._ask(self.saved)
 
@@ -133,17 +136,23 @@ class Entry:
             return json.loads((self.path / name).read_text(encoding="utf-8"))
 
     def _note(self, name: str, written: Path) -> None:
-        """Keep the checksum of a file that is about to be renamed into its place: before it is there, nobody asks."""
-        with atomic(self.path / _SUMS) as temporary:
-            temporary.write_text(json.dumps({**self._sums(), name: _checksum(written)}), encoding="utf-8")
+        """Keep the checksum of a file that is about to be renamed into its place, beside those of what it replaces.
 
-    def _sums(self) -> dict[str, int]:
-        """Checksums by file; those of files that were kept before there were any are not there."""
-        try:
-            found: dict[str, int] = json.loads((self.path / _SUMS).read_text(encoding="utf-8"))
-            return found
-        except (OSError, ValueError):
-            return {}
+        So a file has its checksum here whichever of several processes renamed last, also where no lock keeps them apart.
+        """
+        with (self.path / f"{_SUMS}-{os.getpid()}-{_TOKEN}").open("a", encoding="utf-8") as stream:
+            stream.write(f"\n{_checksum(written)} {name}\n")  # on a line of its own, also after one that a kill cut short
+
+    def _checksums(self, name: str) -> set[int]:
+        """The checksums that any process noted for a file; none for one that was kept before there were any."""
+        found = set()
+        for path in self.path.glob(f"{_SUMS}-*"):
+            with contextlib.suppress(OSError):
+                for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                    checksum, _, whose = line.partition(" ")
+                    if whose == name and checksum.isdecimal():
+                        found.add(int(checksum))
+        return found
 
     @staticmethod
     def _ask(whom: Callable[[], object] | None) -> None:
@@ -193,7 +202,6 @@ class Cache:
         # Never a marker file in place of a lock: those of jobs that were ended would stand for ever.
         lock = FileLock(entry.path / LOCK, fallback_to_soft=False)
         with _writing(entry.path):
-            entry.path.mkdir(parents=True, exist_ok=True)
             _acquire(lock)
         try:
             if self.recipe:
@@ -204,14 +212,19 @@ class Cache:
 
 
 def _acquire(lock: FileLock) -> None:
-    """Wait for a lock, unless the file system has none."""
-    try:
-        lock.acquire()
-    except NotImplementedError:
+    """Wait for a lock and make its folder, again where it was pruned meanwhile; without where the file system has no locks."""
+    while True:
+        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except FileNotFoundError:
+            continue
+        except NotImplementedError:
+            return
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
         return
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
 
 
 class Costs:
@@ -239,7 +252,8 @@ class Costs:
                 seconds = before.seconds + time.perf_counter() - start
                 cost = StageCost(seconds, max(before.peak_mib, peak.look()))
                 evaluations = {name: dataclasses.asdict(found) for name, found in tally.items()}
-                entry.save_json(_COST, {"seconds": cost.seconds, "peak_mib": cost.peak_mib, "evaluations": evaluations})
+                data = {"seconds": cost.seconds, "peak_mib": cost.peak_mib, "evaluations": evaluations}
+                entry.save_json(_COST, with_checksum(data))
                 return cost
 
             try:
@@ -272,14 +286,21 @@ class Costs:
         return found
 
 
+def with_checksum(note: Mapping[str, Any]) -> dict[str, Any]:
+    """A note of JSON values with the CRC-32 of the others: one that is written so often has no other file for it."""
+    return {**note, "checksum": zlib.crc32(json.dumps(note, sort_keys=True).encode())}
+
+
 def _noted(entry: Entry) -> tuple[StageCost, Tally]:
-    """The cost and the tally that were noted with a result; nothing, if the note was damaged."""
+    """The cost and the tally that were noted with a result; nothing, if the note is damaged."""
     try:
-        data = entry.load_json(_COST)
-    except UserError:
+        note = entry.load_json(_COST)
+        if with_checksum({name: value for name, value in note.items() if name != "checksum"}) != note:
+            raise ValueError("another checksum")
+        tally = {name: Evaluations(**found) for name, found in note["evaluations"].items()}
+        return StageCost(note["seconds"], note["peak_mib"]), tally
+    except (UserError, ValueError, TypeError, KeyError, AttributeError):
         return StageCost(0.0, 0.0), {}
-    tally = {name: Evaluations(**found) for name, found in data.get("evaluations", {}).items()}
-    return StageCost(data["seconds"], data["peak_mib"]), tally
 
 
 def cached_tensors(

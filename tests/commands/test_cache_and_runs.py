@@ -45,6 +45,12 @@ def test_pruning_says_what_went_and_what_stays(cache: Path) -> None:
     assert "deleted 1 of 1" in told("cache", "--cache", str(cache), "--prune", "--room", "1k")
 
 
+def test_pruning_as_json(cache: Path) -> None:
+    found = json.loads(told("cache", "--cache", str(cache), "--prune", "--recipe", "one", "--json"))
+    folders = {name: [entry["folder"] for entry in entries] for name, entries in found.items()}
+    assert folders == {"deleted": [str(cache / "images/a")], "in_use": [], "stay": [str(cache / "trajectories/b")]}
+
+
 @pytest.mark.parametrize("words", [["--prune"], ["--days", "3"], ["--prune", "--room", "much"], ["--prune", "--days", "-1"]])
 def test_nothing_is_deleted_on_a_half_said_wish(cache: Path, words: list[str]) -> None:
     result = CliRunner().invoke(cli, ["cache", "--cache", str(cache), *words])

@@ -103,7 +103,8 @@ def test_nothing_is_kept_of_what_was_computed_after_a_setting_moved(tmp_path):
         cached_tensors(Cache(tmp_path), Costs(), "stage", "key", make)
     assert "dtype=" in caught.value.hint
     assert torch.get_default_dtype() == torch.float32
-    assert {path.name for path in (tmp_path / "stage/key").iterdir()} <= {"before.json", "cost.json", ".lock", ".sums"}
+    left = {path.name.partition("-")[0] for path in (tmp_path / "stage/key").iterdir()}
+    assert left <= {"before.json", "cost.json", ".lock", ".sums"}
 
 
 def test_a_default_of_the_process_has_no_part_in_a_stage(tmp_path):
@@ -175,7 +176,8 @@ def test_a_cached_record_that_is_damaged_is_made_again_and_one_that_cannot_be_re
     path.write_text("{}")
     assert run.run().status == "ok"
     # Without a checksum, nothing is known of damage.
-    (path.parent / ".sums").unlink()
+    for sums in path.parent.glob(".sums-*"):
+        sums.unlink()
     path.write_text("{}")
     assert "KeyError" in run.run().reason
     path.write_text("{")

@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from ptqbench.errors import UserError
 from ptqbench.stage.cache import Cache, Costs, Entry, atomic, cached_tensors, content_key
+from ptqbench.stage.counting import count_denoiser
 
 
 def test_keys_are_functions_of_content_alone():
@@ -122,7 +123,8 @@ def test_a_damaged_result_without_a_checksum_is_refused_with_the_folder_to_delet
     """As results were kept once."""
     compute(cache, lambda _: {"a": torch.ones(100)})
     entry = cache.entry("stage", "key")
-    (entry.path / ".sums").unlink()
+    for sums in entry.path.glob(".sums-*"):
+        sums.unlink()
     (entry.path / "result.safetensors").write_bytes(b"{")
     with pytest.raises(UserError, match="cannot be read") as caught:
         compute(cache, lambda _: pytest.fail("computed again"))
@@ -176,3 +178,44 @@ def test_a_file_system_without_locks_costs_no_result(cache, monkeypatch, error):
         first.save_json("a.json", 1)
         second.save_json("a.json", 1)
     assert cache.entry("stage", "key").load_json("a.json") == 1
+
+
+def test_a_file_that_another_process_replaced_is_no_damaged_one(cache):
+    """Where locks do not hold, the file may be of one process while the checksum that was noted last is of another."""
+    entry = cache.entry("stage", "key")
+    entry.save_json("a.json", 1)
+    earlier = (entry.path / "a.json").read_bytes()
+    entry.save_json("a.json", 2)
+    (entry.path / "a.json").write_bytes(earlier)
+    assert entry.has("a.json") and entry.load_json("a.json") == 1
+
+
+def test_asking_for_a_damaged_file_deletes_nothing(cache):
+    entry = cache.entry("stage", "key")
+    entry.save_json("a.json", 1)
+    (entry.path / "a.json").write_text("2")
+    assert not entry.has("a.json") and (entry.path / "a.json").exists()
+    entry.save_json("a.json", 1)
+    assert entry.has("a.json")
+
+
+@pytest.mark.parametrize("note", ["[]", "3", "{", "{}", '{"secondz": 9.0, "peak_mib": 1.0}', '{"seconds": "much"}'])
+def test_a_malformed_note_of_costs_is_none(cache, note):
+    compute(cache, lambda _: {"a": torch.ones(1)})
+    (cache.entry("stage", "key").path / "cost.json").write_text(note)
+    costs = Costs()
+    compute(cache, lambda _: pytest.fail("computed again"), costs)
+    assert costs.stages["stage"].seconds == 0 and costs.evaluations() == {}
+
+
+def test_a_note_of_costs_with_another_digit_is_none(cache):
+    def make(_: Entry):
+        count_denoiser(1234)
+        return {"a": torch.ones(1)}
+
+    compute(cache, make)
+    path, costs, after = cache.entry("stage", "key").path / "cost.json", Costs(), Costs()
+    compute(cache, make, costs)
+    path.write_text(path.read_text().replace("1234", "9234"))
+    compute(cache, make, after)
+    assert costs.evaluations()["stage"].denoiser == 1234 and after.evaluations() == {}
