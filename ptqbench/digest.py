@@ -1,8 +1,9 @@
-"""Checksums: of large files, computed once per process, and of what Python sources compute."""
+"""Checksums: of large files, computed once per process, and of what Python sources compute; versions of packages."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -36,6 +37,14 @@ def fingerprint(files: Mapping[str, Path]) -> str:
     for name in sorted(files):
         digest.update(f"{name}\0{file_sha256(files[name])}\n".encode())
     return digest.hexdigest()
+
+
+def version_of(package: str) -> str:
+    """Name and version of a package that computes, without importing it; that it is not installed is a version too."""
+    try:
+        return f"{package} {importlib.metadata.version(package)}"
+    except importlib.metadata.PackageNotFoundError:
+        return f"{package} not installed"
 
 
 @lru_cache(maxsize=1 << 17)

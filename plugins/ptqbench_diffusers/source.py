@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ptqbench.digest import fingerprint
+from ptqbench.digest import fingerprint, version_of
 from ptqbench.roles.model import Conditions, DiffusionModel, ModelSource
 from ptqbench_diffusers import DiffusersOptions
 from ptqbench_diffusers.conditions import conditions_of
@@ -51,12 +51,13 @@ class DiffusersSource(ModelSource):
         super().__init__(options)
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over weights, configurations, prompts and reference images, wherever they lie, and options that change
-        images.
+        """SHA-256 (hex) over weights, configurations, prompts and reference images, wherever they lie, options that change
+        images, and the version of the package that encodes prompts, where there are encoders.
 
         Raises `UserError` if a file is missing. Reference images count because metrics depend on them.
         """
-        files = dict(self._folder().files)
+        folder = self._folder()
+        files = dict(folder.files)
         if self._reference is not None:
             files |= {f"reference/{name}": path for name, path in reference_files(self._reference).items()}
         options = self.options
@@ -64,6 +65,7 @@ class DiffusersSource(ModelSource):
             files["prompts"] = Path(options.prompts)
             read_prompts(files["prompts"])  # a file that cannot be read has a message of its own
         chosen = [fingerprint(files), options.labels, options.null_class, options.latent_scale, options.dtype]
+        chosen += [version_of("transformers")] if folder.texts else []
         return hashlib.sha256(json.dumps(chosen).encode()).hexdigest()
 
     def load(self, device: torch.device) -> DiffusionModel:

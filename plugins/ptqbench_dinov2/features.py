@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ptqbench.digest import fingerprint
+from ptqbench.digest import fingerprint, version_of
 from ptqbench.errors import UserError
 from ptqbench.roles.features import POOL, FeatureExtractor
 from ptqbench_dinov2 import DinoOptions
@@ -37,9 +37,10 @@ class DinoFeatures(FeatureExtractor):
         self._network: nn.Module | None = None
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over weights, configuration and what is done to images. Raises `UserError` where a file is missing."""
+        """SHA-256 (hex) over weights, configuration, what is done to images, and the package's version. Raises `UserError`
+        where a file is missing."""
         files = fingerprint({name: self._folder / name for name in (_CONFIG, _WEIGHTS)})
-        return hashlib.sha256(f"{files}\n{PROTOCOL}".encode()).hexdigest()
+        return hashlib.sha256(f"{files}\n{PROTOCOL}\n{version_of('transformers')}".encode()).hexdigest()
 
     def outputs(self) -> Mapping[str, int]:
         """The width of the class token, read from the configuration. Raises `UserError` if that is none of DINOv2's."""

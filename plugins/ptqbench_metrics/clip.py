@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ptqbench.digest import fingerprint
+from ptqbench.digest import fingerprint, version_of
 from ptqbench.errors import UserError
 from ptqbench.evaluate.evidence import Evidence
 from ptqbench.roles.features import FeatureInfo
@@ -32,13 +33,15 @@ class ClipScore(Metric):
         return ["clip-score"]
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over the network's files and the prompts. Raises `UserError` if one is missing."""
+        """SHA-256 (hex) over the network's files, the prompts and the package's version. Raises `UserError` if a file is
+        missing."""
         folder, prompts = Path(self.options.model), Path(self.options.prompts)
         files = {path.name: path for path in sorted(folder.glob("*")) if path.suffix in (".json", ".txt", ".safetensors")}
         if "model.safetensors" not in files:
             raise UserError(f"{folder} holds no model.safetensors", "name a folder of CLIP as transformers saves it")
         self._prompts()
-        return fingerprint({**files, "prompts": prompts})
+        content = fingerprint({**files, "prompts": prompts})
+        return hashlib.sha256(f"{content}\n{version_of('transformers')}".encode()).hexdigest()
 
     @torch.no_grad()
     def compute(self, evidence: Evidence) -> Mapping[str, MetricValue]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ptqbench.digest import file_sha256
+from ptqbench.digest import file_sha256, version_of
 from ptqbench.errors import UserError
 from ptqbench.evaluate.evidence import Evidence
 from ptqbench.roles.features import FeatureInfo
@@ -39,8 +38,7 @@ class Lpips(Metric):
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the network's weights and the package's version. Raises `UserError` without either."""
         _package()
-        version = importlib.metadata.version("lpips")
-        return hashlib.sha256(f"{file_sha256(Path(self.options.weights))}\nlpips {version}".encode()).hexdigest()
+        return hashlib.sha256(f"{file_sha256(Path(self.options.weights))}\n{version_of('lpips')}".encode()).hexdigest()
 
     @torch.no_grad()
     def compute(self, evidence: Evidence) -> Mapping[str, MetricValue]:

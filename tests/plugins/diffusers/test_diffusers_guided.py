@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 from pathlib import Path
@@ -291,3 +292,12 @@ def test_without_transformers_a_text_encoder_is_refused(folders, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
     with pytest.raises(UserError, match=r"need the package transformers"):
         source(folders["stable-diffusion"]).load(CPU)
+
+
+def test_the_package_that_encodes_prompts_is_in_the_fingerprint_of_what_is_told(folders, monkeypatch):
+    pytest.importorskip("transformers")
+    kinds = ("dit", *TOLD)
+    before = {kind: source(folders[kind]).fingerprint() for kind in kinds}
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "0.1")
+    after = {kind: source(folders[kind]).fingerprint() for kind in kinds}
+    assert [kind for kind in kinds if after[kind] == before[kind]] == ["dit"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 from pathlib import Path
 
 import perceptualkit
@@ -105,6 +106,23 @@ def test_the_clip_score_is_a_hundred_cosines(folder):
     with pytest.raises(UserError, match="holds no prompt"):
         Path(options["prompts"]).write_text("\n", encoding="utf-8")
         metric.fingerprint()
+
+
+def test_another_version_of_the_package_has_another_fingerprint(squeeze, tmp_path, monkeypatch):
+    made = {
+        "transformers": [
+            ClipScore(ClipOptions(**perceptualkit.options_of("clip-score", tmp_path))),
+            DinoFeatures(DinoOptions(**perceptualkit.options_of("dinov2", tmp_path))),
+        ],
+        "lpips": [squeeze],
+    }
+    version = importlib.metadata.version
+    for package, those in made.items():
+        before = [one.fingerprint() for one in those]
+        with monkeypatch.context() as patch:
+            patch.setattr(importlib.metadata, "version", lambda name, it=package: "0.1" if name == it else version(name))
+            assert not set(before) & {one.fingerprint() for one in those}
+        assert [one.fingerprint() for one in those] == before
 
 
 @torch.no_grad()
