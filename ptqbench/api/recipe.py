@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -52,14 +51,9 @@ def recorded_recipe(record: RunRecord, *overrides: str) -> Experiment:
     Raises `UserError` for a record without its recipe, and where the recipe cannot be run any more: a plugin file is gone, say.
     """
     recipe = Path(record.invocation[0]) if record.invocation else Path(f"{record.name}.toml")
-    raw = copy.deepcopy(record.recipe)
-    if "methods" not in raw:
+    if "methods" not in record.recipe:
         raise UserError(f"the record of {recipe} lacks the recipe, which is needed to run cells again", "run the recipe again")
-    section, evaluation = raw["recipe"], raw["evaluation"]
-    section["plugins"] = [str(recipe.parent / file) for file in section.get("plugins", ())]
-    if "reference" in evaluation:
-        evaluation["reference"] = str(recipe.parent / Path(evaluation["reference"]).expanduser())
-    return load_experiment(raw, overrides=overrides)
+    return load_experiment(record.recipe, folder=recipe.parent, overrides=overrides)
 
 
 def words_of(overrides: Overrides) -> list[str]:

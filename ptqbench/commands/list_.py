@@ -43,7 +43,7 @@ def _files_of(recipe: Path | None) -> list[Path]:
     from ptqbench.recipe.load import plugin_files
     from ptqbench.recipe.read import read_recipe
 
-    return list(plugin_files(read_recipe(recipe), recipe))
+    return list(plugin_files(read_recipe(recipe), recipe.parent))
 
 
 def _row(record: Record | PresetRecord, manager: PluginManager) -> tuple[str, ...]:

@@ -207,7 +207,8 @@ class PublishedTable:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A recipe after checking and expansion. `raw` is the merged TOML data (with --set applied).
+    """A recipe after checking and expansion. `raw` is the merged TOML data (with --set applied), in which relative paths start
+    at `folder`, an absolute path.
 
     `digest` is the SHA-256 of that and of what its methods resolve to, which presets and defaults have a part in. `overrides`
     are the words of `--set`, where it was loaded with any, and `profile` names the recipe's profile that it was loaded in.
@@ -218,6 +219,7 @@ class Experiment:
     paper: str
     baseline: str
     path: Path | None
+    folder: Path
     raw: Mapping[str, Any]
     digest: str
     plugin_files: tuple[Path, ...]

@@ -58,13 +58,15 @@ def load_experiment(
     *,
     profile: str = "",
     overrides: Sequence[str] = (),
+    folder: Path | None = None,
     manager: PluginManager | None = None,
 ) -> Experiment:
     """Read, check and expand a recipe, given as a file or as TOML data.
 
-    `profile` names one of the recipe's own, "" none. `overrides` are `key.path=value` strings, applied after it. `manager` gets
-    the recipe's single-file plugins; a new one with the installed plugins is made if none is given. Raises `RecipeError` with
-    every problem in the recipe, or `RecipePluginError` if plugins are all that is wrong.
+    `profile` names one of the recipe's own, "" none. `overrides` are `key.path=value` strings, applied after it. `folder` is
+    where relative paths in data start, the working folder if left out; those in a file start beside it. `manager` gets the
+    recipe's single-file plugins; a new one with the installed plugins is made if none is given. Raises `RecipeError` with every
+    problem in the recipe, or `RecipePluginError` if plugins are all that is wrong.
     """
     path = None if isinstance(source, Mapping) else Path(source)
     name = str(path) if path is not None else "recipe"
@@ -72,7 +74,8 @@ def load_experiment(
     data = read_recipe(path) if path is not None else dict(source)  # type: ignore[arg-type]
     raw = apply_overrides(with_profile(data, profile, problems), overrides, problems)
     manager = manager if manager is not None else PluginManager()
-    experiment = _Loader(raw, path, Binder(manager, problems, path.parent if path is not None else None)).load()
+    folder = path.parent if path is not None else folder or Path.cwd()
+    experiment = _Loader(raw, path, Binder(manager, problems, folder), folder).load()
     if problems.found or experiment is None:
         raise problems.error(name, manager.left_out())
     return experiment
@@ -87,26 +90,22 @@ def digest_of(raw: Mapping[str, Any], methods: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def plugin_files(raw: Mapping[str, Any], path: Path | None) -> Iterator[Path]:
+def plugin_files(raw: Mapping[str, Any], folder: Path) -> Iterator[Path]:
     """The single-file plugins that raw TOML data names; relative paths start at the recipe's folder."""
     recipe = raw.get("recipe")
     files = recipe.get("plugins") if isinstance(recipe, dict) else None
     for file in files if isinstance(files, list) else ():
         if isinstance(file, str):
-            yield beside(path, file)
-
-
-def beside(recipe: Path | None, name: str) -> Path:
-    """A path that a recipe names; relative ones start at the recipe's folder."""
-    return (recipe.parent if recipe is not None else Path.cwd()) / Path(os.path.expanduser(name))
+            yield folder / os.path.expanduser(file)
 
 
 class _Loader:
     """One pass over a recipe's sections; each reports into the same list and none stops the others."""
 
-    def __init__(self, raw: dict[str, Any], path: Path | None, binder: Binder) -> None:
+    def __init__(self, raw: dict[str, Any], path: Path | None, binder: Binder, folder: Path) -> None:
         self.raw = raw
         self.path = path
+        self.folder = folder
         self.binder = binder
         self.problems = binder.problems
 
@@ -136,6 +135,7 @@ class _Loader:
             paper=recipe.paper,
             baseline=recipe.baseline,
             path=self.path,
+            folder=self.folder.resolve(),
             raw=self.raw,
             digest=digest_of(self.raw, describe_methods(cells)),
             plugin_files=files,
@@ -156,7 +156,7 @@ class _Loader:
 
     def _load_plugins(self) -> tuple[Path, ...]:
         files = []
-        for i, file in enumerate(plugin_files(self.raw, self.path)):
+        for i, file in enumerate(plugin_files(self.raw, self.folder)):
             try:
                 self.binder.manager.load_file(file)
                 files.append(file.resolve())
@@ -193,7 +193,7 @@ class _Loader:
         if section is None or sampling is None or (features is None and named is not None):
             return None
         probes = section.probes or min(DEFAULT_PROBES, sampling.images)
-        reference = None if section.reference is None else beside(self.path, section.reference)
+        reference = None if section.reference is None else self.folder / os.path.expanduser(section.reference)
         return Evaluation(features, metrics, probes, reference)
 
     def _reporters(self) -> tuple[Bound, ...]:

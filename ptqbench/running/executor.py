@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from ptqbench.plugin.manager import PluginManager
-from ptqbench.recipe.experiment import Experiment
 from ptqbench.recipe.load import load_experiment
 from ptqbench.results.costs import FAILED
 from ptqbench.roles.executor import Crew, Ended, Executor, Report, Task, Work, Workers
@@ -57,10 +57,10 @@ def crew_of(
     ctx: RunContext, settings: Settings, report: Report, perform: Perform = perform, workers: int = 0, memory_mib: float = 0.0
 ) -> Crew:
     """What an executor needs to know of a run; at most `workers` processes, those of the settings if left out."""
-    # The folder means the same in every process, whatever it works in.
+    # Folders mean the same in every process, whatever it works in.
     settings = Settings(settings.cache.resolve(), settings.device, settings.workers, settings.threads)
     return Crew(
-        prepare=partial(_prepare, _portable(ctx.experiment), settings, perform),
+        prepare=partial(_prepare, ctx.experiment.raw, ctx.experiment.folder, settings, perform),
         here=partial(perform, ctx),
         workers=workers or settings.workers,
         threads=settings.threads,
@@ -122,20 +122,7 @@ def failed_or_done(result: Any) -> str:
     return FAILED if isinstance(result, Mapping) and FAILED in (result.get("status"), *result) else ""
 
 
-def _portable(experiment: Experiment) -> dict[str, Any]:
-    """The recipe as plain data that means the same in another process: files that it names by absolute path."""
-    files = [str(path.resolve()) for path in experiment.plugin_files]
-    raw = {**experiment.raw, "recipe": {**experiment.raw["recipe"], "plugins": files}}
-    given = raw["model"] if isinstance(raw["model"], dict) else {"use": raw["model"]}
-    chosen = experiment.model.options.model_dump(mode="json", exclude_unset=True)
-    raw["model"] = {**given, **chosen}
-    reference = experiment.evaluation.reference
-    if reference is not None:
-        raw["evaluation"] = {**experiment.raw["evaluation"], "reference": str(reference.resolve())}
-    return raw
-
-
-def _prepare(raw: dict[str, Any], settings: Settings, perform: Perform) -> Work:
+def _prepare(raw: Mapping[str, Any], folder: Path, settings: Settings, perform: Perform) -> Work:
     # The first process has warned of plugins that had to be left out.
-    experiment = load_experiment(raw, manager=PluginManager(warn=lambda _: None))
+    experiment = load_experiment(raw, folder=folder, manager=PluginManager(warn=lambda _: None))
     return partial(perform, RunContext.of(experiment, settings))

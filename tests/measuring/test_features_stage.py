@@ -18,7 +18,6 @@ from ptqbench.evaluate import distances
 from ptqbench.measuring.features import check_metrics
 from ptqbench.results.record import CellRecord
 from ptqbench.running.cell import cell_key
-from ptqbench.running.executor import _portable
 from ptqbench.running.run import protocol, run_experiment
 from ptqbench.stage.context import RunContext, Settings
 
@@ -253,10 +252,3 @@ def test_an_extractor_that_breaks_its_word_fails_the_cell(tmp_path, monkeypatch)
     extractor = ctx.experiment.evaluation.features.component.load()
     monkeypatch.setattr(extractor, "extract", lambda self, images: {"pool": torch.zeros(len(images), 3)})
     assert "gave no probabilities" in run_cell(ctx, ctx.experiment.cells[0]).reason
-
-
-def test_a_reference_means_the_same_in_another_process(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    folder_of(tmp_path / "real", real(2))
-    portable = _portable(experiment(*PLAIN, "evaluation.reference=real", methods=("nearest",)))
-    assert portable["evaluation"]["reference"] == str((tmp_path / "real").resolve())
