@@ -46,7 +46,7 @@ class LossTerm(ABC):
 
     @abstractmethod
     def losses(self, outcome: Outcome) -> Mapping[str, Tensor]:
-        """Named parts, each (B,), twice differentiable in the outputs and in forward mode; their sum over parts is the term's loss.
+        """Named parts, each (B,), twice differentiable in the outputs and in forward mode; their sum is the term's loss.
 
         The engine knows a part as "term" if its name is "", else as "term.part"; weighters may weigh parts one by one. An
         empty mapping says that the term does not apply to this unit.
