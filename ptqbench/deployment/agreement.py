@@ -11,7 +11,7 @@ from torch import Tensor
 @dataclass(frozen=True)
 class Agreement:
     """What a program computes beside the simulation, on `rows` held-out states: largest and mean absolute difference, and the
-    simulation's power over the difference's in dB."""
+    simulation's power over the difference's in dB: minus infinity where the simulation is zero or anything is no number."""
 
     rows: int
     largest: float
@@ -21,8 +21,13 @@ class Agreement:
     @classmethod
     def of(cls, found: Tensor, wanted: Tensor) -> Agreement:
         difference = (found.double() - wanted.double()).abs()
-        noise = float(difference.square().sum())
-        snr = math.inf if noise == 0 else 10 * math.log10(float(wanted.double().square().sum()) / noise)
+        noise, power = float(difference.square().sum()), float(wanted.double().square().sum())
+        if noise == 0:
+            snr = math.inf
+        elif power == 0 or not math.isfinite(noise):
+            snr = -math.inf
+        else:
+            snr = 10 * math.log10(power / noise)
         return cls(len(wanted), float(difference.max()), float(difference.mean()), snr)
 
     def __str__(self) -> str:

@@ -32,6 +32,9 @@ from ptqbench.stage.stages import Tell
 RESAMPLES = 2000
 """Bootstrap samples of the pairs of times."""
 
+MOST_DB = 999.0
+"""What stands in a record, either way, for an agreement that no number says."""
+
 
 @dataclass(frozen=True)
 class ExecutedPredictor(Predictor):
@@ -94,7 +97,7 @@ def time_cell(
         quantized_seconds=[quick, low_quick, high_quick],
         ratio=[ratio, low, high],
         integer_share=ours.program.integer_share,
-        snr=min(agreement.snr, 999.0),
+        snr=max(-MOST_DB, min(agreement.snr, MOST_DB)),
         peak_mib=[full.peak_mib, ours.peak_mib],
         file_bytes=[full.bytes, ours.bytes],
     )
@@ -150,12 +153,13 @@ def _step(
 
 def _by_turns(steps: Sequence[Callable[[int], None]], length: int, repeats: int, tell: Tell) -> tuple[list[float], list[float]]:
     """Seconds of either step, (repeats,) each: by turns, and first the one, then the other."""
-    for step in steps:
-        step(0)  # what only a first call does
+    timed = [i * length // repeats for i in range(repeats)]
+    for s in dict.fromkeys(timed):  # what only a first call does: each range of steps may have a graph of its own
+        for step in steps:
+            step(s)
     seconds: tuple[list[float], list[float]] = ([], [])
-    for i in range(repeats):
+    for i, s in enumerate(timed):
         tell("sampling steps by turns", 0.5 + i / repeats / 2)
-        s = i * length // repeats
         for which in (0, 1) if i % 2 else (1, 0):
             start = time.perf_counter()
             steps[which](s)

@@ -38,7 +38,7 @@ def executed_tables(run: RunRecord) -> list[Table]:
     slow = [f"{cell.id} in {name}" for cell in run.cells for name, found in cell.executed.items() if found.ratio[2] < 1]
     if slow:
         notes.append(f"Slower than full precision: {', '.join(slow)}.")
-    other = [f"{cell.id} in {n}" for cell in run.cells for n, found in cell.executed.items() if found.snr < AGREES]
+    other = [f"{cell.id} in {n}" for cell in run.cells for n, found in cell.executed.items() if not found.snr >= AGREES]
     if other:
         notes.append(f"Computes something else than the simulation, whose quality is the cell's: {', '.join(other)}.")
     return [Table(f"{run.title or run.name}: executed, not simulated", [*COLUMNS], rows, notes)]

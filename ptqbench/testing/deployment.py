@@ -66,7 +66,7 @@ def programs(trial: Trial) -> None:
                 given = Inputs(given.x, given.t[:1].expand(rows), given.step[:1].expand(rows), given.cond)
                 wanted = cell.simulated(given) if quantized else cell.in_full_precision(given)
                 agreement = Agreement.of(program.run(given), wanted)
-                if agreement.snr < 20:
+                if not agreement.snr >= 20:
                     words = "the simulation" if quantized else "full precision"
                     raise trial.fault(f"computes something else than {words}: {agreement}", "look at grids and zero points")
 

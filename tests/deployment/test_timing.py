@@ -32,7 +32,7 @@ def test_steps_are_taken_by_turns_over_the_whole_schedule():
     steps = [lambda s, name=name: seen.append((name, s)) for name in "ab"]
     first, second = _by_turns(steps, 20, 4, lambda *_: None)
     assert len(first) == len(second) == 4
-    assert seen[2:] == [("b", 0), ("a", 0), ("a", 5), ("b", 5), ("b", 10), ("a", 10), ("a", 15), ("b", 15)]
+    assert seen[8:] == [("b", 0), ("a", 0), ("a", 5), ("b", 5), ("b", 10), ("a", 10), ("a", 15), ("b", 15)]
 
 
 def test_agreement_is_the_power_of_what_was_wanted_over_that_of_the_difference():
@@ -41,6 +41,20 @@ def test_agreement_is_the_power_of_what_was_wanted_over_that_of_the_difference()
     assert (found.largest, found.mean) == (pytest.approx(0.1), pytest.approx(0.05))
     assert found.snr == pytest.approx(10 * torch.tensor(2 / 0.01).log10().item(), rel=1e-5)
     assert Agreement.of(wanted, wanted).snr == float("inf")
+
+
+def test_every_step_that_is_timed_was_taken_before_by_both():
+    seen: list[tuple[str, int]] = []
+    _by_turns([lambda s, name=name: seen.append((name, s)) for name in "ab"], 3, 6, lambda *_: None)
+    assert sorted(seen[:6]) == [(name, s) for name in "ab" for s in range(3)]
+    assert len(seen) == 6 + 12
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_what_is_no_number_agrees_with_nothing(wrong):
+    wanted = torch.ones(2, 3)
+    assert Agreement.of(wanted * wrong, wanted).snr == Agreement.of(wanted, wanted * wrong).snr == -float("inf")
+    assert Agreement.of(wanted, 0 * wanted).snr == -float("inf") and Agreement.of(0 * wanted, 0 * wanted).snr == float("inf")
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +113,8 @@ def test_a_slow_down_is_printed_as_one_and_so_is_another_function(place):
     assert table.rows[0][5].tone == "bad"
     (table,) = executed_tables(_record(place, ratio=[2.0, 1.9, 2.1], snr=12.0))
     assert table.rows[0][5].tone == "good" and not any("Slower" in note for note in table.notes)
+    assert any("something else than the simulation" in note and name in note for note in table.notes)
+    (table,) = executed_tables(_record(place, snr=float("nan")))
     assert any("something else than the simulation" in note and name in note for note in table.notes)
 
 
