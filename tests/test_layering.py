@@ -27,7 +27,7 @@ def imported(path: Path) -> set[str]:
 
 
 FLOORS = (
-    "errors digest version process streams",
+    "errors digest version process streams files",
     "plugin",
     "failures stage/counting",
     "quant/grid quant/plan quant/steps quant/units evaluate",

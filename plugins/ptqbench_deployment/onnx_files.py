@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,9 @@ from ptqbench_deployment.qdq import CODE_BITS, Rewritten, rewrite, step_sets
 
 MANIFEST = "export.json"
 
+GRAPHS = re.compile(r"(model|steps_\d+-\d+)\.onnx(\.data)?")
+"""Names of the files of an export beside its manifest."""
+
 
 class OnnxExporter(Exporter):
     """See the README of this plugin."""
@@ -27,7 +32,10 @@ class OnnxExporter(Exporter):
     options: OnnxOptions
 
     def write(self, cell: Deployable, folder: Path) -> Sequence[str]:
-        """One file, or one for each range of sampling steps; `export.json` says which, and what each layer became."""
+        """One file, or one for each range of sampling steps; `export.json` says which, and what each layer became.
+
+        They take the place of an earlier export only once they are checked.
+        """
         require("onnx", "onnxscript", "onnxruntime", extra="onnx")
         sets = step_sets(cell.quantized)
         if len(sets) > self.options.graphs:
@@ -35,6 +43,13 @@ class OnnxExporter(Exporter):
                 f"grids change {len(sets) - 1} times while sampling: {len(sets)} graphs with all weights in each",
                 f"ONNX has no grid that depends on the step; allow as many with graphs = {len(sets)}, or use safetensors",
             )
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as beside:
+            sentences = self._write(cell, sets, Path(beside))
+            _swap(Path(beside), folder)
+        return sentences
+
+    def _write(self, cell: Deployable, sets: Sequence[range], folder: Path) -> list[str]:
+        """Raises `CellFailedError` for graphs that compute something else than the simulation."""
         rows, files = cell.held_out, []
         found, wanted = [], []
         for steps in sets:
@@ -48,14 +63,22 @@ class OnnxExporter(Exporter):
                 wanted.append(cell.simulated(mine).cpu())
         agreement = Agreement.of(torch.cat(found), torch.cat(wanted))
         if not agreement.snr >= self.options.least_snr:
-            for file in files:
-                (folder / str(file["file"])).unlink()
             raise CellFailedError(
                 f"the graph computes something else than the simulation: {agreement}; it takes {self.options.least_snr:g} dB",
                 "another onnxruntime may do; safetensors gives the simulation bit for bit",
             )
         (folder / MANIFEST).write_text(_manifest(cell, made, files, agreement), encoding="utf-8")
         return [f"the graph agrees with the simulation: {agreement}", *_sentences(cell, made)]
+
+
+def _swap(new: Path, folder: Path) -> None:
+    """Put the files of `new` in place of the export in `folder`; its manifest goes first and comes last."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if GRAPHS.fullmatch(path.name) and not (new / path.name).exists():
+            path.unlink()
+    for path in sorted(new.iterdir(), key=lambda path: path.name == MANIFEST):
+        path.replace(folder / path.name)
 
 
 def run_file(path: Path, given: Inputs) -> Tensor:

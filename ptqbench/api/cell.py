@@ -24,14 +24,23 @@ from ptqbench.stage.context import RunContext
 from ptqbench.stage.predictor import Predictor
 from ptqbench.stage.stages import Tell
 
+AGAIN = "computed again where last bits differ from the run's: its codes or grids are not the run's bit for bit"
+
 
 @dataclass(frozen=True)
 class OpenCell:
-    """A quantized cell with the context of its run and the predictor, hooks and all, that its numbers come from."""
+    """A quantized cell with the context of its run and the predictor, hooks and all, that its numbers come from. `as_run` is
+    whether its codes and grids are the run's bit for bit."""
 
     ctx: RunContext
     quantized: Quantized
     predictor: Predictor
+    as_run: bool
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to say of numbers that are made from this cell."""
+        return () if self.as_run else (AGAIN,)
 
 
 def open_cell(
@@ -53,7 +62,8 @@ def open_cell(
     with arithmetic(settings.threads), blamed(cell):
         ctx = RunContext.of(experiment, settings)
         made = CellRun(ctx, chosen, tell).calibrated()
-        return OpenCell(ctx, _assembled(ctx, made, run, recorded), made.predictor)
+        as_run = made.state_hash == recorded.state_hash
+        return OpenCell(ctx, _assembled(ctx, made, run, recorded), made.predictor, as_run)
 
 
 def _assembled(ctx: RunContext, made: Calibrated, run: RunRecord, recorded: CellRecord) -> Quantized:
@@ -62,7 +72,7 @@ def _assembled(ctx: RunContext, made: Calibrated, run: RunRecord, recorded: Cell
     model, method, ledger = ctx.model.denoiser, made.made.quantizer.method, made.ledger
     notes = []
     if made.state_hash != recorded.state_hash:
-        notes.append("computed again where last bits differ from the run's: its codes or grids are not the run's bit for bit")
+        notes.append(AGAIN)
     if method.hooks:
         names = ", ".join(hook.name for hook in method.hooks)
         notes.append(f"the sampler's hooks ({names}) are kept beside the denoiser, whose output they do not change")

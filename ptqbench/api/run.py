@@ -9,6 +9,7 @@ from pathlib import Path
 from ptqbench.api.files import require_folder
 from ptqbench.api.progress import Progress
 from ptqbench.api.recipe import Overrides, Recipe, load_recipe
+from ptqbench.api.record import keep_record
 from ptqbench.api.result import Run, later
 from ptqbench.api.settings import Chosen, executor_for, settings_for
 from ptqbench.api.tracebacks import write_tracebacks
@@ -23,8 +24,6 @@ from ptqbench.running.run import previews, run_experiment, tracebacks, unfinishe
 from ptqbench.running.tasks import Shard
 from ptqbench.stage.arithmetic import arithmetic
 from ptqbench.stage.context import Settings
-
-RESULTS = "results.json"
 
 
 def run(
@@ -123,14 +122,12 @@ def _keep(record: RunRecord, words: list[str], folder: Path) -> None:
     """The record alone, and what an earlier run left there is gone: it would pass for this one's."""
     record.invocation = words
     with contextlib.suppress(OSError):  # the error that ended the run is the one to tell
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / RESULTS).write_text(record.to_json(), encoding="utf-8")
+        keep_record(record, folder)
 
 
 def _write(result: Run, folder: Path, experiment: Experiment, settings: Settings) -> None:
     """The record first, then what is made of it: a reporter that fails spoils its own table only, and is noted."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / RESULTS).write_text(result.record.to_json(), encoding="utf-8")
+    keep_record(result.record, folder)
     found = tracebacks(experiment, settings) if result.failed else {}
     result.tracebacks = write_tracebacks(folder, [cell.id for cell in result.record.cells], found)
     for bound in experiment.reporters:

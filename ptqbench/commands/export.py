@@ -10,7 +10,7 @@ import click
 from ptqbench.api.progress import Progress
 from ptqbench.api.result import Run
 from ptqbench.commands.options import cache_option
-from ptqbench.commands.output import plugin_option, print_wrapped
+from ptqbench.commands.output import plugin_option, print_wrapped, tell_notes
 
 
 @click.command("export", short_help="Write a cell's quantized denoiser to a folder.")
@@ -47,8 +47,7 @@ def command(
         progress.announce([task])
         tell = partial(progress.report, task)
         found = export(loaded, cell, to, format=form, set=options, cache=cache, device=device, plugins=plugins, progress=tell)
-    for note in found.quantized.report.notes:
-        click.echo(f"note: {note}", err=True)
+    tell_notes(found.quantized.report.notes)
     sizes = {path.name: path.stat().st_size for path in sorted(to.iterdir())}
     files = ", ".join(f"{name} {size / 1024:.0f} KiB" for name, size in sizes.items())
     ledger = found.quantized.bit_ledger

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -82,6 +82,12 @@ def print_tables(tables: Sequence[Table]) -> None:
     from ptqbench.results.console import render
 
     click.echo(render(tables, table_width(), color=colored()), nl=False)
+
+
+def tell_notes(notes: Iterable[str]) -> None:
+    """Print on stderr what a reader of the result should know."""
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
 
 
 def print_wrapped(text: str, indent: str = "  ") -> None:

@@ -11,7 +11,7 @@ import click
 from ptqbench.api.progress import Progress
 from ptqbench.api.result import Run
 from ptqbench.commands.options import cache_option
-from ptqbench.commands.output import json_option, print_json, print_tables
+from ptqbench.commands.output import json_option, print_json, print_tables, tell_notes
 from ptqbench.results.sensitivity import MOST, sensitivity_table
 
 
@@ -32,9 +32,12 @@ def command(run: Path, cell: str, trajectories: int, everything: bool, cache: Pa
     from ptqbench.roles.executor import Task
 
     task = Task("cell", label=cell)
+    notes: list[str] = []
     with Progress() as progress:
         progress.announce([task])
-        found = sensitivity(loaded, cell, trajectories=trajectories, cache=cache, progress=partial(progress.report, task))
+        tell = partial(progress.report, task)
+        found = sensitivity(loaded, cell, trajectories=trajectories, cache=cache, progress=tell, note=notes.append)
+    tell_notes(notes)
     if as_json:
         print_json({name: dataclasses.asdict(share) for name, share in found.items()})
         return

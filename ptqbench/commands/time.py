@@ -11,7 +11,7 @@ import click
 from ptqbench.api.progress import Progress
 from ptqbench.api.result import Run
 from ptqbench.commands.options import cache_option
-from ptqbench.commands.output import json_option, plugin_option, print_json, print_tables
+from ptqbench.commands.output import json_option, plugin_option, print_json, print_tables, tell_notes
 from ptqbench.results.executed import executed_tables
 
 
@@ -46,6 +46,7 @@ def command(
     from ptqbench.roles.executor import Task
 
     task = Task("cell", label=cell)
+    notes: list[str] = []
     with Progress() as progress:
         progress.announce([task])
         tell = partial(progress.report, task)
@@ -60,7 +61,9 @@ def command(
             cache=cache,
             plugins=plugins,
             progress=tell,
+            note=notes.append,
         )
+    tell_notes(notes)
     if as_json:
         print_json(dataclasses.asdict(found))
         return

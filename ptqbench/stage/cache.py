@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
 import json
-import os
-import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -23,14 +20,12 @@ from torch import Tensor
 
 from ptqbench.digest import CHUNK
 from ptqbench.errors import UserError
+from ptqbench.files import acquire, atomic
 from ptqbench.results.record import StageCost
 from ptqbench.stage.arithmetic import arithmetic
 from ptqbench.stage.counting import Evaluations, Tally, counting, include
 from ptqbench.stage.memory import watching_memory
 from ptqbench.stage.upkeep import LOCK, enter, mark_used
-
-_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP}
-"""What a file system says that has no locks, as Lustre and NFS may be mounted."""
 
 _COST = "cost.json"
 """The file in a stage's folder that says what its computation took."""
@@ -46,20 +41,6 @@ def content_key(*parts: Any) -> str:
     """SHA-256 (hex, 32 digits) of the canonical JSON of `parts`: what a stage read, which names its result."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-@contextlib.contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A temporary name in the same folder that becomes `path` when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class CacheWriteError(UserError):
@@ -202,29 +183,13 @@ class Cache:
         # Never a marker file in place of a lock: those of jobs that were ended would stand for ever.
         lock = FileLock(entry.path / LOCK, fallback_to_soft=False)
         with _writing(entry.path):
-            _acquire(lock)
+            acquire(lock)
         try:
             if self.recipe:
                 mark_used(entry.path, self.recipe)
             yield entry
         finally:
             lock.release()
-
-
-def _acquire(lock: FileLock) -> None:
-    """Wait for a lock and make its folder, again where it was pruned meanwhile; without where the file system has no locks."""
-    while True:
-        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire()
-        except FileNotFoundError:
-            continue
-        except NotImplementedError:
-            return
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-        return
 
 
 class Costs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 
 import pytest
@@ -80,6 +81,11 @@ def timed(place, *words: str):
     return CliRunner().invoke(cli, [*map(str, given), *words])
 
 
+def sensitive(place):
+    given = ["sensitivity", place / "run", "--cell", "nearest/W4A8/seed0", "--cache", place / "cache"]
+    return CliRunner().invoke(cli, [*map(str, given), "--trajectories", "2", "--json"])
+
+
 def test_times_become_part_of_the_record_and_stand_in_a_table_of_their_own(place):
     before = json.loads((place / "run" / "results.json").read_text())
     done = timed(place, "--engine", "torch", "--threads", "1", "--json")
@@ -121,3 +127,48 @@ def test_a_slow_down_is_printed_as_one_and_so_is_another_function(place):
 def test_an_engine_that_is_none_is_named(place):
     done = timed(place, "--engine", "onnxruntim")
     assert done.exit_code == EXIT_USAGE and 'did you mean "onnxruntime"' in done.output
+
+
+def test_what_is_cached_is_made_with_the_runs_threads_and_times_with_those_asked_for(place, monkeypatch):
+    api_time, seen = importlib.import_module("ptqbench.api.time"), {}
+    for name in ("deployable", "time_cell"):
+        real = getattr(api_time, name)
+        spy = lambda *args, name=name, real=real, **kw: seen.update({name: torch.get_num_threads()}) or real(*args, **kw)  # noqa: E731
+        monkeypatch.setattr(api_time, name, spy)
+    done = timed(place, "--engine", "torch", "--threads", "2")
+    assert done.exit_code == 0, done.output
+    assert seen == {"deployable": 1, "time_cell": 2}
+
+
+@pytest.fixture
+def elsewhere(place):
+    """Puts the run's record as if of another machine, for one test."""
+    path = place / "run" / "results.json"
+    kept = path.read_text()
+
+    def change(device: str, state_hash: str | None) -> None:
+        data = json.loads(kept)
+        data["environment"]["device"] = device
+        if state_hash:
+            data["cells"][-1]["state_hash"] = state_hash
+        path.write_text(json.dumps(data))
+
+    yield change
+    path.write_text(kept)
+
+
+def test_a_cell_of_an_accelerator_is_timed_only_where_the_cpu_makes_the_same_of_it(place, elsewhere):
+    elsewhere("cuda", "another")
+    refused = timed(place, "--engine", "torch")
+    assert refused.exit_code == EXIT_USAGE and "was quantized on cuda" in refused.output and "--device cpu" in refused.output
+    elsewhere("cuda", None)
+    assert timed(place, "--engine", "torch").exit_code == 0
+
+
+def test_that_a_cell_was_computed_again_is_said_on_stderr(place, elsewhere):
+    elsewhere("cpu", "another")
+    for done in (timed(place, "--engine", "torch", "--json"), sensitive(place)):
+        assert done.exit_code == 0, done.output
+        assert "not the run's bit for bit" in done.stderr and json.loads(done.stdout)
+    elsewhere("cpu", None)
+    assert "bit for bit" not in timed(place, "--engine", "torch").stderr

@@ -35,7 +35,7 @@ def test_tables_and_the_picture_are_written(finished):
         assert name in table
     with Image.open(out / "samples.png") as picture:
         assert picture.width > 8
-    assert sorted(p.name for p in out.iterdir()) == ["results.json", "samples.png", "table.md"]
+    assert sorted(p.name for p in out.glob("[!.]*")) == ["results.json", "samples.png", "table.md"]
 
 
 def test_stdout_is_the_record_alone_and_progress_is_on_stderr(finished):

@@ -12,7 +12,8 @@ import torch
 from filelock import FileLock
 
 from ptqbench.errors import UserError
-from ptqbench.stage.cache import Cache, Costs, Entry, atomic, cached_tensors, content_key
+from ptqbench.files import atomic
+from ptqbench.stage.cache import Cache, Costs, Entry, cached_tensors, content_key
 from ptqbench.stage.counting import count_denoiser
 
 

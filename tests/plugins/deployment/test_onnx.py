@@ -144,12 +144,36 @@ def test_the_manifest_says_what_became_of_each_layer_and_how_well_it_agrees(writ
     assert any("12 held-out states" in line for line in said) and any("int8 codes" in line for line in said)
 
 
-def test_a_graph_that_computes_something_else_is_not_left(written, tmp_path, monkeypatch):
+@pytest.fixture
+def traced(written, monkeypatch):
+    """The cell, written without torch's exporter, whose graphs give `factor` times the simulation."""
     cell, *_ = written
-    monkeypatch.setattr("ptqbench_deployment.onnx_files.write_graph", lambda *_: None)
-    monkeypatch.setattr("ptqbench_deployment.onnx_files.run_file", lambda path, given: 1.1 * cell.simulated(given))
-    for name in ("steps_000-001.onnx", "steps_002-002.onnx"):
-        (tmp_path / name).touch()
-    with pytest.raises(CellFailedError, match=r"something else than the simulation: 20.0 dB.*; it takes 30 dB"):
-        OnnxExporter(OnnxOptions()).write(cell, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+
+    def as_if(factor: float) -> Deployable:
+        monkeypatch.setattr("ptqbench_deployment.onnx_files.write_graph", lambda *given: given[-1].write_text("new"))
+        monkeypatch.setattr("ptqbench_deployment.onnx_files.run_file", lambda path, given: factor * cell.simulated(given))
+        return cell
+
+    return as_if
+
+
+OLD = ("model.onnx", "model.onnx.data", "steps_000-000.onnx", "steps_000-001.onnx", MANIFEST, "mine.onnx")
+
+
+def test_a_graph_that_computes_something_else_leaves_an_earlier_export_as_it_was(traced, tmp_path):
+    for name in OLD:
+        (tmp_path / name).write_text("old")
+    for factor, snr in ((1.1, "20.0"), (float("nan"), "-inf")):
+        with pytest.raises(CellFailedError, match=rf"something else than the simulation: {snr} dB.*; it takes 30 dB"):
+            OnnxExporter(OnnxOptions()).write(traced(factor), tmp_path)
+        assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(OLD, "old")
+
+
+def test_nothing_of_an_earlier_export_stays_beside_a_new_one(traced, tmp_path):
+    for name in OLD:
+        (tmp_path / name).write_text("old")
+    OnnxExporter(OnnxOptions()).write(traced(1.0001), tmp_path)
+    data = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert data.keys() == {"steps_000-001.onnx", "steps_002-002.onnx", MANIFEST, "mine.onnx"}
+    assert data["steps_000-001.onnx"] == "new" and data["mine.onnx"] == "old"
+    assert [g["file"] for g in json.loads(data[MANIFEST])["graphs"]] == ["steps_000-001.onnx", "steps_002-002.onnx"]
