@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
