@@ -27,11 +27,27 @@ def test_a_site_has_a_page_for_each_run_and_an_index_with_their_history(tmp_path
     index = Page((tmp_path / "site/index.html").read_text())
     pages = [link["href"] for link in index.all("a")]
     assert len(pages) == 3 and all((tmp_path / "site" / page).is_file() for page in pages)
-    assert [page[:4] for page in pages] == ["0003", "0002", "0001"]
+    assert [page[:15] for page in pages] == [f"{day}-1200" for day in reversed(DAYS)]
     assert not index.all("script") and not index.all("link") and not index.all("img")
     first = next(i for i, entry in enumerate(index.entries) if entry.startswith("gacq"))
     values = [float(entry.split()[0]) for entry in index.entries[first + 1 : first + 4]]
     assert values[0] < values[1] < values[2]
+
+
+def test_a_page_keeps_its_name_and_goes_with_its_run(tmp_path: Path) -> None:
+    def site() -> set[str]:
+        words = ["report", str(tmp_path / "runs"), "--site", str(tmp_path / "site")]
+        assert CliRunner().invoke(cli, words, catch_exceptions=False).exit_code == 0
+        return {path.name for path in (tmp_path / "site").glob("*.html")}
+
+    for day in DAYS[:2]:
+        (tmp_path / "runs" / day).mkdir(parents=True)
+        record = replace(sampled_run({"gacq": 5.0}), created=f"{day}T12:00:00+00:00")
+        (tmp_path / "runs" / day / "results.json").write_text(record.to_json())
+    both = site()
+    (own := tmp_path / "site" / sorted(both)[0].replace("1200", "1201")).write_text("a page of somebody else")
+    (tmp_path / "runs" / DAYS[0] / "results.json").unlink()
+    assert site() == {name for name in both if not name.startswith(DAYS[0])} | {own.name}
 
 
 def test_a_site_is_no_page_of_one_run(tmp_path: Path) -> None:
