@@ -27,7 +27,12 @@ from ptqbench_metrics import ptqbench_components
 DIGITS = FeatureInfo("digits", {"pool": 6, "spatial": 6, "probabilities": 6})
 INCEPTION = FeatureInfo("inception", {"pool": 2048, "spatial": 2023, "probabilities": 1008}, inception=True)
 
-COMPONENTS: dict[str, Component] = {component.name: component for component in ptqbench_components()}
+COMPONENTS: dict[str, Component] = {
+    component.name: component
+    for component in ptqbench_components()
+    # Metrics of networks have no weights of their own; their tests are in test_metrics_perceptual.py.
+    if not any(option.is_required() for option in component.options.model_fields.values())
+}
 HIGHER = ("psnr", "psnr-median", "ssim", "precision-recall", "inception-score")
 PAIRED = ("image-error", "psnr", "psnr-median", "ssim", "eps-error", "latent-error")
 
