@@ -42,7 +42,7 @@ def check(source: str, settings: tuple[str, ...]) -> None:
 
 def _tried(trial: Trial) -> UserError | None:
     """Run the checks of a component, a line each, and return the first error, after which the others say little."""
-    from ptqbench.testing.check import checks, run
+    from ptqbench.testing.conformance import checks, run
 
     click.echo(f'{role_words(trial.bound.role)} "{trial.bound.name}"')
     for one in checks(trial.bound.role):

@@ -31,7 +31,7 @@ Scalar = Callable[[Params], Tensor]
 """A scalar as a function of the trainables."""
 
 
-AGREEMENT = 1e-4
+AGREEMENT = 1e-2
 """What forward and reverse mode may differ by, as a share of the sum of all products without their signs."""
 
 

@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ptqbench.testing.check import check, checks, components
+    from ptqbench.testing.conformance import check, checks, components
     from ptqbench.testing.trial import Trial
 
 __all__ = ["Trial", "check", "checks", "components"]
@@ -25,4 +25,5 @@ def __getattr__(name: str) -> Any:
     # Processes of executors on trial come by here, and need none of it.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("ptqbench.testing.trial" if name == "Trial" else "ptqbench.testing.check"), name)
+    home = "trial" if name == "Trial" else "conformance"
+    return getattr(importlib.import_module(f"ptqbench.testing.{home}"), name)

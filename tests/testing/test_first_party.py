@@ -15,7 +15,7 @@ from inceptionkit import random_weights
 
 from ptqbench.plugin.manager import PluginManager
 from ptqbench.testing import checks, components
-from ptqbench.testing.check import run
+from ptqbench.testing.conformance import run
 from ptqbench.testing.deployment import exports, programs
 from ptqbench.testing.executors import executes
 from ptqbench.testing.importing import imports_quietly
