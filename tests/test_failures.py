@@ -298,7 +298,7 @@ def test_a_reporter_that_fails_hides_nothing_else(recipe):
     assert done.exit_code == EXIT_PLUGIN, done.output
     assert done.stderr.rpartition("error: ")[2].startswith('plugin "bad.py" failed in render() of the reporter "bad-page"')
     assert re.search(rf"sampled/W8A8/seed0 failed: .*: Stubborn: not there at .*bad\.py:{LINE}; traceback: ", done.stderr)
-    left = {str(path.relative_to(recipe.parent / "out")) for path in (recipe.parent / "out").rglob("*.*")}
+    left = {str(path.relative_to(recipe.parent / "out")) for path in (recipe.parent / "out").rglob("[!.]*.*")}
     assert left == {"results.json", "errors/sampled-W8A8-seed0.txt", "table.md", "samples.png"}
     assert "sampled" in done.stdout, "the table on the terminal"
 
