@@ -56,7 +56,7 @@ class GacqWeighter(SampleWeighter):
             if self.options.schedule == "each" or self.options.scope == "batch":
                 self._learn_batch(batch, problem)
             else:
-                self._learn_some(problem, round(len(batch) * self._between(problem)))
+                self._learn_some(problem, max(len(batch), round(len(batch) * self._between(problem))))
         self.calls += 1
         index = batch.index.to(self.scores.device)
         weights = len(batch) * torch.softmax(self.scores[index] / self.options.temperature, dim=0)

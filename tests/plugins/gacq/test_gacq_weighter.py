@@ -213,3 +213,11 @@ def test_validation_on_the_network_follows_its_error_and_the_samplers_gains() ->
             # At equal weights the look-ahead is 0.05 long; errors are 4 (s + 1)^2 at step s, of which gains leave the first.
             assert value == pytest.approx(4 / 6 if gain else 4 * 91 / 6, rel=0.2)
     assert float(weights[1.0, False][0]) > 1 > float(weights[-1.0, False][0])
+
+
+def test_an_update_of_a_very_short_fit_is_of_a_mini_batch_at_least() -> None:
+    problem = Quadratic()
+    problem.iterations = 1
+    weighter = begun(problem, schedule="fitting", updates=4)
+    weigh(weighter, problem, torch.tensor([2]))
+    assert weighter.report()["touches"].sum() == 1
