@@ -9,9 +9,7 @@ from ptqbench.api.result import Run
 from ptqbench.errors import UserError
 from ptqbench.files import atomic, locked
 from ptqbench.recipe.select import find_cell
-from ptqbench.results.record import CellRecord, RunRecord
-
-RESULTS = "results.json"
+from ptqbench.results.record import RESULTS, CellRecord, RunRecord, record_path
 
 
 def keep_record(record: RunRecord, folder: Path) -> None:
@@ -30,7 +28,7 @@ def amend(run: Run, cell: str, change: Callable[[CellRecord], object]) -> None:
     change(ours)
     if run.folder is None:
         return
-    path = run.folder / RESULTS if run.folder.is_dir() else run.folder
+    path = record_path(run.folder)
     with locked(_lock(path)):
         record = RunRecord.load(path)
         theirs = next((found for found in record.cells if found.id == cell), None)

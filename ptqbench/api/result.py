@@ -15,7 +15,7 @@ from ptqbench.failures import PLUGIN_ERRORS, blamed
 from ptqbench.plugin.manager import PluginManager
 from ptqbench.recipe.experiment import Experiment
 from ptqbench.recipe.select import find_cell
-from ptqbench.results.compare import attach_comparisons
+from ptqbench.results.compare import compared
 from ptqbench.results.record import CellRecord, RunRecord
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Run:
         """A run that was written to a folder (or its results.json). Raises `UserError` for anything else."""
         record = RunRecord.load(Path(folder))
         # Records that are kept in a repository have no comparisons, which follow from their cells.
-        return cls(record if record.comparisons else attach_comparisons(record), Path(folder))
+        return cls(compared(record), Path(folder))
 
     @property
     def failed(self) -> dict[str, str]:

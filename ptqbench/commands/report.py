@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ptqbench.api.files import require_file, require_folder
-from ptqbench.results.compare import attach_comparisons
+from ptqbench.results.compare import compared
 from ptqbench.results.history import past_runs
 from ptqbench.results.record import RunRecord
 
@@ -35,7 +35,7 @@ def command(run: Path, to: Path | None, figures: Path | None, site: Path | None)
         _site(run, site)
         return
     record = RunRecord.load(run)
-    shown = record if record.comparisons else attach_comparisons(record)
+    shown = compared(record)
     page = to or (None if figures else run / "report.html" if run.is_dir() else run.with_suffix(".html"))
     if page is not None:
         require_file(page, "--to")

@@ -11,7 +11,7 @@ from ptqbench.boundary.build import build
 from ptqbench.commands.output import manager_with, plugin_option, print_json, print_tables, table_width
 from ptqbench.recipe.select import find_cell
 from ptqbench.results.cell_tables import cell_tables
-from ptqbench.results.compare import attach_comparisons
+from ptqbench.results.compare import compared
 from ptqbench.results.record import CellRecord, RunRecord
 from ptqbench.roles.reporter import Reporter
 
@@ -38,8 +38,7 @@ def command(run: Path, reporter: str, as_json: bool, everything: bool, wanted: s
             # A reporter without this option, such as csv, writes everything anyway.
             bound = dataclasses.replace(bound, options=bound.options.model_copy(update={"all": True}))
         chosen: Reporter = build(bound)
-        # Records that are kept in a repository have no comparisons, which follow from their cells.
-        shown = record if record.comparisons else attach_comparisons(record)
+        shown = compared(record)
         click.echo(chosen.render(shown, width=table_width()), nl=False)
 
 

@@ -107,7 +107,7 @@ class Measurement:
             for s in range(x.shape[1]):
                 found = predict_states(ctx, self.predictor, x[:, s], s)
                 predictions = {COMBINED: found.eps, **found.branches}
-                errors.append({name: _squares(predictions[name], eps[:, s]) for name, eps in full.items()})
+                errors.append({name: squared_errors(predictions[name], eps[:, s]) for name, eps in full.items()})
             return {name: torch.stack([step[name] for step in errors], dim=1) for name in full}
 
         sizes = [x.shape[0], ctx.experiment.calibration.batch]
@@ -121,6 +121,6 @@ class Measurement:
         return errors
 
 
-def _squares(found: Tensor, wanted: Tensor) -> Tensor:
+def squared_errors(found: Tensor, wanted: Tensor) -> Tensor:
     """Mean squared difference by row."""
     return (found.double() - wanted.double()).square().flatten(1).mean(1)

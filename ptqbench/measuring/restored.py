@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ptqbench.errors import CellFailedError
 from ptqbench.evaluate.intervals import mean_interval
+from ptqbench.measuring.measure import squared_errors
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.results.record import Number
 from ptqbench.sampling.reference import predict_states, probe_states
@@ -55,5 +56,5 @@ def _latent_errors(ctx: RunContext, predictor: Predictor, x: Tensor, eps: Tensor
     steps = []
     for s, gain in enumerate(ctx.schedule.gains.double().tolist()):
         found = predict_states(ctx, predictor, x[:, s], s).eps
-        steps.append(gain**2 * (found.double() - eps[:, s].double()).square().flatten(1).mean(1))
+        steps.append(gain**2 * squared_errors(found, eps[:, s]))
     return torch.stack(steps).mean(0).cpu()

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ptqbench.report.page import render, templates
-from ptqbench.results.history import RESULTS, Past, history_table
+from ptqbench.results.history import Past, history_table
+from ptqbench.results.record import RESULTS
 from ptqbench.version import __version__
 
 INDEX, PAGES = "index.html", "pages.txt"

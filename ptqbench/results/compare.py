@@ -30,6 +30,11 @@ def attach_comparisons(record: RunRecord) -> RunRecord:
     return replace(record, comparisons=comparisons(record))
 
 
+def compared(record: RunRecord) -> RunRecord:
+    """The record as it is if it has comparisons, else with them: those that a repository keeps are without."""
+    return record if record.comparisons else attach_comparisons(record)
+
+
 def comparisons(record: RunRecord) -> list[Comparison]:
     """Every method beside the baseline at the same bits and variant, in reading order; never full precision.
 

@@ -10,13 +10,11 @@ from pathlib import Path
 from ptqbench.errors import UserError
 from ptqbench.plugin.names import FULL_PRECISION
 from ptqbench.results import formatting
-from ptqbench.results.compare import attach_comparisons
+from ptqbench.results.compare import compared
 from ptqbench.results.headline import headline
-from ptqbench.results.record import RunRecord
+from ptqbench.results.record import RESULTS, RunRecord
 from ptqbench.results.rows import Summary, metric_names, rows_of
 from ptqbench.results.tables import Cell, Column, Line, Table
-
-RESULTS = "results.json"
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ def past_runs(folder: Path, left_out: Callable[[str], None]) -> list[Past]:
         except UserError as error:
             left_out(error.message)
         else:
-            found.append(Past(path.parent, record if record.comparisons else attach_comparisons(record)))
+            found.append(Past(path.parent, compared(record)))
     return sorted(found, key=lambda past: past.record.created, reverse=True)
 
 

@@ -18,6 +18,9 @@ from ptqbench.results.strict import STRICT
 
 SCHEMA = 1
 
+RESULTS = "results.json"
+"""The file in a run's folder that has its record."""
+
 SIMULATED, EXECUTED = "simulated", "executed"
 """What a cell's numbers are of: grids kept to in floating point, or integers that a library multiplied."""
 
@@ -224,7 +227,7 @@ class RunRecord:
         return json.dumps(_finite(dataclasses.asdict(self)), indent=1, sort_keys=False, allow_nan=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, where: str = "results.json") -> RunRecord:
+    def from_json(cls, text: str, where: str = RESULTS) -> RunRecord:
         """Parse what `to_json` wrote. Raises `UserError` for anything else, or another schema."""
         try:
             data = json.loads(text, parse_constant=_no_number)
@@ -245,7 +248,7 @@ class RunRecord:
     @classmethod
     def load(cls, run: Path) -> RunRecord:
         """Read `run`/results.json (or the file itself). Raises `UserError` for what is not there or cannot be read."""
-        path = run / "results.json" if run.is_dir() else run
+        path = record_path(run)
         if not path.is_file():
             raise UserError(f"no results at {run}", "give a folder that `ptqbench run` wrote; it holds results.json")
         try:
@@ -253,6 +256,11 @@ class RunRecord:
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path} cannot be read: {error}", "give a folder that `ptqbench run` wrote") from error
         return cls.from_json(text, str(path))
+
+
+def record_path(run: Path) -> Path:
+    """Where the record of a run lies, which its folder or the file itself names."""
+    return run / RESULTS if run.is_dir() else run
 
 
 def _no_number(word: str) -> float:

@@ -9,6 +9,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+import ptqbench.testing.deployment as deployment
+import ptqbench.testing.executors as executors
+import ptqbench.testing.parts as parts
+import ptqbench.testing.quantizers as quantizers
+import ptqbench.testing.whole as whole
 from ptqbench.boundary.watch import every_call
 from ptqbench.errors import UserError
 from ptqbench.plugin.classes import check_class
@@ -16,7 +21,6 @@ from ptqbench.plugin.manager import PluginManager
 from ptqbench.plugin.names import suggest
 from ptqbench.plugin.records import Record
 from ptqbench.process.snapshot import undisturbed
-from ptqbench.testing import deployment, executors, parts, quantizers, whole
 from ptqbench.testing.importing import imports_quietly
 from ptqbench.testing.methods import fits
 from ptqbench.testing.trial import Trial
