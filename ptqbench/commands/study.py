@@ -1,5 +1,5 @@
 """`ptqbench study aa|ab`: what the statistics can see, by simulation; `frontier|fits`: what fits came to, from a run;
-`oracle`: what fixed weights could gain, by search."""
+`oracle|spread`: what fixed weights could gain, and where the spread over seeds comes from, by fits of one row."""
 
 from __future__ import annotations
 
@@ -12,15 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptqbench.commands.options import (
-    cache_option,
-    device_option,
-    experiment_argument,
-    override_option,
-    profile_option,
-    threads_option,
-)
 from ptqbench.commands.output import json_option, print_json, print_tables
+from ptqbench.commands.study_row import oracle, spread
 
 if TYPE_CHECKING:
     from ptqbench.results.tables import Table
@@ -35,6 +28,10 @@ seeds_option = click.option(
 @click.group("study")
 def command() -> None:
     """Show what the statistics can and cannot see, what longer fits buy, and what units came to."""
+
+
+command.add_command(oracle)
+command.add_command(spread)
 
 
 @command.command("aa")
@@ -116,68 +113,6 @@ def fits(run: Path, wanted: tuple[str, ...], as_json: bool) -> None:
         print_json({cell.id: [dataclasses.asdict(fit) for fit in cell.fits] for cell in cells})
     else:
         print_tables(fit_tables(rows))
-
-
-@command.command("oracle")
-@experiment_argument
-@click.option("--method", required=True, help="The row whose weighter is replaced.")
-@click.option("--bits", required=True, help="For example W4A32.")
-@click.option("--metric", default="latent-error", show_default=True, help="An error of predictions, lower is better.")
-@click.option("--groups", type=click.IntRange(2), default=4, show_default=True, help="Groups of sampling steps.")
-@click.option("--fits", type=click.IntRange(2), default=16, show_default=True, help="Weightings to try.")
-@click.option("--tuning", type=int, multiple=True, default=(100, 101), show_default=True, help="Seeds to search on.")
-@click.option("--held-out", type=int, multiple=True, default=(200, 201, 202), show_default=True, help="Seeds to judge on.")
-@profile_option
-@override_option
-@cache_option
-@device_option
-@threads_option
-@json_option
-def oracle(
-    recipe: Path,
-    method: str,
-    bits: str,
-    metric: str,
-    groups: int,
-    fits: int,
-    tuning: tuple[int, ...],
-    held_out: tuple[int, ...],
-    profile: str,
-    overrides: tuple[str, ...],
-    cache: Path,
-    device: str,
-    threads: int | None,
-    as_json: bool,
-) -> None:
-    """The best fixed weight for each group of sampling steps for a row of RECIPE, by direct search.
-
-    Equal weights and the best ones that were found are then compared on calibration seeds and probes that the search did not
-    see. What weights that learn could gain more has to come from within a group, or change during a fit. Finished fits are
-    kept in the cache.
-    """
-    from ptqbench.api.oracle import Row, find_oracle
-    from ptqbench.api.settings import settings_for
-    from ptqbench.studies.oracle import oracle_tables
-
-    row = Row(method, bits, metric, groups)
-    watched = sys.stderr.isatty()
-    found = find_oracle(
-        recipe,
-        row,
-        fits=fits,
-        tuning=tuning,
-        held_out=held_out,
-        settings=settings_for(cache, device, 1, threads),
-        overrides=overrides,
-        profile=profile,
-        tell=lambda what: click.echo(f"\r\x1b[K{what}", err=True, nl=False) if watched else None,
-    )
-    if watched:
-        click.echo(err=True)
-    if as_json:
-        print_json({**dataclasses.asdict(found), "gain": found.gain, "visible": found.visible, "sentence": found.sentence})
-    else:
-        print_tables(oracle_tables(found))
 
 
 @contextmanager

@@ -56,15 +56,17 @@ def _files(metric: Bound) -> str:
     return made.fingerprint()
 
 
-def cell_quantizer(ctx: RunContext, cell: Cell, costs: Costs, tell: Tell, observer: Observer | None = None) -> MethodQuantizer:
-    """The quantization of a cell that has a method."""
+def cell_quantizer(
+    ctx: RunContext, cell: Cell, costs: Costs, tell: Tell, observer: Observer | None = None, *, fit_seed: int | None = None
+) -> MethodQuantizer:
+    """The quantization of a cell that has a method; `fit_seed` names its fits' random streams, the cell's seed unless given."""
     if cell.method is None:
         raise ValueError("the full-precision cell has nothing to quantize")
     if cell.method.network is not None:
         hint = "name a cell of a method"
         raise CellFailedError(f"{cell.id} is quantized by {cell.method.network.name} as a whole: no unit is fitted", hint)
     subject = Subject.of_run(ctx, cell.method, cell.seed, costs)
-    return MethodQuantizer(subject, cell.method, cell.seed, costs, tell, observer)
+    return MethodQuantizer(subject, cell.method, cell.seed if fit_seed is None else fit_seed, costs, tell, observer)
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,13 @@ class Made:
 
 
 class CellRun:
-    """Runs one cell and returns its record; an error on the way makes it a failed record, with nothing lost."""
+    """Runs one cell and returns its record; an error on the way makes it a failed record, with nothing lost.
 
-    def __init__(self, ctx: RunContext, cell: Cell, tell: Tell) -> None:
-        self.ctx, self.cell, self.tell = ctx, cell, tell
+    `fit_seed` is for studies that call `calibrated` alone: records and their keys know the cell's seed only.
+    """
+
+    def __init__(self, ctx: RunContext, cell: Cell, tell: Tell, *, fit_seed: int | None = None) -> None:
+        self.ctx, self.cell, self.tell, self.fit_seed = ctx, cell, tell, fit_seed
         self.costs = Costs()
 
     def run(self) -> CellRecord:
@@ -161,7 +166,7 @@ class CellRun:
                 made.samples, denoiser_evaluations=sum(spent.values()), by_stage={k: n for k, n in spent.items() if n}
             )
             return Calibrated(made.predictor, made.state, made.ledger, budget, made.digest, executed=made.executed)
-        quantizer = cell_quantizer(ctx, self.cell, self.costs, self.tell)
+        quantizer = cell_quantizer(ctx, self.cell, self.costs, self.tell, fit_seed=self.fit_seed)
         q, state = quantizer.run()
         corrected = Corrected(ctx.predictor(q.module, q.context), state)
         fitter = HookFitter(ctx, self.costs, self.tell, self.cell.seed)
