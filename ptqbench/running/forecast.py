@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from ptqbench.recipe.experiment import Cell, Method
 from ptqbench.roles.reconstruction import Phase, Reconstruction
 from ptqbench.running.timing import seconds_per_evaluation, time_images
 from ptqbench.stage.context import CAPTURE_BUDGET, REFERENCE_SETTING, REPLAY_BUDGET, RunContext
+from ptqbench.stage.spill import SPILL_FROM
 
 BACKWARD = 3.0
 """A training step on a unit takes about this many forward passes."""
@@ -76,7 +78,7 @@ def forecast(ctx: RunContext) -> Forecast:
         _memory(ctx) + image.features_mib,
         _disk(ctx, seeds, image.size, measured),
         measured * image.features,
-        (f"features are not timed: {image.why}",) if image.why else (),
+        (*([f"features are not timed: {image.why}"] if image.why else []), *_spilled(ctx)),
         images,
     )
 
@@ -129,7 +131,24 @@ def _phase_evaluations(ctx: RunContext, method: Method, reconstruction: Reconstr
 def _memory(ctx: RunContext) -> float:
     parameters = sum(p.numel() * p.element_size() for p in ctx.model.denoiser.parameters())
     kept = 2 * min(REPLAY_BUDGET, _layer_outputs(ctx))
-    return PROCESS_MIB + (4 * parameters + 1.5 * CAPTURE_BUDGET + kept) / 2**20
+    recorded = max(1.5 * CAPTURE_BUDGET, sum(min(size, SPILL_FROM) for size in _recordings(ctx)))
+    return PROCESS_MIB + (4 * parameters + recorded + kept) / 2**20
+
+
+def _recordings(ctx: RunContext) -> list[int]:
+    """Bytes of what a unit is fitted on: its inputs from either network and its outputs, as large as any layer's."""
+    cells = (cell.method for cell in ctx.experiment.cells)
+    if not any(method and phases_with_work(build(method.reconstruction), method) for method in cells):
+        return []
+    each = [(layer.macs // math.prod(layer.weight_shape[1:]), layer.weight_shape) for layer in ctx.probe.layers]
+    inputs, outputs = (max(found) for found in zip(*((n * shape[1] // shape[0], n) for n, shape in each), strict=True))
+    return [4 * ctx.experiment.calibration.samples * values for values in (inputs, inputs, outputs)]
+
+
+def _spilled(ctx: RunContext) -> list[str]:
+    size = sum(size for size in _recordings(ctx) if size >= SPILL_FROM)
+    where = tempfile.gettempdir()
+    return [f"each process needs up to {size / 2**30:.1f} GiB in {where} (TMPDIR) for what units are fitted on"] if size else []
 
 
 def _layer_outputs(ctx: RunContext) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,6 +15,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from ptqbench.errors import CellFailedError
 from ptqbench.sampling.sample import shards
 from ptqbench.stage.memory import fits_on
+from ptqbench.stage.spill import room
 
 Run = Callable[[range], object]
 """Evaluates a denoiser on a range of calibration samples."""
@@ -96,11 +98,12 @@ Recorded = tuple[Recording, Recording]
 
 def _storage(leaf: Tensor, total: int, *, as_it_lies: bool = False) -> Tensor:
     """Room for `total` samples like those in `leaf`: beside them while that leaves half of the device's memory free, so that
-    mini-batches need no copy from the host, else in the host's memory."""
-    needed = total * leaf[0].numel() * leaf.element_size()
-    device = leaf.device if fits_on(leaf.device, needed) else torch.device("cpu")
-    axes = sorted(range(leaf.dim()), key=leaf.stride, reverse=True) if as_it_lies else range(leaf.dim())
-    return torch.empty_permuted((total, *leaf.shape[1:]), list(axes), dtype=leaf.dtype, device=device)
+    mini-batches need no copy from the host, else on the host."""
+    shape = (total, *leaf.shape[1:])
+    axes = sorted(range(leaf.dim()), key=leaf.stride, reverse=True) if as_it_lies else list(range(leaf.dim()))
+    if leaf.device.type == "cpu" or not fits_on(leaf.device, math.prod(shape) * leaf.element_size()):
+        return room(shape, leaf.dtype, axes)
+    return torch.empty_permuted(shape, axes, dtype=leaf.dtype, device=leaf.device)
 
 
 def record_one(run: Run, modules: Mapping[str, nn.Module], *, inputs: bool, outputs: bool) -> dict[str, Recorded]:

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from enginekit import context, experiment
+from enginekit import PLAIN, cell_of, context, experiment, quantized
 from safetensors.torch import load_file
 
+from ptqbench.boundary.build import build
 from ptqbench.errors import UserError
+from ptqbench.fitting.unit_capture import UnitCapture
+from ptqbench.roles.reconstruction import Phase
 from ptqbench.running import timing
 from ptqbench.running.forecast import forecast, real_images
 from ptqbench.running.run import run_experiment
@@ -17,6 +20,7 @@ from ptqbench.stage.context import RunContext, Settings
 
 FEATURES = 'evaluation.metrics=["kid", "psnr"]'
 NONE = 'evaluation.metrics=["psnr"]'
+PHASE = Phase("rounding", frozenset({"rounding"}), True, "mixed")
 REAL = 32
 """Images that the toy model brings."""
 
@@ -90,3 +94,30 @@ def test_a_call_that_takes_long_is_timed_once(monkeypatch, each, calls):
     monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
     assert timing._seconds(run) == pytest.approx(each)
     assert len(made) == calls
+
+
+def fitted(cache: Path, samples: int) -> RunContext:
+    """One method that fits its units, on so many samples."""
+    words = (NONE, f"calibration.samples={samples}", f"calibration.trajectories={samples // 2}")
+    return context(cache, experiment("model.network=plain", *words, methods=("qdiffusion",)))
+
+
+def test_what_units_are_fitted_on_is_counted_as_far_as_it_stays_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("ptqbench.running.forecast.CAPTURE_BUDGET", 0)
+    monkeypatch.setattr("ptqbench.running.forecast.REPLAY_BUDGET", 0)
+    small, large = forecast(fitted(tmp_path, 8)), forecast(fitted(tmp_path, 24))
+    ctx = fitted(tmp_path, 8)
+    cell = cell_of(ctx, "qdiffusion")
+    q, quantizer = quantized(ctx, cell)
+    partitioner = build(cell.method.partitioner)
+    units = partitioner.units(ctx.model.denoiser, ctx.probe)
+    capture = UnitCapture(quantizer.samples, q, ctx.model.denoiser, PHASE, PLAIN, partitioner, units)
+    taken = [2 * i.bytes_per_sample + o.bytes_per_sample for i, o in capture.single.values()]
+    expected = 16 * max(taken) / 2**20
+    assert expected / 1.5 < large.memory_mib - small.memory_mib < 1.5 * expected
+    assert small.notes == ()
+    monkeypatch.setattr("ptqbench.running.forecast.SPILL_FROM", 1)
+    spilled = forecast(fitted(tmp_path, 24))
+    assert spilled.memory_mib < small.memory_mib
+    assert "TMPDIR" in spilled.notes[0]
+    assert forecast(made(tmp_path, NONE)).notes == ()

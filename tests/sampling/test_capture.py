@@ -9,6 +9,7 @@ from torch import nn
 from ptqbench.errors import CellFailedError
 from ptqbench.sampling import capture
 from ptqbench.sampling.capture import groups_within, record, record_one
+from ptqbench.stage import spill
 
 CPU = torch.device("cpu")
 
@@ -102,6 +103,14 @@ def test_samples_stay_beside_the_network_as_far_as_they_fit(monkeypatch, fits, p
     made = capture._storage(torch.empty(2, 3, 5, dtype=torch.float16, device="meta"), total=7)
     assert (made.shape, made.dtype, made.device.type) == ((7, 3, 5), torch.float16, place)
     assert asked == [("meta", 7 * 3 * 5 * 2)]
+
+
+def test_recordings_that_lie_in_files_have_the_same_bits(net, monkeypatch):
+    plain = recorded(net, "first", "mix")
+    monkeypatch.setattr(spill, "SPILL_FROM", 1)
+    for name, found in recorded(net, "first", "mix").items():
+        for kept, expected in zip(found, plain[name], strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(kept.tensors, expected.tensors, strict=True))
 
 
 def test_only_what_is_asked_for_is_kept(net):
