@@ -109,9 +109,10 @@ class _Processes(Workers):
             worker.process.join()
             self.workers.remove(worker)
             # The usual cause is the system, which ends what takes too much memory: from now on there are fewer at a time.
-            self.crowded = worker.process.exitcode == _KILLED
-            self.room = max(1, self.room - self.crowded)
-            return Ended(task, lost=_death(worker.process.exitcode), crowded=self.crowded)
+            killed = worker.process.exitcode == _KILLED
+            self.crowded |= killed
+            self.room = max(1, self.room - killed)
+            return Ended(task, lost=_death(worker.process.exitcode), crowded=killed)
         if kind == _TOLD:
             self.crew.report(task, *found)
             return None

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import signal
+from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from enginekit import TOY, experiment, recipe, values
 
 from ptqbench.results.record import RunRecord
+from ptqbench.roles.executor import Crew, Task
 from ptqbench.running.run import run_experiment
 from ptqbench.stage.context import Settings
+from ptqbench_executors import local
 
 DYING = """
 import os
@@ -61,3 +67,34 @@ def test_a_process_that_is_killed_costs_a_second_try_and_then_its_cell(tmp_path:
     assert "was killed by SIGKILL, alone as well as beside others, while it worked on this cell" in always.reason
     undisturbed = run(tmp_path, 1).cells
     assert [values(cell) for cell in undisturbed] == [values(full), values(once)]
+
+
+@dataclass
+class Gone:
+    """A process that has ended with this code."""
+
+    exitcode: int
+
+    def join(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("codes", [(-signal.SIGKILL, 1), (1, -signal.SIGKILL)])
+def test_one_killed_among_several_deaths_clears_the_room_for_who_is_tried_alone(codes) -> None:
+    crew = Crew(prepare=None, here=None, workers=3, threads=1, memory_mib=0.0, accelerator=False, folder="", report=None)
+    workers = local._Processes(crew)
+    idle, other = multiprocessing.Pipe()
+    for i, code in enumerate(codes):
+        ours, theirs = multiprocessing.Pipe()
+        theirs.close()
+        workers.workers.append(local._Worker(Gone(code), ours, Task("cell", i, 0, f"cell {i}")))
+    workers.workers.append(local._Worker(Gone(0), idle))
+    ended = workers.wait()
+    assert sorted((end.task.index, end.crowded) for end in ended) == [(i, code < 0) for i, code in enumerate(codes)]
+    assert workers.slots == 2
+    started = []
+    workers._start = lambda: started.append(local._Worker(Gone(0), other)) or started[-1]
+    workers.submit(Task("cell", 2, 0, "alone"))
+    # The one that had nothing to do has been ended, and a new one works alone.
+    assert idle.closed
+    assert [worker.task.label for worker in started] == ["alone"]
