@@ -10,7 +10,7 @@ from ptqbench import Component, hookimpl
 
 @hookimpl
 def ptqbench_components() -> list[Component]:
-    """quanto, torchao, modelopt."""
+    """quanto, torchao, modelopt, nncf."""
     return [
         Component(
             "network-quantizer",
@@ -29,5 +29,11 @@ def ptqbench_components() -> list[Component]:
             "modelopt",
             "NVIDIA Model Optimizer: INT8 by largest values; blocks of INT4 weights",
             "ptqbench_libraries.modelopt:Modelopt",
+        ),
+        Component(
+            "network-quantizer",
+            "nncf",
+            "NNCF, OpenVINO's: INT8 with corrected biases; INT8 weights alone, four bits in linear layers",
+            "ptqbench_libraries.nncf:Nncf",
         ),
     ]

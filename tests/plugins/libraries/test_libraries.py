@@ -21,15 +21,22 @@ def test_bits_without_a_setting_are_told_with_those_that_there_are():
     assert setting_for("mine", {(8, 8): 1}, (8, 8)) == 1
 
 
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(2, 8, 3, padding=1), nn.Linear(128, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(nn.functional.silu(self.first(x)).flatten(1))
+
+
 def net() -> nn.Module:
     torch.manual_seed(0)
-    return (
-        nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.SiLU(), nn.Flatten(), nn.Linear(128, 16)).eval().requires_grad_(False)
-    )
+    return Net().eval().requires_grad_(False)
 
 
-LINEAR = {"3"}
-BOTH = {"0", "3"}
+LINEAR = {"last"}
+BOTH = {"first", "last"}
 
 
 @pytest.mark.parametrize(
@@ -39,6 +46,8 @@ BOTH = {"0", "3"}
         ("quanto", "optimum.quanto", (4, 32), BOTH, set()),
         ("torchao", "torchao", (8, 8), LINEAR, LINEAR),
         ("modelopt", "modelopt.torch.quantization", (8, 8), BOTH, BOTH),
+        ("nncf", "nncf", (8, 8), BOTH, BOTH),
+        ("nncf", "nncf", (8, 32), BOTH, set()),
     ],
 )
 def test_a_library_rounds_what_its_ledger_says(name, package, bits, weights, inputs):
@@ -46,7 +55,7 @@ def test_a_library_rounds_what_its_ledger_says(name, package, bits, weights, inp
     made: Any = importlib.import_module(f"ptqbench_libraries.{name}")
     quantizer = getattr(made, name.capitalize())(None)
     x = torch.randn(8, 2, 4, 4, generator=torch.Generator().manual_seed(0))
-    found = quantizer.quantize(net(), bits, CalibrationCalls(8, lambda m: m(x), lambda m: []))
+    found = quantizer.quantize(net(), bits, CalibrationCalls(8, lambda m: m(x), lambda m: [((x,), {})]))
     with torch.no_grad():
         error = (found.module(x) - net()(x)).square().mean() / net()(x).square().mean()
     assert 0 < error < (0.01 if bits[0] == 8 else 0.1)
