@@ -103,11 +103,15 @@ def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, levels: Levels) 
     """s * (clamp(round(x / s) + z, low, high) - z), differentiable in x and s by the straight-through estimator.
 
     In inference mode the same operations run in place: on a CPU over ten times as fast as torch's fused kernel, which also
-    writes a mask. (Forward-mode derivatives may be asked for without gradients, so that is not a sign.)
+    writes a mask. (Forward-mode derivatives may be asked for without gradients, so that is not a sign.) A single zero point
+    moves the ends there instead of the codes, which are whole numbers: two passes less. (An accelerator would be waited for.)
     """
     if torch.is_inference_mode_enabled():
-        codes = torch.div(x, scale).round_().add_(zero_point).clamp_(levels.low, levels.high)
-        return codes.sub_(zero_point).mul_(scale)
+        codes = torch.div(x, scale).round_()
+        if zero_point.numel() == 1 and zero_point.device.type == "cpu":
+            z = float(zero_point)
+            return codes.clamp_(levels.low - z, levels.high - z).mul_(scale)
+        return codes.add_(zero_point).clamp_(levels.low, levels.high).sub_(zero_point).mul_(scale)
     codes = clamp_inclusive(round_through(x / scale) + zero_point, levels.low, levels.high)
     return (codes - zero_point) * scale
 

@@ -89,9 +89,11 @@ def test_rows_that_are_a_multiple_of_the_batch_take_their_samples_step() -> None
     assert torch.equal(made(x, group)[:4], alone(x[:4]))
 
 
-def test_in_inference_mode_the_numbers_are_the_same() -> None:
-    x = drawn(16, 8)
-    made = frozen(x, "uniform", QuantSpec(8))
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("layout", [PER_TENSOR, OUT_CHANNEL])
+def test_in_inference_mode_the_numbers_are_the_same(bits: int, layout: Layout) -> None:
+    made = frozen(drawn(16, 8), "uniform", QuantSpec(bits), layout)
+    x = 4 * drawn(16, 8) + 0.5  # many values lie outside the grid
     plain, before = made(x), x.clone()
     with torch.inference_mode():
         assert torch.equal(made(x), plain)
