@@ -35,15 +35,15 @@ def command(run: Path, to: Path | None, figures: Path | None, site: Path | None)
         _site(run, site)
         return
     record = RunRecord.load(run)
-    shown = compared(record)
+    shown, beside = compared(record), run if run.is_dir() else run.parent
     page = to or (None if figures else run / "report.html" if run.is_dir() else run.with_suffix(".html"))
     if page is not None:
         require_file(page, "--to")
     if figures is not None:
         require_folder(figures, "--figures")
-        _figures(shown, figures)
+        _figures(shown, figures, beside)
     if page is not None:
-        _page(shown, page, run if run.is_dir() else run.parent)
+        _page(shown, page, beside)
 
 
 def _site(runs: Path, folder: Path) -> None:
@@ -55,11 +55,11 @@ def _site(runs: Path, folder: Path) -> None:
     click.echo(f"written: {written[-1]} and {len(written) - 1} pages", err=True)
 
 
-def _figures(record: RunRecord, folder: Path) -> None:
+def _figures(record: RunRecord, folder: Path, beside: Path) -> None:
     # Pictures and templates take a second to import: help and listings do without.
     from ptqbench.report.figures import write_figures
 
-    written = write_figures(record, folder)
+    written = write_figures(record, folder, beside)
     click.echo(f"written: {len(written)} files in {folder}", err=True)
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from ptqbench.diagnostics.arms import is_counterpart
 from ptqbench.diagnostics.collect import Observation
-from ptqbench.diagnostics.statistics import Array, Spread, mean_known, over_seeds
+from ptqbench.diagnostics.statistics import Spread, over_seeds
 from ptqbench.errors import UserError
 from ptqbench.recipe.experiment import Cell
+from ptqbench.report.chart import Chart
+from ptqbench.report.series import timesteps
 from ptqbench.results.costs import fitting_seconds
-from ptqbench.results.record import CellRecord
+from ptqbench.results.record import CellRecord, RunRecord
 from ptqbench.running.cell import cell_key
 from ptqbench.stage.context import RunContext
 
@@ -87,28 +87,6 @@ def _cost(title: str, pairs: Sequence[tuple[Cell, Cell]], observations: Sequence
     return Cost(title, cell_title(pairs[0][1]), source, [cell.seed for cell, _ in pairs], own, theirs, ratio)
 
 
-@dataclass(frozen=True)
-class NoiseError:
-    """A metric by timestep t (S,), mean over calibration seeds: the error of the noise prediction on held-out trajectories."""
-
-    title: str
-    metric: str
-    seeds: list[int]
-    t: Array
-    error: Array
-
-
-def noise_errors(cells: Sequence[Cell], records: Records) -> list[NoiseError]:
-    """For each method, bits and variant whose records have a metric with the details "t" and "error"."""
-    found: dict[tuple[str, str], list[tuple[int, list[float], list[float]]]] = {}
-    for cell in cells:
-        if cell.method is None or cell.id not in records:
-            continue
-        for name, number in records[cell.id].metrics.items():
-            if {"t", "error"} <= number.detail.keys():
-                entry = (cell.seed, number.detail["t"], number.detail["error"])
-                found.setdefault((cell_title(cell), name), []).append(entry)
-    return [
-        NoiseError(title, name, [s for s, _, _ in rows], np.asarray(rows[0][1]), mean_known([e for _, _, e in rows]))
-        for (title, name), rows in found.items()
-    ]
+def noise_errors(records: Records) -> list[Chart]:
+    """The report's charts of metrics by timestep, as the error of the noise prediction on held-out trajectories is."""
+    return timesteps(RunRecord("", "", "", "", "", "", {}, {}, list(records.values())))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ptqbench.diagnostics.observer import GradientObserver
 from ptqbench.diagnostics.pictures import gradients, weights
-from ptqbench.diagnostics.pictures.style import Picture
+from ptqbench.diagnostics.pictures.style import Picture, save
 from ptqbench.diagnostics.summary import Summary, as_data, units_as_data
 from ptqbench.diagnostics.tables import tables
 from ptqbench.results import markdown
@@ -26,8 +26,8 @@ def draw(summary: Summary, folder: Path) -> list[Picture]:
             found.append(weights.effective_size(summary, phase, folder))
         if any(one.learned.terms for one in learned):
             found.append(weights.meta_terms(summary, phase, folder))
-    if summary.noise_errors:
-        found.append(gradients.noise_error(summary, folder))
+    for chart in summary.noise_errors:
+        found.append(save(chart.draw(), chart.title, folder, f"{chart.name}.png", chart.caption))
     if summary.costs:
         found.append(weights.cost(summary, folder))
     return found

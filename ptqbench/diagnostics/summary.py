@@ -15,9 +15,10 @@ from ptqbench.diagnostics.arms import Alignment, Arm, alignments, arms_of
 from ptqbench.diagnostics.collect import Collected
 from ptqbench.diagnostics.learned import Learned, learned_weights
 from ptqbench.diagnostics.observer import MOMENTS
-from ptqbench.diagnostics.records import Cost, NoiseError, finished_cells, noise_errors, weighter_costs
+from ptqbench.diagnostics.records import Cost, finished_cells, noise_errors, weighter_costs
 from ptqbench.quant.steps import step_group
 from ptqbench.recipe.experiment import Experiment
+from ptqbench.report.chart import Chart
 from ptqbench.running.run import environment
 from ptqbench.stage.context import RunContext, Settings
 
@@ -36,13 +37,14 @@ class Summary:
     digest: str
     created: str
     environment: dict[str, Any]
+    recipe: Mapping[str, Any]
     timesteps: list[int]
     groups: list[tuple[int, int]]
     arms: list[Arm]
     alignments: list[Alignment]
     learned: list[Learned]
     costs: list[Cost]
-    noise_errors: list[NoiseError]
+    noise_errors: list[Chart]
     failed: dict[str, str]
     unfitted: list[str]
 
@@ -73,13 +75,14 @@ def summarize(experiment: Experiment, settings: Settings, collected: Collected, 
         digest=experiment.digest,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         environment=environment(settings),
+        recipe=experiment.raw,
         timesteps=timesteps,
         groups=group_ranges(timesteps, groups),
         arms=arms,
         alignments=alignments(arms),
         learned=learned_weights(arms, len(timesteps)),
         costs=weighter_costs(collected.observations, records),
-        noise_errors=noise_errors(experiment.cells, records),
+        noise_errors=noise_errors(records),
         failed=collected.failed,
         unfitted=collected.unfitted,
     )
@@ -94,8 +97,10 @@ def group_ranges(timesteps: Sequence[int], groups: int) -> list[tuple[int, int]]
 
 def as_data(summary: Summary) -> dict[str, Any]:
     """All numbers behind the pictures and tables; null where there is nothing to say."""
-    kept = {f.name: getattr(summary, f.name) for f in dataclasses.fields(summary) if f.name != "arms"}
-    data: dict[str, Any] = plain({"schema": SCHEMA, **kept, "moments": MOMENTS, "arms": [_arm(arm) for arm in summary.arms]})
+    kept = {f.name: getattr(summary, f.name) for f in dataclasses.fields(summary)}
+    kept["arms"] = [_arm(arm) for arm in summary.arms]
+    kept["noise_errors"] = [{"title": c.title, "columns": c.columns, "rows": c.rows} for c in summary.noise_errors]
+    data: dict[str, Any] = plain({"schema": SCHEMA, **kept, "moments": MOMENTS})
     return data
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from ptqbench.diagnostics.arms import Arm
-from ptqbench.diagnostics.pictures.style import ticks_of_groups
 from ptqbench.diagnostics.statistics import Spread
 from ptqbench.diagnostics.summary import Summary
+from ptqbench.report.gradients import ticks_of_groups
 from ptqbench.results import formatting
 from ptqbench.results.fit_tables import summary_table
 from ptqbench.results.tables import NOTHING, Cell, Column, Table

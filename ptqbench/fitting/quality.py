@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ptqbench.fitting.inner import UnitProblem
 from ptqbench.quant.layer import Partition, QuantLayer, learns
-from ptqbench.results.fits import StageLosses, Weighting
+from ptqbench.quant.steps import step_group
+from ptqbench.results.fits import MOST_RANGES, StageLosses, Weighting
 from ptqbench.roles.quantizer import Quantizer
 from ptqbench.roles.weighter import UPDATE_TERMS
 from ptqbench.stage.counting import uncounted
@@ -96,8 +97,8 @@ class Examination:
         return StageLosses(**{stage: figure(found[split]) for stage, found in self.losses.items()})
 
 
-def weighting(report: Mapping[str, Tensor]) -> Weighting | None:
-    """What a weighter's report comes to; None for one that says nothing of it."""
+def weighting(report: Mapping[str, Tensor], step: Tensor, steps: int) -> Weighting | None:
+    """What a weighter's report comes to, of training samples at `step` (N,) of all `steps`; None for one that says nothing."""
     terms = {name: report[name].double() for name in UPDATE_TERMS if name in report and report[name].dim() == 1}
     weights, touches = (report[name].double() if name in report else None for name in ("weights", "touches"))
     if weights is None and touches is None and not terms:
@@ -108,8 +109,16 @@ def weighting(report: Mapping[str, Tensor]) -> Weighting | None:
         effective=None if weights is None else figure(float(weights.sum() ** 2 / weights.square().sum() / len(weights))),
         touches=None if touches is None else figure(float(touches.mean())),
         updates=max((len(value) for value in terms.values()), default=0),
+        by_step=[] if weights is None or weights.shape != step.shape else _by_step(weights, step, steps),
         terms={name: [x for x in values if x is not None] for name, values in kept.items() if None not in values},
     )
+
+
+def _by_step(weights: Tensor, step: Tensor, steps: int) -> list[float | None]:
+    ranges = min(steps, MOST_RANGES)
+    group = step_group(step, steps, ranges).to(weights.device)
+    total, count = (torch.bincount(group, x, ranges) for x in (weights, torch.ones_like(weights)))
+    return [figure(mean) for mean in (total / count / weights.mean()).tolist()]
 
 
 def figure(value: float) -> float | None:

@@ -121,7 +121,8 @@ class UnitFitter:
             site.end_learning()
         report = weighter.report()
         self._keep_report(position, report)
-        quality = FitQuality(self.phase.name, unit.name, count, weighter=weighting(report), **exam.hard())
+        learned = weighting(report, problem.train_steps, len(problem.timesteps))
+        quality = FitQuality(self.phase.name, unit.name, count, weighter=learned, **exam.hard())
         return dataclasses.asdict(quality)
 
     def _optimise(

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from ptqbench.report.figures import figures_of
+from ptqbench.results.executed import executed_tables
 from ptqbench.results.fit_tables import fit_tables, fitted_rows
 from ptqbench.results.formatting import grid_words
 from ptqbench.results.gallery import AMPLIFIED
@@ -125,6 +126,9 @@ HEADINGS = {
     "differences": "Differences to the baseline",
     "quality": "Quality against bytes",
     "timesteps": "Error by timestep",
+    "layers": "Which layers cost most",
+    "weights": "Learned weights",
+    "gradients": "Gradients of timestep groups",
 }
 SAMPLES = "samples.png"
 
@@ -141,11 +145,11 @@ def templates() -> Environment:
 
 
 def render(run: RunRecord, folder: Path | None = None) -> str:
-    """The page of a run with comparisons; `folder` is where its picture of samples lies, if anywhere."""
+    """The page of a run with comparisons; `folder` is where its picture of samples and its diagnosis lie."""
     ledgers, left = ledger_tables(run)
     figures = [
         (heading, HEADINGS[heading], [(chart, Markup(chart.inline())) for chart in charts])
-        for heading, charts in figures_of(run).items()
+        for heading, charts in figures_of(run, folder).items()
     ]
     return (
         templates()
@@ -153,6 +157,7 @@ def render(run: RunRecord, folder: Path | None = None) -> str:
         .render(
             run=run,
             main=overview(run, alone=False),
+            executed=executed_tables(run),
             details=details(run),
             fits=fit_tables(fitted_rows(run)),
             figures=figures,

@@ -15,6 +15,9 @@ MOST_UNDECIDED = 0.01
 MOST_HARDENING = 0.05
 """So is one whose loss grows by more than this share when its roundings are decided."""
 
+MOST_RANGES = 20
+"""Ranges of sampling steps in which a record has mean weights."""
+
 
 @dataclass
 class StageLosses:
@@ -34,8 +37,9 @@ class Weighting:
     """What a weighter reported of a unit. `effective` is the effective sample size of its weights as a share of the training
     samples, (sum w)^2 / sum w^2 / N, `touches` how often a sample's weight learned, a mean, `updates` how often any did.
 
-    `terms` has the first, mean and last value over updates of what was reported of each
-    (`ptqbench.roles.weighter.UPDATE_TERMS`).
+    `by_step` has the mean weight, as a multiple of all samples' mean, in each of `MOST_RANGES` equal ranges of the sampling
+    steps, from noise to image, or at each step where there are fewer; None where a range has no sample. `terms` has the
+    first, mean and last value over updates of what was reported of each (`ptqbench.roles.weighter.UPDATE_TERMS`).
     """
 
     __pydantic_config__ = STRICT
@@ -44,6 +48,7 @@ class Weighting:
     touches: float | None = None
     updates: int = 0
     terms: dict[str, list[float]] = field(default_factory=dict)
+    by_step: list[float | None] = field(default_factory=list)
 
 
 @dataclass

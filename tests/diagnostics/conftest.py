@@ -12,10 +12,11 @@ from enginekit import experiment
 from ptqbench.diagnostics.arms import alignments, arms_of
 from ptqbench.diagnostics.collect import Observation, UnitFindings
 from ptqbench.diagnostics.learned import learned_weights
-from ptqbench.diagnostics.records import NoiseError, weighter_costs
+from ptqbench.diagnostics.records import noise_errors, weighter_costs
 from ptqbench.diagnostics.summary import Summary, group_ranges
 from ptqbench.recipe.experiment import Cell
 from ptqbench.results.fits import FitQuality, StageLosses
+from ptqbench.results.record import CellRecord, Number
 
 MOMENTS, GROUPS, STEPS, TRAIN = 5, 5, 10, 60
 TIMESTEPS = [901, 801, 701, 601, 501, 401, 301, 201, 101, 1]
@@ -90,20 +91,23 @@ def summarized() -> Callable[[list[Observation]], Summary]:
 
     def summarize(observations: list[Observation], **fields: object) -> Summary:
         arms = arms_of(observations)
-        errors = [NoiseError("gacq W4A8", "eps-error", [0, 1], np.asarray(TIMESTEPS, float), 10.0 ** -np.arange(STEPS))]
+        detail = {"t": [float(t) for t in TIMESTEPS], "error": [10.0**-i for i in range(STEPS)]}
+        measured = {"eps-error": Number(1.0, 1.0, 1.0, 4, detail=detail, protocol="eeee")}
+        records = {"gacq": CellRecord("gacq/W4A8/seed0", "gacq", "W4A8", "", 0, "ok", metrics=measured)}
         made = {
             "name": "toy",
             "title": "Toy",
             "digest": "0123456789",
             "created": "2030-01-01T00:00:00+00:00",
             "environment": {"ptqbench": "0", "torch": "2", "device": "cpu"},
+            "recipe": {"sweep": {"only": ["gacq"]}},
             "timesteps": TIMESTEPS,
             "groups": group_ranges(TIMESTEPS, GROUPS),
             "arms": arms,
             "alignments": alignments(arms),
             "learned": learned_weights(arms, STEPS),
             "costs": weighter_costs(observations, {}),
-            "noise_errors": errors,
+            "noise_errors": noise_errors(records),
             "failed": {},
             "unfitted": [],
         }

@@ -166,7 +166,8 @@ def record(cell, seconds: float, error: list[float]) -> CellRecord:
         "reconstruct-steps": StageCost(1.0, 1.0),
         "images": StageCost(9, 1),
     }
-    metrics = {"eps-error": Number(1.0, 1.0, 1.0, 4, detail={"t": [901.0, 1.0], "error": error}), "fd": Number(1, 1, 1, 4)}
+    detail = {"t": [901.0, 1.0], "error": error}
+    metrics = {"eps-error": Number(1.0, 1.0, 1.0, 4, detail=detail, protocol="eeee"), "fd": Number(1, 1, 1, 4)}
     return CellRecord(cell.id, cell.name, cell.bits, "", cell.seed, "ok", metrics=metrics, cost=cost)
 
 
@@ -180,9 +181,10 @@ def test_finished_runs_are_preferred_for_the_cost(observations, cells):
 
 def test_noise_error_by_timestep_is_averaged_over_seeds(cells):
     records = {cell.id: record(cell, 1.0, [float(cell.seed), 4.0]) for cell in cells if cell.bits == "W4A8"}
-    found = noise_errors(cells, records)
-    assert [(x.title, x.metric) for x in found] == [("qdiffusion W4A8", "eps-error"), ("gacq W4A8", "eps-error")]
-    assert (found[0].t.tolist(), found[0].error.tolist(), found[0].seeds) == ([901.0, 1.0], [1.0, 4.0], [0, 1, 2])
+    (chart,) = noise_errors(records)
+    assert chart.title.startswith("eps-error")
+    assert chart.rows[:2] == [("qdiffusion", "W4A8", "", 901.0, 1.0), ("qdiffusion", "W4A8", "", 1.0, 4.0)]
+    assert [row[0] for row in chart.rows[2:]] == ["gacq", "gacq"]
 
 
 def test_group_ranges():

@@ -128,11 +128,15 @@ def test_a_report_is_summed_up() -> None:
         "cosine": torch.tensor([float("nan"), 1.0]),
         "step": torch.arange(4),
     }
-    found = weighting(report)
+    found = weighting(report, torch.tensor([0, 0, 1, 3]), 4)
     assert found is not None
+    assert found.by_step == [1.0, 2.0, None, 0.0]
+    many, other = weighting(report, torch.tensor([0, 9, 30, 39]), 40), weighting(report, torch.arange(5), 5)
+    assert many is not None and other is not None and other.by_step == []
+    assert dict(enumerate(many.by_step)) == dict.fromkeys(range(20)) | {0: 0.0, 4: 2.0, 15: 2.0, 19: 0.0}
     assert (found.effective, found.touches, found.updates) == (0.5, 3.0, 3)
     assert found.terms == {"validation": [4.0, 3.0, 2.0]}
-    assert weighting({"bands": torch.ones(3, 4)}) is None
+    assert weighting({"bands": torch.ones(3, 4)}, torch.arange(3), 3) is None
 
 
 def test_samples_are_spread_evenly_over_sampling_steps() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,16 +12,17 @@ from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner
-from comparison_samples import one_seed
+from comparison_samples import cell, one_seed, run
 from paired_samples import sampled_run
 
 from ptqbench.cli import cli
-from ptqbench.errors import EXIT_OK, EXIT_USAGE
+from ptqbench.errors import EXIT_OK, EXIT_USAGE, UserError
 from ptqbench.report.figures import figures_of, write_figures
 from ptqbench.report.forest import axis_limit
 from ptqbench.report.series import APART, MOST_APART, _beside
 from ptqbench.results.compare import attach_comparisons
-from ptqbench.results.record import RunRecord
+from ptqbench.results.fits import FitQuality, StageLosses, Weighting
+from ptqbench.results.record import Number, RunRecord
 
 
 @pytest.fixture
@@ -52,6 +54,68 @@ def test_errors_by_timestep_are_means_over_seeds() -> None:
         ("W4A32", 950.0, 0.00188),
         ("W4A32", 0.0, 0.5),
     ]
+
+
+def test_costs_of_layers_carry_all_sites_and_draw_those_of_the_table() -> None:
+    record = run(cell("gacq", "W4A8", 0, (1, 2, 3, 4, 5)))
+    assert "layers" not in figures_of(record)
+    shares = {f"layer{i}": Number(0.3 - i / 50, 0.2 - i / 50, 0.4, 16, unit="trajectories") for i in range(15)}
+    record.cells[-1].sensitivity = shares
+    (chart,) = figures_of(record)["layers"]
+    rows = list(csv.DictReader(chart.csv().splitlines()))
+    assert [(r["site"], float(r["share"]), float(r["low"])) for r in rows] == [(n, x.value, x.low) for n, x in shares.items()]
+    (axes,) = chart.draw().axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(shares)[:12]
+
+
+def weighed(unit: str, by_step: list[float | None]) -> FitQuality:
+    return FitQuality("rounding", unit, 9, StageLosses(1.0), weighter=Weighting(by_step=by_step))
+
+
+def test_learned_weights_are_means_and_quarters_over_units_and_rows_with_equal_ones_are_one() -> None:
+    record = run(*(cell("gacq", bits, 0, (1, 2, 3, 4, 5)) for bits in ("W4A32", "W4A8", "W2A8")))
+    assert "weights" not in figures_of(record)
+    for one in (c for c in record.cells if c.method == "gacq"):
+        shift = float(one.bits == "W2A8")
+        one.fits = [weighed("first", [1.0, 2.0 + shift, None]), weighed("mid", [3.0, None, None])]
+    record.protocol["steps"] = 6
+    (chart,) = figures_of(record)["weights"]
+    rows = [(row["bits"], *(float(row[x]) for x in ("step", "mean", "quarter", "three_quarters"))) for row in
+            csv.DictReader(chart.csv().splitlines())]  # fmt: skip
+    assert rows == [
+        ("W4A32+W4A8", 0.5, 2.0, 1.5, 2.5),
+        ("W4A32+W4A8", 2.5, 2.0, 2.0, 2.0),
+        ("W2A8", 0.5, 2.0, 1.5, 2.5),
+        ("W2A8", 2.5, 3.0, 3.0, 3.0),
+    ]
+    assert len(chart.draw().axes) == 2
+
+
+def test_a_diagnosis_of_some_cells_beside_the_run_gives_maps_and_another_recipe_s_is_refused(tmp_path: Path) -> None:
+    record = replace(one_seed(), recipe={"model": {"use": "digits"}, "sweep": {"bits": ["W4A8"]}})
+    assert "gradients" not in figures_of(record, tmp_path)
+    maps = [[[1.0, 0.1 * m + seed], [0.1 * m + seed, None]] for seed in (0.0, 0.4) for m in range(5)]
+    arm = {"method": "gacq", "variant": "", "bits": "W4A8", "phase": "rounding", "counterpart": ""}
+    data = {
+        "recipe": {"model": {"use": "digits"}, "sweep": {"bits": ["W4A8"], "only": ["gacq"]}},
+        "groups": [[9, 5], [4, 0]],
+        "arms": [{**arm, "rows": [{"seed": 0, "cosine": maps[:5]}, {"seed": 1, "cosine": maps[5:]}]}],
+    }
+    path = tmp_path / "diagnosis" / "diagnostics.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(data))
+    (chart,) = figures_of(record, tmp_path)["gradients"]
+    rows = {(r["moment"], r["timesteps"], r["other_timesteps"]): r["cosine"] for r in csv.DictReader(chart.csv().splitlines())}
+    assert float(rows["middle", "9\N{EN DASH}5", "4\N{EN DASH}0"]) == pytest.approx(0.4)
+    shown = chart.draw().axes
+    assert [axes.get_title() for axes in shown] == ["start", "middle", "end, before hardening"]
+    assert [text.get_text() for text in shown[2].texts] == ["1.00", "0.60", "0.60", "?"]
+    path.write_text(json.dumps(data | {"recipe": {"model": {"use": "other"}}}))
+    with pytest.raises(UserError, match="another recipe"):
+        figures_of(record, tmp_path)
+    path.write_text("{}")
+    with pytest.raises(UserError, match="no diagnosis"):
+        figures_of(record, tmp_path)
 
 
 def test_places_of_nearly_equal_sizes_do_not_cover_each_other() -> None:

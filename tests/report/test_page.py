@@ -16,7 +16,7 @@ from ptqbench.report.page import MOST_PICTURE_BYTES, picture, render
 from ptqbench.results.compare import attach_comparisons
 from ptqbench.results.fits import FitQuality, StageLosses
 from ptqbench.results.overview import overview
-from ptqbench.results.record import RunRecord
+from ptqbench.results.record import Executed, RunRecord
 
 
 def compared() -> RunRecord:
@@ -74,6 +74,16 @@ def test_fits_are_summed_up_and_listed_unit_by_unit() -> None:
     page = Page(text)
     assert "Fit quality by unit" in text and "gacq W4A8: units, phase rounding (160 iterations)" in text
     assert {"unfinished", "21.4", "25.2", "mid", "1.336", "0.4050", "0.5070"} <= set(page.entries)
+
+
+def test_executed_times_stand_in_a_section_of_their_own_and_a_slow_down_is_told() -> None:
+    record = run(cell("gacq", "W4A8", 0, (1, 2, 3, 4, 5)))
+    assert 'id="executed"' not in render(record)
+    slow = Executed("torch 2", "a", 16, 1, 9, [0.1] * 3, [0.2, 0.19, 0.21], [0.5, 0.48, 0.52], 0.0, 50.0, [2.0, 2.0], [0, 0])
+    record.cells[-1].executed = {"torch": slow}
+    text = render(record)
+    assert {"torch", "0.500 \N{PLUS-MINUS SIGN} 0.020", "0%"} <= set(Page(text).entries)
+    assert "1 thread, 9 pairs" in text and "Slower than full precision: gacq/W4A8/seed0 in torch." in text
 
 
 def test_names_are_text_wherever_they_stand(beside: Path) -> None:

@@ -123,8 +123,3 @@ def phase_file(topic: str, phase: str) -> str:
 def count_words(units: int, seeds: int) -> str:
     """ "n = 23 units, 3 seeds"."""
     return f"n = {units} unit{'s' * (units != 1)}, {seeds} seed{'s' * (seeds != 1)}"
-
-
-def ticks_of_groups(groups: Sequence[tuple[int, int]]) -> list[str]:
-    """The timesteps of each group."""
-    return [f"{first}\N{EN DASH}{last}" if first != last else str(first) for first, last in groups]

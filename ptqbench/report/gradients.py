@@ -1,0 +1,147 @@
+"""Cosines between the gradients of timestep groups as maps, of a run beside which `ptqbench diagnose` put its findings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from pydantic import TypeAdapter, ValidationError
+
+from ptqbench.diagnostics.statistics import Array, mean_known
+from ptqbench.errors import UserError
+from ptqbench.report.chart import WIDTH, Chart, file_name
+from ptqbench.results.record import RunRecord
+
+Groups = Sequence[tuple[int, int]]
+
+DIAGNOSIS = Path("diagnosis") / "diagnostics.json"
+"""Where in a run's folder its diagnosis is."""
+
+SHOWN = ((0, "start"), (2, "middle"), (4, "end, before hardening"))
+"""Moments of a fit that are drawn, of five."""
+
+COLOUR_MAP = "RdBu_r"
+CAPTION = (
+    "Phase {phase}: cosine between the gradients of the mean task loss of two timestep groups, mean over units and calibration "
+    "seeds, before the first iteration, half-way, and at the end before hardening. Red is 1, white 0, blue -1."
+)
+DARK = 0.6
+"""Cells beyond this are dark, and their numbers white."""
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A calibration seed: cosines (M, G, G), means over units, at M moments of the fit; None where nothing is known."""
+
+    cosine: list[list[list[float | None]]]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A method at some bits in some variant, in one phase."""
+
+    method: str
+    variant: str
+    bits: str
+    phase: str
+    rows: list[Seed]
+
+    @property
+    def cosine(self) -> Array:
+        """Mean over calibration seeds, (M, G, G)."""
+        return mean_known([np.asarray(row.cosine, dtype=np.float64) for row in self.rows])
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is read of a diagnosis: `groups` has the first and last timestep of each."""
+
+    recipe: dict[str, Any]
+    groups: list[tuple[int, int]]
+    arms: list[Arm]
+
+    @classmethod
+    def beside(cls, run: RunRecord, folder: Path) -> Diagnosis | None:
+        """The diagnosis in a run's folder, if there is one.
+
+        Raises `UserError` for a file that is none, and for one of another recipe.
+        """
+        path = folder / DIAGNOSIS
+        if not path.is_file():
+            return None
+        try:
+            found = TypeAdapter(cls).validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise UserError(f"{path} is no diagnosis: {error.errors()[0]['msg']}", _REMEDY) from error
+        if _without_choice(found.recipe) != _without_choice(run.recipe):
+            raise UserError(f"{path} is of another recipe than the run", _REMEDY)
+        return found
+
+
+_REMEDY = "let ptqbench diagnose write it anew, or move it away"
+
+
+def _without_choice(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A diagnosis may be of some of the run's cells."""
+    return {**recipe, "sweep": {**recipe.get("sweep", {}), "only": None}}
+
+
+def gradients(run: RunRecord, folder: Path | None) -> list[Chart]:
+    """A chart for each phase that the diagnosis in a run's folder has seen; none without one."""
+    found = Diagnosis.beside(run, folder) if folder else None
+    return [_chart(phase, found) for phase in dict.fromkeys(arm.phase for arm in found.arms)] if found else []
+
+
+def _chart(phase: str, found: Diagnosis) -> Chart:
+    arms = [arm for arm in found.arms if arm.phase == phase]
+    names = ticks_of_groups(found.groups)
+    data = [
+        (arm.method, arm.bits, arm.variant, moment, names[i], names[j], float(value))
+        for arm in arms
+        for m, moment in SHOWN
+        for (i, j), value in np.ndenumerate(arm.cosine[m])
+    ]
+    shown = {" ".join(filter(None, (arm.method, arm.variant, arm.bits))): arm.cosine for arm in arms}
+    columns = ("method", "bits", "variant", "moment", "timesteps", "other_timesteps", "cosine")
+    title = f"Cosine between gradients of timestep groups, phase {phase}"
+    return Chart(
+        file_name("cosine", phase), title, CAPTION.format(phase=phase), columns, data, lambda: cosine_maps(shown, found.groups)
+    )
+
+
+def cosine_maps(arms: Mapping[str, Array], groups: Groups) -> Figure:
+    """A row of maps for each arm, of its cosines (M, G, G) at the moments that are shown (arXiv:2602.01289, figure 1a)."""
+    side = WIDTH / len(SHOWN) - 0.2
+    figure = Figure(figsize=(WIDTH, len(arms) * side + 0.6), layout="constrained")
+    places = figure.subplots(len(arms), len(SHOWN), squeeze=False)
+    names, ticks = ticks_of_groups(groups), range(len(groups))
+    for row, (title, cosine) in zip(places, arms.items(), strict=True):
+        for axes, (moment, _) in zip(row, SHOWN, strict=True):
+            _map(axes, cosine[moment])
+            axes.set_xticks(ticks, [])
+            axes.set_yticks(ticks, names if axes is row[0] else [], fontsize=7)
+        row[0].set_ylabel(f"{title}\ntimesteps of group")
+    for top, bottom, (_, words) in zip(places[0], places[-1], SHOWN, strict=True):
+        top.set_title(words)
+        bottom.set_xticks(ticks, names, rotation=45, ha="right", fontsize=7)
+    return figure
+
+
+def _map(axes: Axes, cosine: Array) -> None:
+    size = len(cosine)
+    axes.pcolormesh(np.arange(size), np.arange(size), cosine, vmin=-1, vmax=1, cmap=COLOUR_MAP)
+    axes.set_ylim(size - 0.5, -0.5)
+    axes.set_aspect("equal")
+    for (i, j), value in np.ndenumerate(cosine):
+        text = f"{value:.2f}" if np.isfinite(value) else "?"
+        axes.text(j, i, text, ha="center", va="center", fontsize=7, color="white" if abs(value) > DARK else "black")
+
+
+def ticks_of_groups(groups: Groups) -> list[str]:
+    """The timesteps of each group."""
+    return [f"{first}\N{EN DASH}{last}" if first != last else str(first) for first, last in groups]
