@@ -1,7 +1,7 @@
 """Differences of two arms measured on the same noise: paired over images and over calibration seeds.
 
-The variance of a difference has two parts that are never mixed. *Images*: a delete-a-block jackknife of the difference
-itself, both arms without the same block, so that what an image does to both cancels. *Calibration*: how much the
+The variance of a difference has two parts, which are estimated apart and added. *Images*: a delete-a-block jackknife of the
+difference itself, both arms without the same block, so that what an image does to both cancels. *Calibration*: how much the
 difference varies from one calibration seed to the next. Two or three seeds say little about their own spread; it is
 therefore pooled over the arms of a group, in units of each arm's image noise.
 """
@@ -14,7 +14,7 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy.special import nctdtrinc, stdtrit
 
 from ptqbench.evaluate.intervals import LEVEL, jackknife_variance
 
@@ -48,18 +48,23 @@ class Arm:
 
 @dataclass(frozen=True)
 class Pool:
-    """Variance of a difference over calibration seeds as a multiple of its arms' image variance; degrees of freedom."""
+    """Variance of a difference over calibration seeds as a multiple of its arms' image variance; degrees of freedom.
+
+    `alone` is the same of single arms: what a difference from an arm that no calibration moves varies by. It holds what seeds
+    do to all arms alike, which cancels in differences of two that move.
+    """
 
     ratio: float
     freedom: float
+    alone: Pool | None = None
 
 
 @dataclass(frozen=True)
 class Difference:
     """First arm minus second: mean over the common seeds, 95 % interval, two-sided p, and what could have been seen.
 
-    `detectable` is the true difference that this comparison would have found with a chance of at least 80 %, as one of a
-    family of comparisons (Bonferroni's bound for Holm's correction).
+    `detectable` is the true difference that this comparison would have found with a chance of 80 %, as one of a family of
+    comparisons (at Bonferroni's bound, so that with Holm's correction the chance may be higher).
     `seeds` is the number of common calibration seeds; with `this_calibration_only` the interval says
     nothing about other calibrations.
     """
@@ -89,7 +94,15 @@ def pool_arms(arms: Sequence[Arm]) -> Pool | None:
     """
     moving = [arm for arm in arms if not arm.fixed and arm.noise > 0]
     pool = _pool(list(combinations(moving, 2)))
-    return None if pool is None else Pool(pool.ratio, pool.freedom * 2.0 / len(moving))
+    if pool is None:
+        return None
+    extra = [len(arm.values) - 1 for arm in moving]
+    own = sum(
+        n * float(np.var(list(arm.values.values()), ddof=1)) / arm.noise for n, arm in zip(extra, moving, strict=True) if n
+    )
+    # Arms share their seeds, so that as many of them as there are may say no more than one.
+    alone = Pool(own / sum(extra), sum(extra) / len(extra))
+    return Pool(pool.ratio, pool.freedom * 2.0 / len(moving), alone)
 
 
 def pool_pairs(pairs: Sequence[tuple[Arm, Arm]]) -> Pool | None:
@@ -124,9 +137,10 @@ def calibration_part(ours: Arm, theirs: Arm, pool: Pool | None) -> Part | None:
     seeds = len(_common(ours, theirs))
     if ours.fixed and theirs.fixed:
         return None
-    if pool is not None:
-        noise = sum(arm.noise for arm in (ours, theirs) if not arm.fixed)
-        return Part(pool.ratio * noise / seeds, pool.freedom)
+    moving = [arm for arm in (ours, theirs) if not arm.fixed]
+    known = pool.alone if pool is not None and len(moving) == 1 else pool
+    if known is not None:
+        return Part(known.ratio * sum(arm.noise for arm in moving) / seeds, known.freedom)
     return Part(_seed_variance(ours, theirs) / seeds, seeds - 1.0) if seeds > 1 else None
 
 
@@ -142,7 +156,7 @@ def judge(value: float, parts: Sequence[Part], seeds: int, *, only: bool, family
         return Difference(value, value, value, float(value == 0), 0.0, seeds, only)
     error = float(np.sqrt(sum(part.variance for part in parts)))
     edge = _critical(parts, (1 - LEVEL) / 2) * error
-    detectable = (_critical(parts, (1 - LEVEL) / 2 / family) + _critical(parts, 1 - POWER)) * error
+    detectable = _noncentrality(parts, (1 - LEVEL) / 2 / family) * error
     return Difference(value, value - edge, value + edge, _p_value(parts, abs(value) / error), detectable, seeds, only)
 
 
@@ -158,6 +172,12 @@ def holm(p: Sequence[float]) -> list[float]:
 def _critical(parts: Sequence[Part], tail: float) -> float:
     """The weighted critical value with the probability `tail` above it."""
     return -sum(float(stdtrit(x.freedom, tail)) * x.variance for x in parts) / sum(x.variance for x in parts)
+
+
+def _noncentrality(parts: Sequence[Part], tail: float) -> float:
+    """How many standard errors from zero a value exceeds the critical one of `tail` with the chance `POWER`, weighted alike."""
+    found = [x.variance * float(nctdtrinc(x.freedom, 1 - POWER, -stdtrit(x.freedom, tail))) for x in parts]
+    return sum(found) / sum(x.variance for x in parts)
 
 
 def _p_value(parts: Sequence[Part], ratio: float) -> float:

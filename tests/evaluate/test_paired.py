@@ -95,6 +95,23 @@ def test_arms_that_no_calibration_moves() -> None:
     assert not paired_difference(still, Arm(dict(still.values), dict(moving.replicates))).this_calibration_only
 
 
+@pytest.mark.parametrize("together", [0.0, 2.0, 6.0])
+def test_what_seeds_do_to_all_arms_counts_against_an_arm_that_no_calibration_moves(together: float) -> None:
+    """Round to nearest as the baseline of three methods whose values rise and fall together with the seed."""
+    rng, alarms = np.random.default_rng(7), []
+    for _ in range(TRIALS):
+        moving = [
+            Arm({s: v + shift[s] for s, v in arm.values.items()}, {s: x + shift[s] for s, x in arm.replicates.items()})
+            for shift in [together * rng.normal(size=3)]
+            for arm in arms(rng, [0.0] * 3, 3, 3.0)
+        ]
+        still = arms(rng, [0.0], 1, 0.0)[0]
+        base = Arm(dict.fromkeys(range(3), still.values[0]), dict.fromkeys(range(3), still.replicates[0]))
+        found = paired_difference(moving[0], base, pool_arms([base, *moving]))
+        alarms.append(found.p < 0.05)
+    assert np.mean(alarms) <= MOST
+
+
 def test_equal_arms_do_not_differ_and_exact_shifts_do() -> None:
     (a,) = arms(np.random.default_rng(4), [1.0], 2, 0.5)
     same = paired_difference(a, a, pool_pairs([(a, a)]))
@@ -123,15 +140,24 @@ def test_p_value_and_interval_agree(value: float) -> None:
     assert judge(1e9, parts, 2, only=False).p == LEAST_P
 
 
-@pytest.mark.parametrize("family", [1, 12])
-def test_a_difference_of_the_detectable_size_is_seen_four_times_in_five(family: int) -> None:
-    """Among as many comparisons as the family has, at Bonferroni's level; the critical values are scipy's own."""
-    found = judge(0.0, [Part(0.25, 19.0)], 3, only=False, family=family)
-    critical = stats.t.ppf(1 - 0.025 / family, 19)
-    seen = stats.nct.sf(critical, 19, found.detectable / 0.5)
-    # Adding two critical values is exact for a normal law; the noncentral t is a little wider in the far tail.
-    assert float(seen) == pytest.approx(0.8, abs=0.015)
-    assert found.high == pytest.approx(0.5 * stats.t.ppf(0.975, 19))
+@pytest.mark.parametrize("family", [1, 4, 12])
+@pytest.mark.parametrize("freedom", [2.0, 3.0, 6.0, 19.0])
+def test_a_difference_of_the_detectable_size_is_seen_four_times_in_five(family: int, freedom: float) -> None:
+    """Among as many comparisons as the family has, at Bonferroni's level; the noncentral law is scipy's own."""
+    found = judge(0.0, [Part(0.25, freedom)], 3, only=False, family=family)
+    critical = stats.t.ppf(1 - 0.025 / family, freedom)
+    assert float(stats.nct.sf(critical, freedom, found.detectable / 0.5)) == pytest.approx(0.8, abs=1e-4)
+    assert found.high == pytest.approx(0.5 * stats.t.ppf(0.975, freedom))
+
+
+def test_the_chance_is_kept_where_both_parts_count() -> None:
+    """Simulated: the value's error is the sum of two, the estimate of each variance has its own degrees of freedom."""
+    rng, parts, trials = np.random.default_rng(6), [Part(0.5, 19.0), Part(0.5, 3.0)], 4000
+    size = judge(0.0, parts, 4, only=False, family=4).detectable
+    values = size + rng.normal(size=trials)
+    drawn = [[Part(0.5 * rng.chisquare(f) / f, f) for f in (19.0, 3.0)] for _ in range(trials)]
+    seen = [judge(v, own, 4, only=False).p < 0.05 / 4 for v, own in zip(values, drawn, strict=True)]
+    assert np.mean(seen) == pytest.approx(0.8, abs=0.05)
 
 
 def test_holm() -> None:
