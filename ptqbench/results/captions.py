@@ -104,7 +104,10 @@ def _reading(run: RunRecord, rows: Sequence[Row]) -> str:
 def _unequal(rows: Sequence[Row]) -> str:
     """What calibration got, with a word where it was not equal."""
     parts = []
-    for what, totals in (("samples", _totals(rows, _samples)), ("denoiser evaluations", _totals(rows, _spent))):
+    # Rows whose weights learn do not train on all of theirs.
+    held_out = any(cell.budget.validation for row in rows for cell in row.cells)
+    samples = "samples (training + validation)" if held_out else "samples"
+    for what, totals in ((samples, _totals(rows, _samples)), ("denoiser evaluations", _totals(rows, _spent))):
         if len(totals) > 1:
             parts.append(f"{what} are NOT equal, {min(totals)} to {max(totals)} per row")
         elif totals:

@@ -169,7 +169,7 @@ def _unclear(standings: Sequence[Standing]) -> str:
 
 
 def _amounts(found: Sequence[Comparison], most: int) -> str:
-    return _listed([f"{c.metric} {amount(c)}" for c in found], most, "more")
+    return _listed([f"{c.metric} {amount(c)}" for c in found], most, "more metrics")
 
 
 def _listed(words: Sequence[str], most: int = MOST_NAMES, rest: str = "others") -> str:

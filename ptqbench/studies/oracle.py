@@ -101,7 +101,7 @@ class Verdict:
         seen = abs(self.gain) > self.visible
         rest = "more than" if seen else "within"
         bound = "" if seen and self.gain > 0 else ": none of the weightings that were tried shows a gain here"
-        return f"{told}, {rest} the {100 * self.visible:.1f} % that could be seen{bound}."
+        return f"{told}, {rest} its \N{PLUS-MINUS SIGN} {100 * self.visible:.1f} %{bound}."
 
 
 def oracle_tables(found: Verdict) -> list[Table]:

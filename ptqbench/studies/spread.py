@@ -6,7 +6,7 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from scipy.stats import chi2
+from scipy.stats import chi2, f
 
 from ptqbench.evaluate.intervals import LEVEL
 from ptqbench.results.formatting import significant
@@ -56,17 +56,16 @@ class Sources:
 
     @property
     def sentence(self) -> str:
-        """How much of the seeds' variance each change brings by itself."""
-        by_change = {arm.change: arm.spread**2 for arm in self.arms}
-        whole = by_change.pop(SEEDS)
-        if not whole:
-            return "Seeds change nothing."
-        parts = [f"{100 * own / whole:.0f} % with other {_plural(change)} alone" for change, own in by_change.items()]
-        return f"Of the variance over calibration seeds there is {', '.join(parts[:-1])} and {parts[-1]}."
-
-
-def _plural(change: str) -> str:
-    return change if change.endswith("s") else f"{change}s"
+        """Whether calibration seeds spread the metric more than last bits do: an F test of both variances."""
+        arms = {arm.change: arm for arm in self.arms}
+        seeds, bits = arms[SEEDS], arms[LAST_BITS]
+        told = f"Seeds spread {self.metric} by {100 * seeds.spread:.1f} %, last bits alone by {100 * bits.spread:.1f} %"
+        if bits.spread == 0 or seeds.spread == 0:
+            return f"{told}."
+        ratio, freedom = (seeds.spread / bits.spread) ** 2, (len(seeds.values) - 1, len(bits.values) - 1)
+        if f.sf(ratio, *freedom) < 1 - LEVEL:
+            return f"{told}: samples or draws of mini-batches have a part of their own."
+        return f"{told}. That is no more than chance tells apart: the fits' own instability may be all of it."
 
 
 def spread_table(found: Sources) -> Table:
@@ -76,7 +75,7 @@ def spread_table(found: Sources) -> Table:
     columns += [Column("interval", "95 % interval", text=True), Column("values", "values", text=True)]
     rows = [_row(arm) for arm in found.arms]
     notes = [found.sentence, *(f"{change}: {words}." for change, words in CHANGES.items())]
-    notes.append("Spread: standard deviation. Every change brings other last bits along, so arms are no parts of a sum.")
+    notes.append("Spread: standard deviation. Every change brings other last bits along: the arms are no parts of a sum.")
     return Table(f"Sources of the spread of {found.method} {found.bits}", columns, rows, notes)
 
 

@@ -81,9 +81,9 @@ def test_many_failures_are_counted() -> None:
 
 def test_unequal_budgets_are_said_at_the_table() -> None:
     record = one_seed()
-    assert "Calibration samples are equal, 512 per row" in " ".join(overview(record).notes)
+    assert "Calibration samples (training + validation) are equal, 512 per row" in " ".join(overview(record).notes)
     record.cells[1].budget = replace(record.cells[1].budget, training=1024)
-    assert "samples are NOT equal, 512 to 1024 per row" in " ".join(overview(record).notes)
+    assert "samples (training + validation) are NOT equal, 512 to 1024 per row" in " ".join(overview(record).notes)
 
 
 @pytest.mark.parametrize("width", [72, 80, 100, 140])

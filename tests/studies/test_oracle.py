@@ -45,8 +45,8 @@ def test_where_equal_weights_are_best_nothing_else_is_claimed():
 @pytest.mark.parametrize(
     ("equal", "found", "gain", "words"),
     [
-        ([10.0, 12.0], [8.0, 10.0], 2 / 11, "-18.2 %, more than the 0.0 %"),
-        ([10.0, 10.0], [8.0, 12.0], 0.0, "within the 254.1 % that could be seen: none of the weightings"),
+        ([10.0, 12.0], [8.0, 10.0], 2 / 11, "-18.2 %, more than its ± 0.0 %"),
+        ([10.0, 10.0], [8.0, 12.0], 0.0, "within its ± 254.1 %: none of the weightings"),
         ([10.0], [9.0], 0.1, "one seed cannot say"),
     ],
 )

@@ -11,7 +11,7 @@ from enginekit import recipe
 
 from ptqbench.cli import cli
 from ptqbench.recipe.toml_text import value_text
-from ptqbench.studies.spread import CHANGES, SEEDS, Arm, Sources
+from ptqbench.studies.spread import CHANGES, LAST_BITS, SEEDS, Arm, Sources
 
 
 def test_the_interval_holds_the_true_spread_as_often_as_it_says():
@@ -21,12 +21,23 @@ def test_the_interval_holds_the_true_spread_as_often_as_it_says():
     assert np.mean(held) == pytest.approx(0.95, abs=0.02)
 
 
-def test_the_sentence_divides_variances():
-    values = {change: [10.0, 10.0 + size] for change, size in zip(CHANGES, (1.0, 1.5, 0.5, 2.0), strict=True)}
-    told = Sources("m", "W4A32", "latent-error", [Arm(change, found) for change, found in values.items()]).sentence
-    shares = [(size * (10 + 2.0 / 2) / (10 + size / 2) / 2.0) ** 2 for size in (1.0, 1.5, 0.5)]
-    for share in shares:
-        assert f"{100 * share:.0f} % with other" in told
+def sources(seeds: list[float], bits: list[float]) -> Sources:
+    values = {change: bits if change == LAST_BITS else seeds for change in CHANGES}
+    return Sources("m", "W4A32", "latent-error", [Arm(change, found) for change, found in values.items()])
+
+
+def test_the_sentence_holds_seeds_against_last_bits():
+    wide, narrow = [10.0, 14.0, 6.0, 12.0], [10.0, 10.4, 9.6, 10.2]
+    assert "Seeds spread latent-error by 32.5 %, last bits alone by 3.4 %: samples or draws" in sources(wide, narrow).sentence
+    assert "no more than chance" in sources(wide, wide).sentence
+    assert "no more than chance" in sources(narrow, wide).sentence
+
+
+def test_seeds_without_an_effect_of_their_own_are_told_apart_in_five_of_a_hundred():
+    rng = np.random.default_rng(1)
+    drawn = (list(10 + rng.normal(size=4)) for _ in range(2000))
+    told = [sources(seeds, bits).sentence for seeds, bits in zip(drawn, drawn, strict=False)]
+    assert np.mean(["part of their own" in words for words in told]) == pytest.approx(0.05, abs=0.02)
 
 
 @pytest.fixture(scope="module")
