@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import click
 
-from ptqbench.api.progress import Progress
 from ptqbench.api.result import Run
 from ptqbench.commands.options import cache_option
-from ptqbench.commands.output import plugin_option, print_wrapped, tell_notes
+from ptqbench.commands.output import plugin_option, print_wrapped, tell_notes, work_on_cell
 
 
 @click.command("export", short_help="Write a cell's quantized denoiser to a folder.")
@@ -40,12 +38,8 @@ def command(
     """
     loaded = Run.load(run)
     from ptqbench.api.export import export
-    from ptqbench.roles.executor import Task
 
-    task = Task("cell", label=cell)
-    with Progress() as progress:
-        progress.announce([task])
-        tell = partial(progress.report, task)
+    with work_on_cell(cell) as (tell, _):
         found = export(loaded, cell, to, format=form, set=options, cache=cache, device=device, plugins=plugins, progress=tell)
     tell_notes(found.quantized.report.notes)
     sizes = {path.name: path.stat().st_size for path in sorted(to.iterdir())}

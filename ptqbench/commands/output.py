@@ -7,7 +7,9 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +19,7 @@ from ptqbench.commands.tables import print_rows
 from ptqbench.plugin.component import NOTES, Component, Preset
 from ptqbench.plugin.hookspecs import PRESETS, ROLES
 from ptqbench.plugin.manager import PluginManager
+from ptqbench.stage.stages import Tell
 
 if TYPE_CHECKING:
     from ptqbench.results.tables import Table
@@ -82,6 +85,19 @@ def print_tables(tables: Sequence[Table]) -> None:
     from ptqbench.results.console import render
 
     click.echo(render(tables, table_width(), color=colored()), nl=False)
+
+
+@contextmanager
+def work_on_cell(cell: str) -> Iterator[tuple[Tell, Callable[[str], None]]]:
+    """Where the progress of work on a cell goes, and where its notes, which are told when it has ended well."""
+    from ptqbench.api.progress import Progress
+    from ptqbench.roles.executor import Task
+
+    task, notes = Task("cell", label=cell), list[str]()
+    with Progress() as progress:
+        progress.announce([task])
+        yield partial(progress.report, task), notes.append
+    tell_notes(notes)
 
 
 def tell_notes(notes: Iterable[str]) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 from pathlib import Path
 
 import click
 
-from ptqbench.api.progress import Progress
 from ptqbench.api.result import Run
 from ptqbench.commands.options import cache_option
-from ptqbench.commands.output import json_option, print_json, print_tables, tell_notes
+from ptqbench.commands.output import json_option, print_json, print_tables, work_on_cell
 from ptqbench.results.sensitivity import MOST, sensitivity_table
 
 
@@ -29,15 +27,9 @@ def command(run: Path, cell: str, trajectories: int, everything: bool, cache: Pa
     """
     loaded = Run.load(run)
     from ptqbench.api.sensitivity import sensitivity
-    from ptqbench.roles.executor import Task
 
-    task = Task("cell", label=cell)
-    notes: list[str] = []
-    with Progress() as progress:
-        progress.announce([task])
-        tell = partial(progress.report, task)
-        found = sensitivity(loaded, cell, trajectories=trajectories, cache=cache, progress=tell, note=notes.append)
-    tell_notes(notes)
+    with work_on_cell(cell) as (tell, note):
+        found = sensitivity(loaded, cell, trajectories=trajectories, cache=cache, progress=tell, note=note)
     if as_json:
         print_json({name: dataclasses.asdict(share) for name, share in found.items()})
         return

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 from pathlib import Path
 
 import click
 
-from ptqbench.api.progress import Progress
 from ptqbench.api.result import Run
 from ptqbench.commands.options import cache_option
-from ptqbench.commands.output import json_option, plugin_option, print_json, print_tables, tell_notes
+from ptqbench.commands.output import json_option, plugin_option, print_json, print_tables, work_on_cell
 from ptqbench.results.executed import executed_tables
 
 
@@ -43,13 +41,8 @@ def command(
     """
     loaded = Run.load(run)
     from ptqbench.api.time import time
-    from ptqbench.roles.executor import Task
 
-    task = Task("cell", label=cell)
-    notes: list[str] = []
-    with Progress() as progress:
-        progress.announce([task])
-        tell = partial(progress.report, task)
+    with work_on_cell(cell) as (tell, note):
         found = time(
             loaded,
             cell,
@@ -61,9 +54,8 @@ def command(
             cache=cache,
             plugins=plugins,
             progress=tell,
-            note=notes.append,
+            note=note,
         )
-    tell_notes(notes)
     if as_json:
         print_json(dataclasses.asdict(found))
         return

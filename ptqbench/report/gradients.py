@@ -28,10 +28,10 @@ SHOWN = ((0, "start"), (2, "middle"), (4, "end, before hardening"))
 COLOUR_MAP = "RdBu_r"
 CAPTION = (
     "Phase {phase}: cosine between the gradients of the mean task loss of two timestep groups, mean over units and calibration "
-    "seeds, before the first iteration, half-way, and at the end before hardening. Red is 1, white 0, blue -1."
+    "seeds, before the first iteration, half-way, and at the end before hardening. Red is positive, blue negative."
 )
-DARK = 0.6
-"""Cells beyond this are dark, and their numbers white."""
+LIMIT = 1.6
+"""Where the colours end: those of cosines are light enough for black numbers, at a contrast of 5 and more."""
 
 
 @dataclass(frozen=True)
@@ -134,12 +134,12 @@ def cosine_maps(arms: Mapping[str, Array], groups: Groups) -> Figure:
 
 def _map(axes: Axes, cosine: Array) -> None:
     size = len(cosine)
-    axes.pcolormesh(np.arange(size), np.arange(size), cosine, vmin=-1, vmax=1, cmap=COLOUR_MAP)
+    axes.pcolormesh(np.arange(size), np.arange(size), cosine, vmin=-LIMIT, vmax=LIMIT, cmap=COLOUR_MAP)
     axes.set_ylim(size - 0.5, -0.5)
     axes.set_aspect("equal")
     for (i, j), value in np.ndenumerate(cosine):
         text = f"{value:.2f}" if np.isfinite(value) else "?"
-        axes.text(j, i, text, ha="center", va="center", fontsize=7, color="white" if abs(value) > DARK else "black")
+        axes.text(j, i, text, ha="center", va="center", fontsize=7, color="black")
 
 
 def ticks_of_groups(groups: Groups) -> list[str]:
