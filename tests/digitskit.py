@@ -12,20 +12,16 @@ import torch
 from enginekit import cell_of, context
 from torch import Tensor
 
-from ptqbench.boundary.build import build
 from ptqbench.fitting.fit import UnitFit
-from ptqbench.fitting.inner import StepFacts, UnitModules, UnitProblem, trainables
-from ptqbench.fitting.losses import UnitLoss
+from ptqbench.fitting.inner import UnitProblem
 from ptqbench.fitting.method import MethodFactory
 from ptqbench.fitting.quantize import MethodQuantizer
-from ptqbench.fitting.unit_capture import UnitCapture
 from ptqbench.fitting.unit_data import UnitData
 from ptqbench.fitting.units import UnitFitter
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.quant.plan import UnitPlan
 from ptqbench.recipe.load import load_experiment
 from ptqbench.results.fits import FitQuality
-from ptqbench.roles.plan import Partitioner
 from ptqbench.roles.reconstruction import Course, Rate
 from ptqbench.roles.weighter import SampleWeighter
 from ptqbench.running.cell import cell_quantizer
@@ -82,12 +78,8 @@ class DigitsUnits:
 
     @cached_property
     def fitter(self) -> UnitFitter:
-        partitioner: Partitioner = build(self.quantizer._partitioner())
-        subject = self.quantizer.subject
-        units = partitioner.units(subject.denoiser, subject.probe)
-        phase = self.quantizer.reconstruction.phases[0]
-        entry = subject.cache.entry(f"units-{self.method}", "0")
-        return self.quantizer._fitter(self.q, phase, entry, partitioner, units)
+        entry = self.quantizer.subject.cache.entry(f"units-{self.method}", "0")
+        return self.quantizer.fitter(self.q, self.quantizer.reconstruction.phases[0], entry)
 
     def fit(self, *names: str) -> dict[str, FitQuality]:
         """What these units come to, fitted one after the other by the engine."""
@@ -102,22 +94,12 @@ class DigitsUnits:
 
     def data(self, name: str) -> UnitData:
         """A unit's samples."""
-        f = self.fitter
-        capture = UnitCapture(f.samples, self.q, f.denoiser, f.phase, f.loss, f.partitioner, f.units)
-        return capture.data(*self.unit(name))
+        return replace(self.fitter).capture.data(*self.unit(name))
 
     def problem(self, name: str, data: UnitData) -> UnitProblem:
         """The unit at the start of a fit."""
-        unit, _ = self.unit(name)
-
-        for site in self.q.owned(unit).values():
-            site.begin_learning(self.fitter.phase.learns)
-        module = self.q.module.get_submodule(unit.module)
-        kinds = trainables(module, self.fitter.phase.learns)
-        both = UnitModules(module, self.fitter.denoiser.get_submodule(unit.module))
-        subject = self.quantizer.subject
-        facts = StepFacts(subject.timesteps, subject.gains, subject.denoising_error)
-        return UnitProblem(both, kinds, data, UnitLoss.of(self.quantizer.method.losses), facts, self.q.context, subject.device)
+        unit, position = self.unit(name)
+        return self.fitter.problem(unit, position, self.fitter.begin(unit), data)
 
     def run(self, problem: UnitProblem, weighter: SampleWeighter, course: Course, seed: int = 0) -> None:
         """Fit the problem; what it learned stays soft."""
@@ -129,8 +111,7 @@ class DigitsUnits:
 
     def harden(self, name: str) -> None:
         """End the unit's fit."""
-        for site in self.q.owned(self.unit(name)[0]).values():
-            site.end_learning()
+        self.fitter.end(self.unit(name)[0])
 
 
 def course(iterations: int, rate: float, batch: int = 8) -> Course:

@@ -12,7 +12,7 @@ import torch
 
 from ptqbench.boundary.build import build
 from ptqbench.fitting.fit import UnitFit
-from ptqbench.fitting.inner import UnitModules, UnitProblem, trainables
+from ptqbench.fitting.inner import UnitProblem
 from ptqbench.fitting.method import MethodFactory, phases_with_work
 from ptqbench.fitting.unit_data import Samples
 from ptqbench.quant.model import QuantizedDenoiser
@@ -65,16 +65,12 @@ def fitted(cache: Path, unit: str, method: Mapping[str, Any], bits: str, seed: i
         q.freeze_activations()
     phase = phases_with_work(quantizer.reconstruction, chosen)[-1]
     q.quantize_activations(phase.activations and not chosen.activations.off)
-    partitioner = build(quantizer._partitioner())
-    units = partitioner.units(subject.denoiser, subject.probe)
-    fitter = quantizer._fitter(q, phase, None, partitioner, units)  # type: ignore[arg-type]
-    position = next(i for i, u in enumerate(units) if u.name == unit)
-    module, sites = partitioner.assemble(units[position], q.module), q.owned(units[position]).values()
-    both = UnitModules(module, partitioner.assemble(units[position], subject.denoiser), fitter._layers(units[position]))
-    data, course = fitter.capture.data(units[position], position), fitter.reconstruction.course(phase)
+    fitter = quantizer.fitter(q, phase, subject.cache.entry("unit", "0"))
+    position, plan = next((i, u) for i, u in enumerate(fitter.units) if u.name == unit)
+    data, course = fitter.capture.data(plan, position), fitter.reconstruction.course(phase)
 
     def problem(kinds: Mapping[str, str]) -> UnitProblem:
-        made = UnitProblem(both, kinds, data, fitter.loss, fitter.facts, q.context, subject.device)
+        made = fitter.problem(plan, position, kinds, data)
         made.power = course.power
         return made
 
@@ -85,13 +81,11 @@ def fitted(cache: Path, unit: str, method: Mapping[str, Any], bits: str, seed: i
             return float(value.losses(value.take(torch.arange(len(data.validation)), split="validation")).mean())
 
     before = held_out()
-    for site in sites:
-        site.begin_learning(phase.learns)
+    learned = problem(fitter.begin(plan))
     rng, other = stream(seed, "mini-batches", unit), stream(seed, "weighter", unit)
-    fit = UnitFit(unit, phase, course, problem(trainables(module, phase.learns)), build(fitter.weighter), rng, other)
+    fit = UnitFit(unit, phase, course, learned, build(fitter.weighter), rng, other)
     fit.begin()
     for _ in fitter.reconstruction.fit(fit):
         pass
-    for site in sites:
-        site.end_learning()
+    fitter.end(plan)
     return Gain(before, held_out())

@@ -105,7 +105,7 @@ def _once(what: str, bench: Bench) -> Iterator[Figure]:
                 bench.quantizer.samples.predict(None, torch.tensor(piece))
 
     def captures() -> None:
-        capture = bench.capture()
+        capture = bench.fitter().capture
         for i, unit in enumerate(bench.units):
             capture.data(unit, i)
 

@@ -13,19 +13,17 @@ from torch import Tensor, nn
 
 from ptqbench.boundary.build import build
 from ptqbench.fitting.fit import UnitFit
-from ptqbench.fitting.inner import StepFacts, UnitModules, UnitProblem, trainables
-from ptqbench.fitting.losses import UnitLoss
+from ptqbench.fitting.inner import UnitProblem
 from ptqbench.fitting.method import MethodFactory
 from ptqbench.fitting.quantize import MethodQuantizer
 from ptqbench.fitting.subject import Subject
-from ptqbench.fitting.unit_capture import UnitCapture
+from ptqbench.fitting.units import UnitFitter
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.quant.plan import UnitPlan
 from ptqbench.quant.probe import probe_denoiser
 from ptqbench.recipe.experiment import Method
 from ptqbench.recipe.load import load_experiment
-from ptqbench.roles.plan import Partitioner
-from ptqbench.roles.reconstruction import Course, Rate
+from ptqbench.roles.reconstruction import Course, Phase, Rate
 from ptqbench.sampling.calibrate import CalibrationSet
 from ptqbench.sampling.rng import stream
 from ptqbench.stage.cache import Cache, Costs
@@ -168,42 +166,29 @@ class Bench:
         factory = MethodFactory(self.chosen.weights, self.chosen.activations)
         return QuantizedDenoiser(self.denoiser, self.quantizer.plan, factory, STEPS)
 
-    @cached_property
-    def partitioner(self) -> Partitioner:
-        assert self.chosen.partitioner is not None
-        return build(self.chosen.partitioner)
-
-    @cached_property
+    @property
     def units(self) -> list[UnitPlan]:
-        return self.partitioner.units(self.denoiser, self.quantizer.subject.probe)
+        return self.quantizer.units
 
-    @cached_property
-    def loss(self) -> UnitLoss:
-        return UnitLoss.of(self.chosen.losses)
+    @property
+    def phase(self) -> Phase:
+        return self.quantizer.reconstruction.phases[0]
 
-    def capture(self) -> UnitCapture:
-        """A recorder of the first phase, which has not recorded anything."""
-        phase = self.quantizer.reconstruction.phases[0]
-        return UnitCapture(self.quantizer.samples, self.q, self.denoiser, phase, self.loss, self.partitioner, self.units)
+    def fitter(self) -> UnitFitter:
+        """One of the first phase, which has not recorded anything."""
+        return self.quantizer.fitter(self.q, self.phase, self.quantizer.subject.cache.entry("bench", "fit"))
 
     def problem(self, name: str) -> UnitProblem:
         """A unit that has begun to learn."""
-        unit = next(unit for unit in self.units if unit.name == name)
-        phase = self.quantizer.reconstruction.phases[0]
-        data = self.capture().data(unit, self.units.index(unit))
-        for site in self.q.owned(unit).values():
-            site.begin_learning(phase.learns)
-        module = self.q.module.get_submodule(unit.module)
-        both = UnitModules(module, self.denoiser.get_submodule(unit.module))
-        subject = self.quantizer.subject
-        facts = StepFacts(subject.timesteps, subject.gains, subject.denoising_error)
-        return UnitProblem(both, trainables(module, phase.learns), data, self.loss, facts, self.q.context, self.device)
+        fitter = self.fitter()
+        position, unit = next((i, unit) for i, unit in enumerate(self.units) if unit.name == name)
+        data = fitter.capture.data(unit, position)
+        return fitter.problem(unit, position, fitter.begin(unit), data)
 
     def fit(self, problem: UnitProblem, batch: int, iterations: int) -> UnitFit:
         """A fit of the unit that is ready to run."""
-        phase = self.quantizer.reconstruction.phases[0]
         course = Course(iterations, batch, {"rounding": Rate(RATE)})
         streams = stream(0, "mini-batches"), stream(0, "weighter")
-        made = UnitFit("unit", phase, course, problem, build(self.chosen.weighter), *streams)
+        made = UnitFit("unit", self.phase, course, problem, build(self.chosen.weighter), *streams)
         made.begin()
         return made

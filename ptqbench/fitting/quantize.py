@@ -189,14 +189,12 @@ class MethodQuantizer:
     def _phase(self, phase: Phase, upstream: str) -> Stage:
         """Fit all units in execution order; finished units are kept, so an interrupted phase goes on at the next one."""
         method = self.method
-        partitioner: Partitioner = build(self._partitioner())
-        units = partitioner.units(self.subject.denoiser, self.subject.probe)
         key = content_key(
             upstream,
             self.subject.calibration_key,
             f"phase {phase.name}",
-            [dataclasses.asdict(u) for u in units],
-            self._partitioner().key,
+            [dataclasses.asdict(u) for u in self.units],
+            self._partitioner.key,
             method.reconstruction.key,
             [term.key for term in method.losses],
             method.weighter.key,
@@ -209,20 +207,29 @@ class MethodQuantizer:
 
         def make(q: QuantizedDenoiser, entry: Entry) -> None:
             q.quantize_activations(phase.activations)
-            entry.save_json("units.json", self._fitter(q, phase, entry, partitioner, units).run())
+            entry.save_json("units.json", self.fitter(q, phase, entry).run())
 
         return Stage(f"reconstruct {phase.name}", key, sampled=True, make=make, phase=phase.name)
 
-    def _fitter(
-        self, q: QuantizedDenoiser, phase: Phase, entry: Entry, partitioner: Partitioner, units: list[UnitPlan]
-    ) -> UnitFitter:
+    @cached_property
+    def partitioner(self) -> Partitioner:
+        found: Partitioner = build(self._partitioner)
+        return found
+
+    @cached_property
+    def units(self) -> list[UnitPlan]:
+        """All units in execution order."""
+        return self.partitioner.units(self.subject.denoiser, self.subject.probe)
+
+    def fitter(self, q: QuantizedDenoiser, phase: Phase, entry: Entry) -> UnitFitter:
+        """What fits the units of a phase, and keeps them in `entry`."""
         subject = self.subject
         return UnitFitter(
             q=q,
             denoiser=subject.denoiser,
             samples=self.samples,
-            units=units,
-            partitioner=partitioner,
+            units=self.units,
+            partitioner=self.partitioner,
             phase=phase,
             reconstruction=self.reconstruction,
             weighter=self.method.weighter,
@@ -234,6 +241,7 @@ class MethodQuantizer:
             observer=self.observer,
         )
 
+    @property
     def _partitioner(self) -> Bound:
         if self.method.partitioner is None:
             raise CellFailedError(f"method {self.method.name!r} has no partitioner")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,7 +20,7 @@ from ptqbench.fitting.network import NetworkError, Predictions
 from ptqbench.fitting.observer import Observer
 from ptqbench.fitting.quality import Examination, weighting
 from ptqbench.fitting.unit_capture import UnitCapture
-from ptqbench.fitting.unit_data import Samples
+from ptqbench.fitting.unit_data import Samples, UnitData
 from ptqbench.plugin.component import Bound
 from ptqbench.quant.layer import QuantLayer
 from ptqbench.quant.model import QuantizedDenoiser
@@ -95,35 +96,47 @@ class UnitFitter:
     def _fit(self, unit: UnitPlan, position: int) -> dict[str, Any]:
         sites = self.q.owned(unit).values()
         exam = Examination([site for site in sites if isinstance(site, QuantLayer)], self.phase.learns)
-        module = self.partitioner.assemble(unit, self.q.module)
-        for site in sites:
-            site.begin_learning(self.phase.learns)
-        kinds = trainables(module, self.phase.learns)
+        kinds = self.begin(unit)
         if not kinds:
-            for site in sites:
-                site.end_learning()
+            self.end(unit)
             return {"iterations": 0}
         # One for each unit: whatever a weighter keeps, a resumed run must not differ from an uninterrupted one.
         weighter: SampleWeighter = build(self.weighter)
-        problem = UnitProblem(
-            UnitModules(module, self.partitioner.assemble(unit, self.denoiser), self._layers(unit)),
+        problem = self.problem(unit, position, kinds, self.capture.data(unit, position))
+        count = self._optimise(problem, weighter, unit, position, exam)
+        exam.soft()
+        self.end(unit)
+        report = weighter.report()
+        self._keep_report(position, report)
+        learned = weighting(report, problem.train_steps, len(problem.timesteps))
+        quality = FitQuality(self.phase.name, unit.name, count, weighter=learned, **exam.hard())
+        return dataclasses.asdict(quality)
+
+    def begin(self, unit: UnitPlan) -> dict[str, str]:
+        """Have a unit's quantizers learn; the kinds of its trainables by name."""
+        for site in self.q.owned(unit).values():
+            site.begin_learning(self.phase.learns)
+        return trainables(self.partitioner.assemble(unit, self.q.module), self.phase.learns)
+
+    def end(self, unit: UnitPlan) -> None:
+        """Harden what a unit's quantizers learned."""
+        for site in self.q.owned(unit).values():
+            site.end_learning()
+
+    def problem(self, unit: UnitPlan, position: int, kinds: Mapping[str, str], data: UnitData) -> UnitProblem:
+        """The unit at this position as it now is, on its samples."""
+        quantized, original = (self.partitioner.assemble(unit, network) for network in (self.q.module, self.denoiser))
+        layers = {name: (self.q.layers[name], self.denoiser.get_submodule(name)) for name in unit.layers}
+        return UnitProblem(
+            UnitModules(quantized, original, layers),
             kinds,
-            self.capture.data(unit, position),
+            data,
             self.loss,
             self.facts,
             self.q.context,
             self.samples.device,
             self._network(position),
         )
-        count = self._optimise(problem, weighter, unit, position, exam)
-        exam.soft()
-        for site in sites:
-            site.end_learning()
-        report = weighter.report()
-        self._keep_report(position, report)
-        learned = weighting(report, problem.train_steps, len(problem.timesteps))
-        quality = FitQuality(self.phase.name, unit.name, count, weighter=learned, **exam.hard())
-        return dataclasses.asdict(quality)
 
     def _optimise(
         self, problem: UnitProblem, weighter: SampleWeighter, unit: UnitPlan, position: int, exam: Examination
@@ -158,9 +171,6 @@ class UnitFitter:
         """The network quantized up to and including the unit at this position."""
         quantized = {name for unit in self.units[: position + 1] for name in self.q.owned(unit)}
         return NetworkError(self.samples, self.predictions, self.q, quantized)
-
-    def _layers(self, unit: UnitPlan) -> dict[str, Any]:
-        return {name: (self.q.layers[name], self.denoiser.get_submodule(name)) for name in unit.layers}
 
     def _stored(self, part: str) -> dict[str, Tensor]:
         state = self.entry.load_tensors(f"{part}.safetensors")
