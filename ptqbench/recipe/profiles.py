@@ -35,9 +35,3 @@ def with_profile(data: Mapping[str, Any], profile: str, problems: Problems) -> d
     if isinstance(name, str) and isinstance(changed["recipe"], dict) and not (isinstance(own, dict) and "name" in own):
         changed["recipe"]["name"] = f"{name}-{profile}"
     return changed
-
-
-def profiles_of(data: Mapping[str, Any]) -> list[str]:
-    """Names of a recipe's profiles."""
-    known = data.get(PROFILES)
-    return list(known) if isinstance(known, dict) else []
