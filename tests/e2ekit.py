@@ -49,7 +49,7 @@ activations = {{ quantizer = "lsq", range = "ema" }}
 passes = ["first-last-8bit", "skip-split"]
 [methods.gacq]
 extends = "late"
-weighter = {{ use = "gacq", every = 2, validation = 0.25 }}
+weighter = {{ use = "gacq", every = 3, validation = 0.25, groups = 2 }}
 {more}
 [sweep]
 bits = ["W4A8"]

@@ -51,7 +51,7 @@ RECIPE: dict[str, Any] = {
             "passes": ["first-last-8bit", "skip-split"],
         },
         "ptq4dm": {"extends": "qdiffusion", "sampler": "normal"},
-        "gacq": {"extends": "qdiffusion", "weighter": {"use": "gacq", "every": 2, "validation": 0.25}},
+        "gacq": {"extends": "qdiffusion", "weighter": {"use": "gacq", "every": 3, "validation": 0.25, "groups": 2}},
     },
     "sweep": {"bits": ["W4A8"], "seeds": [0]},
 }

@@ -15,6 +15,21 @@ from ptqbench.plugin.sources import PluginInfo
 
 TARGET = "fakes:Never"
 
+SMALL = """
+[model]
+use = "digits"
+[sampling]
+steps = 10
+images = 16
+[calibration]
+trajectories = 8
+samples = 32
+[evaluation]
+features = "digits"
+metrics = ["fd"]
+"""
+"""A recipe file without [recipe] and methods."""
+
 
 class StrideOptions(Options):
     """Options of the sampler "stride"."""

@@ -186,7 +186,6 @@ def words(command: str, recipe: Path, *overrides: str) -> list[str]:
 
 
 def ptqbench(*args: str, **env: str) -> Result:
-    torch.set_num_threads(1)
     return CliRunner(env=env).invoke(cli, list(args))
 
 

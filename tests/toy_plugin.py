@@ -131,7 +131,7 @@ class Ones(SampleWeighter):
 class ValidatedOnes(Ones):
     """Weights of one beside a validation split such as GACQ's default."""
 
-    requires = Requirements(validation=0.25, groups=5)
+    requires = Requirements(validation=0.25, groups=2)
 
 
 class Refusing(SampleWeighter):

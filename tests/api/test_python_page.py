@@ -23,12 +23,14 @@ def script(folder: Path, text: str) -> str:
     return done.stdout
 
 
-def test_two_methods_are_compared_and_the_last_is_loaded_in_a_new_process(tmp_path):
+def test_two_methods_are_compared_and_the_last_is_loaded_in_a_new_process(tmp_path, monkeypatch, capsys):
     first, second, _ = blocks()
     lines = [line for line in first.splitlines() if line.strip()]
     assert len(lines) + len(second.splitlines()) <= 15
     keep = "\ntorch.save((states.x, states.t, q(states.x, states.t).sample.detach()), 'outputs')\n"
-    printed = script(tmp_path, first + keep).splitlines()
+    monkeypatch.chdir(tmp_path)
+    exec(first + keep, {})
+    printed = capsys.readouterr().out.splitlines()
     errors = {line.partition(":")[0]: float(line.split()[1].rstrip(",")) for line in printed}
     assert 0 < errors["brecq"] < errors["nearest-minmax"]
     head = first.partition("with ptqbench.record_states")[0]

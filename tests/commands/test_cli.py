@@ -9,28 +9,17 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
-from fakes import entry_point_distribution, fake_manager
+from fakes import SMALL, entry_point_distribution, fake_manager
 
 from ptqbench import __version__, cli
 from ptqbench.commands import doctor
 from ptqbench.errors import PluginError, UserError
 
-GOOD = """
+GOOD = f"""
 [recipe]
 name = "trial"
 baseline = "rtn"
-[model]
-use = "digits"
-[sampling]
-steps = 10
-images = 16
-[calibration]
-trajectories = 8
-samples = 32
-[evaluation]
-features = "digits"
-metrics = ["fd"]
-[methods.rtn]
+{SMALL}[methods.rtn]
 """
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-import torch
 from click.testing import CliRunner
 from e2ekit import write_recipe
 
@@ -30,7 +29,6 @@ def coarse(monkeypatch):
 
 
 def diagnose(recipe, cache, out, *more):
-    torch.set_num_threads(1)
     where = ["--cache", str(cache), "--out", str(out), "--device", "cpu", "--workers", "1"]
     return CliRunner().invoke(cli, ["diagnose", str(recipe), *where, *more])
 

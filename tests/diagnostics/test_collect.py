@@ -17,11 +17,6 @@ from ptqbench.stage.cache import Costs
 from ptqbench.stage.context import RunContext, Settings
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def fitted(ctx: RunContext, name: str, observer: Observer | None = None) -> MethodQuantizer:
     """The quantization stages of a cell."""
     cell = cell_quantizer(ctx, cell_of(ctx, name), Costs(), lambda *_: None, observer)
@@ -105,8 +100,9 @@ def look(folder: Path, *overrides: str, workers: int = 1, methods: tuple[str, ..
 
 
 def test_collecting_in_processes_gives_the_same(tmp_path):
-    one = look(tmp_path / "a", methods=("nearest", "gacq", "qdiffusion"))
-    two = look(tmp_path / "b", workers=2, methods=("nearest", "gacq", "qdiffusion"))
+    short, methods = "methods.qdiffusion.reconstruction.iterations=3", ("nearest", "gacq", "qdiffusion")
+    one = look(tmp_path / "a", short, methods=methods)
+    two = look(tmp_path / "b", short, workers=2, methods=methods)
     assert one.unfitted == two.unfitted == ["nearest/W4A8/seed0"]
     assert [(o.cell.id, o.phase) for o in one.observations] == [
         (f"{name}/W4A8/seed0", phase) for name in ("qdiffusion", "gacq") for phase in ("rounding", "steps")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
-from e2ekit import call, inside, results, run_args, write_recipe
+from e2ekit import inside, results, run_args, write_recipe
 
 WRONG = '''"""Ranges with a wrong zero point: the fault that the gate has to find."""
 
@@ -37,7 +38,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gate")
     (folder / "wrong.py").write_text(WRONG)
     recipe = write_recipe(folder, "wrong.py")
-    done = call(*run_args(recipe, folder, *QUICK, *PART))
+    done = inside(*run_args(recipe, folder, *QUICK, *PART))
     assert done.returncode == 0, done.stderr
     made = inside("check", folder / "out", "--baseline", folder / "base.toml", "--update")
     assert made.returncode == 0, made.stderr
@@ -66,8 +67,7 @@ def test_the_same_commit_passes(place):
 
 def test_a_wrong_zero_point_fails_and_says_where(place):
     recipe, wrong = place / "toy.toml", ("--set", "methods.nearest.weights.range=wrong-zero")
-    # Runs have processes of their own: the record keeps the command that was typed, and the environment.
-    assert call(*run_args(recipe, place, *QUICK, *PART, *wrong)).returncode == 0
+    assert inside(*run_args(recipe, place, *QUICK, *PART, *wrong)).returncode == 0
     failed = check(place, "--format", "json")
     assert failed.returncode == 1, failed.stdout
     worse = [f for f in json.loads(failed.stdout)["findings"] if f["verdict"] == "worse" and not f["informational"]]
@@ -79,8 +79,7 @@ def test_a_wrong_zero_point_fails_and_says_where(place):
     assert codes == {"nearest/W4A8": "changed", "late/W4A8": "same"}
     words = ("toy.toml", "--only nearest/W4A8", "methods.nearest.weights.range=wrong-zero")
     assert all(x in found["command"] for x in words)
-    confirmed = call(
-        "check", place / "out", "--baseline", place / "base.toml", "--confirm", "1", "--cache", place / "cache", cwd=place
-    )
+    with chdir(place):
+        confirmed = check(place, "--confirm", "1", "--cache", place / "cache")
     assert confirmed.returncode == 1, confirmed.stderr
     assert "confirmed: fresh seeds 3 gave" in confirmed.stdout

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
-from e2ekit import call, metrics, results, run_args, write_recipe
+from e2ekit import call, inside, metrics, results, run_args, write_recipe
 
 TIMES = {"cost", "environment", "created", "invocation"}
 """What of a record is about its making."""
@@ -25,18 +25,17 @@ def test_shards_of_which_one_is_killed_and_started_again_make_the_undivided_reco
     # A shard writes no results.
     args = [arg for i, arg in enumerate(shared) if arg != "--out" and shared[i - 1] != "--out"]
 
-    def shard(i, **env):
-        return call(*args, "--shard", f"{i}/2", **env)
+    def shard(i):
+        return [*args, "--shard", f"{i}/2"]
 
-    with ThreadPoolExecutor(3) as pool:
-        jobs = [pool.submit(call, *whole), pool.submit(shard, 1)]
-        jobs.append(pool.submit(shard, 0, TOY_STOP=f"unit:kill:{tmp_path}/marker"))
-        undivided, second, first = (job.result() for job in jobs)
-    assert (undivided.returncode, second.returncode, first.returncode) == (0, 0, -signal.SIGKILL), second.stderr
-    again = shard(0)
+    with ThreadPoolExecutor(1) as pool:
+        killed = pool.submit(call, *shard(0), TOY_STOP=f"unit:kill:{tmp_path}/marker")
+        second, undivided = inside(*shard(1)), inside(*whole)
+    assert (undivided.returncode, second.returncode, killed.result().returncode) == (0, 0, -signal.SIGKILL), second.stderr
+    again = inside(*shard(0))
     assert again.returncode == 0, again.stderr
     assert "shard 0/2: 2 of 2 cells are in the cache" in again.stderr
-    collected = call(*shared)
+    collected = inside(*shared)
     assert collected.returncode == 0, collected.stderr
     found, expected = results(tmp_path / "shared"), results(tmp_path / "whole")
     assert metrics(found) == metrics(expected)
@@ -45,6 +44,6 @@ def test_shards_of_which_one_is_killed_and_started_again_make_the_undivided_reco
 
 
 def test_a_part_that_is_none_is_refused(tmp_path):
-    done = call("run", write_recipe(tmp_path), "--shard", "2/2")
+    done = inside("run", write_recipe(tmp_path), "--shard", "2/2")
     assert done.returncode == 2
     assert "'2/2' is no part of a run: 0/4, 1/4, 2/4 and 3/4 are those of four" in done.stderr

@@ -13,6 +13,7 @@ from scipy.special import stdtrit
 from scipy.stats import bootstrap, norm
 
 from ptqbench.evaluate.distances import frechet_distance, frechet_without_blocks
+from ptqbench.evaluate.features import FeatureSet
 from ptqbench.evaluate.intervals import partition
 from ptqbench.evaluate.paired import Arm, paired_difference
 from ptqbench_metrics.naming import mean_value
@@ -53,12 +54,12 @@ def test_means_over_image_ids() -> None:
     assert np.std(ratios) < 0.25
 
 
-def features(rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def features(rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, FeatureSet]:
     """Features (N, 3) of two methods that start from the same noise, and of a fixed reference."""
     noise = rng.standard_normal((IMAGES, 3))
     ours, theirs = (noise * scale + shift + 0.3 * rng.standard_normal((IMAGES, 3)) for scale, shift in ((1.2, 0.3), (1.1, 0.1)))
     reference = rng.standard_normal((4 * IMAGES, 3))
-    return torch.from_numpy(ours), torch.from_numpy(theirs), torch.from_numpy(reference)
+    return torch.from_numpy(ours), torch.from_numpy(theirs), FeatureSet.of(torch.from_numpy(reference))
 
 
 def test_frechet_distances_of_sets_whose_ids_are_drawn_together() -> None:

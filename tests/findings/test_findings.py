@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from fakes import fake_manager
+from fakes import SMALL, fake_manager
 
 from ptqbench.cli import cli
 from ptqbench.errors import UserError
@@ -374,22 +374,11 @@ def test_wrong_overrides_of_a_run_are_named(tmp_path):
         changes(made, {"r": SAMPLE}, tmp_path)
 
 
-METHODS = """
+METHODS = f"""
 [recipe]
 name = "r"
 baseline = "plain"
-[model]
-use = "digits"
-[sampling]
-steps = 10
-images = 16
-[calibration]
-trajectories = 8
-samples = 32
-[evaluation]
-features = "digits"
-metrics = ["fd"]
-[methods.plain]
+{SMALL}[methods.plain]
 [methods.mine]
 method = "bands"
 """

@@ -5,31 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fakes import fake_manager
+from fakes import SMALL, fake_manager
 
 from ptqbench.errors import EXIT_PLUGIN, PluginError
 from ptqbench.plugin.manager import PluginManager
 from ptqbench.recipe.load import load_experiment
 from ptqbench.recipe.problems import RecipeError
 
-GOOD = """
+GOOD = f"""
 [recipe]
 name = "trial"
 baseline = "full-precision"
-plugins = [{plugins}]
-[model]
-use = "digits"
-[sampling]
-steps = 10
-images = 16
-[calibration]
-trajectories = 8
-samples = 32
-[evaluation]
-features = "digits"
-metrics = ["fd"]
-[methods.rtn]
-weighter = "{weighter}"
+plugins = [{{plugins}}]
+{SMALL}[methods.rtn]
+weighter = "{{weighter}}"
 """
 
 PLUGIN = """

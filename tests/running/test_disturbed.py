@@ -35,7 +35,8 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="runs are forked
 @pytest.fixture(scope="module")
 def made() -> Experiment:
     """Four cells beside full precision: two methods with their weights fitted once for two bit settings."""
-    return experiment("model.network=plain", 'sweep.bits=["W4A32", "W4A8"]', methods=("qdiffusion", "gacq"))
+    short = "methods.qdiffusion.reconstruction.iterations=3"
+    return experiment("model.network=plain", 'sweep.bits=["W4A32", "W4A8"]', short, methods=("qdiffusion", "gacq"))
 
 
 def run(made: Experiment, cache: Path) -> Any:

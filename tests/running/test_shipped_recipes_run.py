@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,15 @@ def seen() -> set[tuple[str, ...]]:
     return set()
 
 
-def opened(name: str, cache: Cache, toy: str = "") -> RunContext:
+@cache
+def budgets(name: str) -> tuple[str, ...]:
+    """Overrides that cut the recipe's budgets short."""
+    path = RECIPES / f"{name}.toml"
+    small = (*SMALL, *last_bits(raw(path)["sweep"]))
+    return (*small, *single_iterations(load_experiment(path, overrides=small).cells))
+
+
+def opened(name: str, kept: Cache, toy: str = "") -> RunContext:
     """The recipe with budgets cut short; with `toy`, on that network of the toy model."""
     recipe = raw(RECIPES / f"{name}.toml")
     if toy:
@@ -93,9 +102,7 @@ def opened(name: str, cache: Cache, toy: str = "") -> RunContext:
         recipe["sampling"].pop("guidance", None)
         recipe["model"], recipe["evaluation"]["features"] = {"use": "toy", "network": toy}, "toy"
     source = recipe if toy else RECIPES / f"{name}.toml"
-    small = (*SMALL, *last_bits(recipe["sweep"]))
-    whole = load_experiment(source, overrides=small).cells
-    return RunContext(load_experiment(source, overrides=(*small, *single_iterations(whole))), cache, torch.device("cpu"))
+    return RunContext(load_experiment(source, overrides=budgets(name)), kept, torch.device("cpu"))
 
 
 def ran(ctx: RunContext, i: int) -> None:
@@ -121,7 +128,8 @@ def test_a_recipe_on_the_embedded_model_is_planned_and_runs(name, shared, seen):
         ran(ctx, next(i for i, cell in enumerate(cells) if cell.name == baseline))
     # Rows that differ in options alone, or that another recipe has, are run once.
     new = {components(cell): i for i, cell in reversed(list(enumerate(cells))) if components(cell) not in seen}
-    networks = {"embedded": ctx, "plain": opened(name, shared, "plain"), "unet": opened(name, shared, "unet")}
+    networks = {"embedded": ctx}
     for made, i in new.items():
-        ran(networks[next((network for part, network in NEEDED.items() if part in made), "plain")], i)
+        network = next((network for part, network in NEEDED.items() if part in made), "plain")
+        ran(networks.get(network) or networks.setdefault(network, opened(name, shared, network)), i)
     seen.update({*new, (model,)})

@@ -6,6 +6,7 @@ import pytest
 import torch
 from enginekit import cell_of, context, experiment, run_cell
 
+from ptqbench.recipe.experiment import Cell
 from ptqbench.results.costs import EVALUATION_STAGES
 from ptqbench.results.record import Budget
 from ptqbench.running.cell import CellRun
@@ -119,11 +120,17 @@ def count_rows(ctx: RunContext) -> list[int]:
     return rows
 
 
+def budget_of(ctx: RunContext, cell: Cell) -> Budget:
+    """What calibrating the cell takes."""
+    return CellRun(ctx, cell, lambda *_: None).calibrated().budget
+
+
 @pytest.mark.parametrize("name", ["nearest", "qdiffusion", "gacq"])
 def test_a_budget_is_the_number_of_rows_that_the_model_saw(tmp_path, name):
-    ctx = context(tmp_path, experiment("model.network=plain"))
+    short = ("methods.qdiffusion.reconstruction.iterations=3", "methods.qdiffusion.reconstruction.step_iterations=1")
+    ctx = context(tmp_path, experiment("model.network=plain", *short))
     rows = count_rows(ctx)
-    budget = CellRun(ctx, cell_of(ctx, name), lambda *_: None).calibrated().budget
+    budget = budget_of(ctx, cell_of(ctx, name))
     assert budget.denoiser_evaluations == sum(rows) == sum(budget.by_stage.values())
     assert budget.by_stage["trajectories"] == 8 * 5
     assert budget.by_stage["activation-ranges"] == budget.training
@@ -133,7 +140,7 @@ def test_a_budget_is_the_number_of_rows_that_the_model_saw(tmp_path, name):
         # All samples for each unit, full precision and quantized, and one more that tells the size of recordings.
         assert (budget.by_stage["reconstruct-rounding"] - 1) % 40 == 0
     before = len(rows)
-    again = CellRun(context(tmp_path, ctx.experiment), cell_of(ctx, name), lambda *_: None).calibrated().budget
+    again = budget_of(context(tmp_path, ctx.experiment), cell_of(ctx, name))
     assert again == budget
     assert len(rows) == before
 
@@ -144,7 +151,7 @@ def test_a_budget_does_not_depend_on_which_cell_came_first(tmp_path):
     found = []
     for order in (("W4A32", "W4A8"), ("W4A8", "W4A32")):
         ctx = context(tmp_path / order[0], made)
-        found.append({bits: run_cell(ctx, cell_of(ctx, "qdiffusion", bits)).budget for bits in order})
+        found.append({bits: budget_of(ctx, cell_of(ctx, "qdiffusion", bits)) for bits in order})
     assert found[0] == found[1]
     narrow, wide = (found[0][bits].by_stage for bits in ("W4A32", "W4A8"))
     assert wide.keys() - narrow.keys() == {"activation-ranges", "reconstruct-steps"}

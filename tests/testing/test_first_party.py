@@ -1,4 +1,4 @@
-"""Every component that is shipped holds to the contract, with options where it has no use without them."""
+"""Every component that is shipped holds to the contract, with options where it has no use without them or takes long."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ RECORDS = PluginManager(block="").components()
 OPTIONS: dict[str, dict[str, Any]] = {
     "density-diversity": {"tap": ["attention"]},
     "random-pipeline": {"kind": "ddpm"},
+    "gacq": {"groups": 2},
     "attention": {"softmax": 16},
     "float-layers": {"patterns": ["first"]},
     "layer-bits": {"patterns": ["first"], "weights": 8},

@@ -37,7 +37,7 @@ SMALL = [
     "methods.qdiffusion.reconstruction.batch=4",
     "methods.tfmq-dm.reconstruction.iterations=2",
     "methods.tfmq-dm.reconstruction.batch=4",
-    "methods.gacq.weighter={ use = 'gacq', validation = 0.2 }",
+    "methods.gacq.weighter={ use = 'gacq', validation = 0.2, groups = 2 }",
 ]
 
 

@@ -1,72 +1,49 @@
-"""Processes of this machine: one that the system ends costs its task a second try, alone, and at the second time its cell."""
+"""Processes of this machine: one that the system ends costs its task a second try, alone, and at the second time its cell.
+
+The numbers of a run that goes on after a kill are those of an undisturbed one: tests/running/test_disturbed.py.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
-from enginekit import TOY, experiment, recipe, values
 
-from ptqbench.results.record import RunRecord
+from ptqbench.plugin.component import NoOptions
 from ptqbench.roles.executor import Crew, Task
-from ptqbench.running.run import run_experiment
-from ptqbench.stage.context import Settings
+from ptqbench.testing.errands import prepare
 from ptqbench_executors import local
 
-DYING = """
-import os
-import signal
-from pathlib import Path
 
-import torch
-from pydantic import Field
-
-from ptqbench import Component, Options, hookimpl
-from ptqbench.roles.weighter import SampleWeighter
-
-
-class DyingOptions(Options):
-    marker: str = Field("", description="a file: where it is there, nobody dies any more")
-
-
-class Dying(SampleWeighter):
-    def weights(self, batch, problem):
-        marker = Path(self.options.marker or os.devnull)
-        if not marker.is_file():
-            marker.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return torch.ones(len(batch))
-
-
-@hookimpl
-def ptqbench_components():
-    return [Component("weighter", "dying", "ends its process", Dying, DyingOptions)]
-"""
-
-
-def run(folder: Path, workers: int) -> RunRecord:
-    """Two methods that kill the process that fits them: once, and whenever somebody tries."""
-    (folder / "dying.py").write_text(DYING)
-    raw = recipe()
-    raw["recipe"]["plugins"] = [str(TOY), str(folder / "dying.py")]
-    base = raw["methods"]["qdiffusion"]
-    raw["methods"] = {"once": {**base, "weighter": {"use": "dying", "marker": str(folder / "marker")}}}
-    raw["methods"] |= {"always": {**base, "weighter": "dying"}}
-    made = experiment("model.network=plain", methods=("once", "always") if workers > 1 else ("once",), raw=raw)
-    told: list[str] = []
-    settings = Settings(folder / f"cache{workers}", "cpu", workers, 1)
-    return run_experiment(made, settings, lambda task, what, _: told.append(what), lambda _: None)
+def work(folder: Path, task: Task, _: Callable[[str, float], None]) -> str:
+    """Ends its process once, or whenever somebody tries. Processes import this module, and no torch for it."""
+    marker = folder / task.label
+    if task.label != "whole" and not (task.label == "once" and marker.exists()):
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return task.label
 
 
 def test_a_process_that_is_killed_costs_a_second_try_and_then_its_cell(tmp_path: Path) -> None:
-    full, once, always = run(tmp_path, 2).cells
-    assert (full.status, once.status, always.status) == ("ok", "ok", "failed")
-    assert "was killed by SIGKILL, alone as well as beside others, while it worked on this cell" in always.reason
-    undisturbed = run(tmp_path, 1).cells
-    assert [values(cell) for cell in undisturbed] == [values(full), values(once)]
+    from enginekit import experiment
+
+    from ptqbench.running.executor import execute
+    from ptqbench.running.run import _lost
+
+    tasks = [Task("cell", i, label=label) for i, label in enumerate(("whole", "once", "always"))]
+    here = partial(work, tmp_path)
+    crew = Crew(partial(prepare, here), here, 2, 1, 0.0, False, str(tmp_path), lambda *_: None)
+    found = {task.label: result for task, result in execute(local.Local(NoOptions()), crew, tasks)}
+    always = found.pop("always")
+    assert found == {"whole": "whole", "once": "once"}
+    words = "was killed by SIGKILL, alone as well as beside others, while it worked on this cell"
+    assert words in _lost(experiment().cells[-1], always).reason
 
 
 @dataclass

@@ -19,7 +19,7 @@ from ptqbench_gacq.weighter import GacqWeighter
 def test_both_presets_give_rows(tmp_path: Path, preset: str) -> None:
     raw = recipe()
     short: dict[str, Any] = {"iterations": 3, "batch": 8}
-    mine: dict[str, Any] = {"method": preset, "reconstruction": short, "weighter": {"validation": 0.25}}
+    mine: dict[str, Any] = {"method": preset, "reconstruction": short, "weighter": {"validation": 0.25, "groups": 2}}
     if preset == "gacq":
         mine |= {"reconstruction": {**short, "step_iterations": 2}, "sampler": {"points": 5}}
     raw["methods"] = {"mine": mine}
@@ -29,7 +29,7 @@ def test_both_presets_give_rows(tmp_path: Path, preset: str) -> None:
     ctx = context(tmp_path, experiment(raw=raw))
     cell = cell_of(ctx, "mine")
     chosen = cell.method.weighter.options
-    assert (chosen.temperature, chosen.groups, chosen.validation) == (1.0, 5, 0.25)
+    assert (chosen.temperature, chosen.groups, chosen.validation) == (1.0, 2, 0.25)
     record = run_cell(ctx, cell)
     assert (record.status, record.reason) == ("ok", "")
     assert list(tmp_path.glob("reconstruct-rounding/*/weighter-*.safetensors"))

@@ -11,7 +11,7 @@ from enginekit import cell_of, context, experiment, quantized, recipe
 from ptqbench.measuring.state_hash import state_hash
 from ptqbench.stage.cache import Entry
 
-WEIGHTER = {"use": "gacq", "validation": 0.25, "updates": 2}
+WEIGHTER = {"use": "gacq", "validation": 0.25, "updates": 2, "groups": 2}
 VARIANTS = [
     {"schedule": "before"},
     {"schedule": "each", "matching": 0.0},
@@ -51,7 +51,7 @@ def test_a_cell_learns_weights_that_change_its_roundings(variant, cache, equal) 
 def test_weights_of_a_temporal_block_are_validated_on_the_network(cache) -> None:
     """A unit that is no module of its own: its layers lie all over the network."""
     _, entry = fitted(
-        cache, "model.network=unet", partitioner="temporal-blocks", weighter=WEIGHTER | {"validate_on": "network"}
+        cache, "model.network=unet", partitioner="temporal-blocks", weighter=WEIGHTER | {"validate_on": "network", "updates": 1}
     )
     names = list(entry.load_json("units.json"))
     temporal = next(i for i, name in enumerate(names) if "tempor" in name)

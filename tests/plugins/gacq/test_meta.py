@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import torch
+from metakit import Rounded
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -15,25 +16,14 @@ from ptqbench_gacq.meta import Matching, Part, disagreement, meta_gradient
 T, B = 3, 6
 
 
-class Rounded(nn.Module):
-    """A convolution with soft rounding variables, a normalisation and attention: what a unit contains."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        g = torch.Generator().manual_seed(0)
-        self.register_buffer("w", torch.randn(4, 2, 3, 3, generator=g, dtype=torch.float64))
-        self.alpha = nn.Parameter(torch.randn(4, 2, 3, 3, generator=g, dtype=torch.float64))
-        self.scale = nn.Parameter(torch.tensor(0.3, dtype=torch.float64))
-        self.norm = nn.GroupNorm(2, 4).double().requires_grad_(False)
+class Attentive(Rounded):
+    """With attention behind it: what a unit contains."""
 
     def forward(self, x: Tensor) -> Tensor:
-        h = (torch.sigmoid(self.alpha) * 1.2 - 0.1).clamp(0, 1)
-        y = torch.nn.functional.conv2d(x, self.scale * (torch.floor(self.w / 0.3) + h), padding=1)
-        y = nn.functional.silu(self.norm(y))
+        y = super().forward(x)
         tokens = y.flatten(2).transpose(1, 2)[:, None]
         with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-            y = y + nn.functional.scaled_dot_product_attention(tokens, tokens, tokens)[:, 0].transpose(1, 2).view_as(y)
-        return y
+            return y + nn.functional.scaled_dot_product_attention(tokens, tokens, tokens)[:, 0].transpose(1, 2).view_as(y)
 
 
 @dataclass(frozen=True)
@@ -49,7 +39,7 @@ class Problem:
 
     def __init__(self) -> None:
         g = torch.Generator().manual_seed(1)
-        self.module = Rounded()
+        self.module = Attentive()
         self.train = partial(self.losses, *self.data(B, g))
         self.groups = [self.mean_of(*self.data(2, g)) for _ in range(T)]
         self.params = {name: p.detach() for name, p in self.module.named_parameters() if p.requires_grad}

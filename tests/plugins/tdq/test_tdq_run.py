@@ -37,7 +37,7 @@ def test_learned_step_sizes_become_a_table_over_steps(tmp_path: Path, base: str)
 
 
 def test_a_learned_cell_samples_images_and_learns_with_a_weighter_that_looks_ahead(tmp_path: Path) -> None:
-    gacq = "methods.qdiffusion.weighter={use='gacq', validation=0.25, every=2}"
+    gacq = "methods.qdiffusion.weighter={use='gacq', validation=0.25, every=3, groups=2}"
     ctx = context(tmp_path, experiment("model.network=plain", TDQ % "shared", gacq, methods=("qdiffusion",)))
     record = run_cell(ctx, cell_of(ctx, "qdiffusion"))
     assert (record.status, record.reason) == ("ok", "")

@@ -175,7 +175,7 @@ def test_sampling_uses_the_grid_of_each_step(ctx: RunContext, fitted: QuantizedD
 
 def test_a_learned_weighter_works_on_the_temporal_block(tmp_path: Path) -> None:
     """Gradient-aligned calibration was published on top of this method."""
-    gacq = {"weighter": {"use": "gacq", "every": 2, "validation": 0.25}, "reconstruction": {"iterations": 6}}
+    gacq = {"weighter": {"use": "gacq", "every": 3, "validation": 0.25, "groups": 2}, "reconstruction": {"iterations": 6}}
     raw = with_method("tfmq-dm", merge(FAST, gacq))
     made = RunContext(experiment(raw=raw), Cache(tmp_path), torch.device("cpu"))
     _, quantizer = quantized(made, cell_of(made, "tfmq"))
