@@ -26,6 +26,7 @@ from ptqbench.plugin.names import role_words, suggest, with_article
 from ptqbench.plugin.preset_file import preset_file, read_presets
 from ptqbench.plugin.records import PresetRecord, R, Record, called
 from ptqbench.plugin.sources import (
+    FILE_MODULE,
     Failure,
     PluginInfo,
     failure_of,
@@ -35,6 +36,7 @@ from ptqbench.plugin.sources import (
     quietly,
     read_plugin_file,
     source_digest,
+    top_level,
 )
 from ptqbench.process.snapshot import listed, remedies, undisturbed
 
@@ -70,7 +72,7 @@ class PluginManager:
         self._warn = warn
         self._records: list[Record] = []
         self._presets: list[PresetRecord] = []
-        self._digests: dict[tuple[str, ...], str] = {}
+        self._digests: dict[tuple[Path | str | None, ...], str] = {}
         self.plugins: list[PluginInfo] = []
         self.failed: list[Failure] = []
         self.blocked: list[PluginInfo] = []
@@ -220,15 +222,16 @@ class PluginManager:
         return "\n".join(lines)
 
     def fingerprint(self, record: Record) -> str:
-        """SHA-256 of the source behind a component: of the plugin's top-level package and of the target's."""
-        if record.plugin.path is not None:
-            return record.plugin.digest
+        """SHA-256 of the source behind a component: of the plugin's file or top-level package, of the target's package, and of
+        all that these import, as far as it is another plugin's or is installed nowhere."""
         target = record.component.target
         module = target.partition(":")[0] if isinstance(target, str) else target.__module__
-        packages = tuple(sorted({name.partition(".")[0] for name in (module, record.plugin.module)}))
-        if packages not in self._digests:
-            self._digests[packages] = source_digest(packages)
-        return self._digests[packages]
+        names = {top_level(name) for name in (module, record.plugin.module) if not name.startswith(FILE_MODULE)}
+        asked = (record.plugin.path, *sorted(names))
+        if asked not in self._digests:
+            plugins = {top_level(info.module) for info in self.plugins}
+            self._digests[asked] = record.plugin.digest + source_digest(names, record.plugin.path, plugins)
+        return self._digests[asked]
 
     def bind(self, record: Record, options: Options) -> Bound:
         """A component with validated options, ready for the engine."""

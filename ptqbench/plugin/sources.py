@@ -10,7 +10,7 @@ import importlib.util
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import Distribution, EntryPoint
@@ -25,6 +25,9 @@ T = TypeVar("T")
 
 FILE_MODULE = "ptqbench_file_"
 """How the module names of single-file plugins begin."""
+
+_VERSIONED = frozenset({"ptqbench", "torch", "torchvision", "diffusers", "numpy", "scipy", "pytorch_fid"})
+"""What every key names anyway, by the core's code or by version."""
 
 _MACHINERY = (str(Path(importlib.__file__).parent), "<frozen", str(Path(__file__).parent))
 
@@ -151,13 +154,60 @@ def _parsed(path: Path) -> ast.Module:
     return tree
 
 
-def source_digest(packages: Iterable[str]) -> str:
-    """SHA-256 over the code in the .py files of top-level packages or modules (`code_digest`). Imports none of them.
+def source_digest(packages: Iterable[str], file: Path | None = None, plugins: Collection[str] = ()) -> str:
+    """SHA-256 over the code in the .py files of top-level packages or modules (`code_digest`); "" for none.
 
-    Files are compiled again only when a size or a time of change differs. Raises `PluginError` if a package cannot be found.
+    What they and the single `file` import counts as well, and what that imports, if it is one of the `plugins` or was not
+    installed by a package manager: code that changes without a new version. Imports none of them. Files are read again only
+    when a size or a time of change differs. Raises `PluginError` if one of the `packages` cannot be found.
     """
-    files = [(f"{p}/{name}", path, path.stat()) for p in sorted(set(packages)) for name, path in _sources(p)]
-    return _digest(tuple((name, path, status.st_size, status.st_mtime_ns) for name, path, status in files))
+    files: dict[str, tuple[Path, int, int]] = {}
+    waiting, seen = sorted(set(packages)), set(packages)
+    found = [_state(file)] if file else []
+    while found or waiting:
+        for state in found:
+            new = {name for name in _imported(*state) if name not in seen and (name in plugins or _uninstalled(name))}
+            waiting += sorted(new)
+            seen |= new
+        found = []
+        if waiting:
+            package = waiting.pop(0)
+            own = {f"{package}/{name}": _state(path) for name, path in _sources(package)}
+            files |= own
+            found = list(own.values())
+    return _digest(tuple((name, *state) for name, state in sorted(files.items()))) if files else ""
+
+
+def top_level(module: str) -> str:
+    """The package that a module is in."""
+    return module.partition(".")[0]
+
+
+def _state(path: Path) -> tuple[Path, int, int]:
+    status = path.stat()
+    return path, status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=4096)
+def _imported(path: Path, size: int, changed: int) -> frozenset[str]:
+    """Top-level names that a file imports, anywhere in it; one that does not parse says when it is imported itself."""
+    with contextlib.suppress(SyntaxError):
+        nodes = list(ast.walk(ast.parse(path.read_bytes(), str(path))))
+        plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        froms = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+        return frozenset(map(top_level, plain | froms)) - _VERSIONED
+    return frozenset()
+
+
+@lru_cache
+def _uninstalled(package: str) -> bool:
+    """Whether a package is somebody's own files on the path."""
+    if package in sys.stdlib_module_names:
+        return False
+    try:
+        return any(not {"site-packages", "dist-packages"} & set(path.parts) for _, path in _sources(package))
+    except PluginError:
+        return False
 
 
 @lru_cache(maxsize=256)

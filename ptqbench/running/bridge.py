@@ -14,14 +14,13 @@ from torch import Tensor, nn
 
 from ptqbench.boundary.build import build
 from ptqbench.errors import CellFailedError
-from ptqbench.fitting.subject import Subject
 from ptqbench.measuring.accounting import FLOAT_BYTES, BitLedger, float_bytes, uncalled_rows
 from ptqbench.plugin.component import Bound
 from ptqbench.quant.plan import ATTENTION, Plan
 from ptqbench.recipe.experiment import Method
 from ptqbench.roles.network import CalibrationCalls, LayerGrids, NetworkQuantizer, QuantizedNetwork
 from ptqbench.sampling.calibrate import CalibrationSet
-from ptqbench.sampling.reference import calibration_key
+from ptqbench.sampling.reference import calibration_key, calibration_set
 from ptqbench.stage.cache import Costs, content_key
 from ptqbench.stage.context import RunContext
 from ptqbench.stage.predictor import Predictor
@@ -53,7 +52,7 @@ def versions_key(method: Method | None) -> list[Any]:
 @dataclass(frozen=True)
 class Bridged:
     """The predictor of a denoiser that a library quantized, the key of its state, its ledger, a hash of what it computes, the
-    number of calibration samples, and whether the library multiplies integers."""
+    number of calibration samples that it was shown, and whether the library multiplies integers."""
 
     predictor: Predictor
     state: str
@@ -66,43 +65,53 @@ class Bridged:
 def bridged(ctx: RunContext, method: Method, seed: int, chosen: Bound, costs: Costs) -> Bridged:
     """Quantize the run's denoiser by a library. Raises `CellFailedError` where it is not installed or quantizes nothing."""
     versions = library_versions(chosen)
-    subject = Subject.of_run(ctx, method, seed, costs)
-    calibration, samples = subject.calibration(), calibration_key(ctx, method, seed)
+    drawing = Costs()
+    calibration, samples = calibration_set(ctx, drawing, method, seed), calibration_key(ctx, method, seed)
     bits = method.weights.bits, method.activations.bits
     batch = ctx.experiment.calibration.batch
     key = content_key(ctx.base_key, STAGE, chosen.key, versions, bits, samples, batch)
     quantizer: NetworkQuantizer = build(chosen)
-    with ctx.cache.locked(STAGE.replace(" ", "-"), key) as entry, costs.measure(STAGE, entry):
+    shown = _Shown(ctx, calibration, batch)
+    with ctx.cache.locked(STAGE.replace(" ", "-"), key) as entry, costs.measure(STAGE, entry, resumes=False):
         denoiser = copy.deepcopy(ctx.model.denoiser)
-        found = quantizer.quantize(denoiser, bits, _calls(ctx, calibration, batch))
+        found = quantizer.quantize(denoiser, bits, CalibrationCalls(len(calibration), shown.feed, shown.arguments))
         module = found.module.eval()
-        with torch.no_grad():
-            seen = _predict(ctx, module, calibration, torch.arange(min(8, len(calibration)), dtype=torch.int64, device="cpu"))
+    if shown.any:
+        costs.include(drawing)
+    with torch.no_grad():
+        seen = _predict(ctx, module, calibration, torch.arange(min(8, len(calibration)), dtype=torch.int64, device="cpu"))
     if not found.layers:
         raise CellFailedError(f"{chosen.name} left every layer in full precision", "choose other bits, or another library")
     digest = hashlib.sha256(seen.cpu().contiguous().numpy().tobytes()).hexdigest()[:12]
     ledger = _ledger(ctx, chosen.name, found)
-    return Bridged(ctx.predictor(module), key, ledger, digest, len(calibration), found.executed)
+    return Bridged(ctx.predictor(module), key, ledger, digest, len(calibration) if shown.any else 0, found.executed)
 
 
-def _calls(ctx: RunContext, calibration: CalibrationSet, batch: int) -> CalibrationCalls:
-    pieces = torch.arange(len(calibration), dtype=torch.int64, device="cpu").split(batch)
+@dataclass
+class _Shown:
+    """Runs of the calibration samples through a denoiser; `any` says whether a library asked for them."""
+
+    ctx: RunContext
+    calibration: CalibrationSet
+    batch: int
+    any: bool = False
 
     @torch.no_grad()
-    def feed(denoiser: nn.Module) -> None:
-        for piece in pieces:
-            _predict(ctx, denoiser, calibration, piece)
+    def feed(self, denoiser: nn.Module) -> None:
+        """Show them all."""
+        self.any = True
+        for piece in torch.arange(len(self.calibration), dtype=torch.int64, device="cpu").split(self.batch):
+            _predict(self.ctx, denoiser, self.calibration, piece)
 
-    def arguments(denoiser: nn.Module) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    def arguments(self, denoiser: nn.Module) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+        """What the denoiser is called with meanwhile."""
         seen: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
         handle = denoiser.register_forward_pre_hook(lambda _, args, kwargs: seen.append((args, kwargs)), with_kwargs=True)
         try:
-            feed(denoiser)
+            self.feed(denoiser)
         finally:
             handle.remove()
         return seen
-
-    return CalibrationCalls(len(calibration), feed, arguments)
 
 
 def _predict(ctx: RunContext, denoiser: nn.Module, calibration: CalibrationSet, index: Tensor) -> Tensor:

@@ -204,14 +204,14 @@ class Costs:
         self.tally: Tally = {}
 
     @contextlib.contextmanager
-    def measure(self, stage: str, entry: Entry) -> Iterator[Entry]:
+    def measure(self, stage: str, entry: Entry, *, resumes: bool = True) -> Iterator[Entry]:
         """Time a computation under fixed arithmetic and count its evaluations; yields the entry to keep finished parts in.
 
-        What an interrupted attempt took before is added, since its finished parts are reused. With each part the cost so
-        far is noted, so that a process that is killed loses no more than the cost of its unfinished part.
+        What an interrupted attempt took before is added, since its finished parts are reused, unless it `resumes` nothing. With
+        each part the cost so far is noted, so that a process that is killed loses no more than the cost of its unfinished part.
         """
         start = time.perf_counter()
-        before, tally = _noted(entry) if entry.has(_COST) else (StageCost(0.0, 0.0), {})
+        before, tally = _noted(entry) if resumes and entry.has(_COST) else (StageCost(0.0, 0.0), {})
         with watching_memory() as peak:
 
             def note() -> StageCost:
@@ -235,6 +235,12 @@ class Costs:
             cost = StageCost(seen.seconds + cost.seconds, max(seen.peak_mib, cost.peak_mib), seen.cached and cost.cached)
         self.stages[stage] = cost
         self.tally.update(tally)
+
+    def include(self, other: Costs) -> None:
+        """Count what others' stages took as well."""
+        for stage, cost in other.stages.items():
+            self._add(stage, cost, {})
+        self.tally.update(other.tally)
 
     def recall(self, stage: str, entry: Entry) -> None:
         """Note the cost of a result that was read from the cache."""

@@ -24,7 +24,7 @@ from ptqbench.roles.model import DiffusionModel, ModelSource
 from ptqbench.roles.solver import Schedule, Solver
 from ptqbench.stage.arithmetic import arithmetic, fix_arithmetic
 from ptqbench.stage.cache import Cache, content_key
-from ptqbench.stage.machine import computing_packages, hardware
+from ptqbench.stage.machine import computing_packages, hardware, processor
 from ptqbench.stage.no_features import NoFeatures
 from ptqbench.stage.precision import FLOAT32, arithmetic_words
 from ptqbench.stage.predictor import Predictor
@@ -124,15 +124,15 @@ class RunContext:
 
     @cached_property
     def computing_key(self) -> list[Any]:
-        """What computes: the engine, packages, the kind of device with an accelerator's name, threads on a CPU, and how
-        precisely, where that is not as it should be."""
+        """What computes: the engine, packages, the kind of device with its name, threads on a CPU, and how precisely, where
+        that is not as it should be."""
         return [
             core_fingerprint(),
             computing_packages(),
             self.device.type,
             hardware(str(self.device)).get("accelerator", ""),
-            # On a CPU the number of threads decides the order of sums, and so the last bits.
-            self.threads if self.device.type == "cpu" else 0,
+            # On a CPU its kind and the number of threads decide the order of sums, and so the last bits.
+            *([self.threads, processor(), torch.backends.cpu.get_cpu_capability()] if self.device.type == "cpu" else [0]),
             *([self.arithmetic] if self.arithmetic != FLOAT32 else []),
         ]
 

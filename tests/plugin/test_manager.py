@@ -242,6 +242,41 @@ def test_a_package_fingerprint_covers_its_source_and_nothing_else(alone):
     assert _fingerprint() != first
 
 
+def test_own_code_that_a_plugin_imports_counts_as_well(alone, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    helper, below = tmp_path / "trial_lab" / "__init__.py", tmp_path / "trial_below.py"
+    helper.parent.mkdir()
+    helper.write_text("def f():\n    from trial_below import g\n")
+    below.write_text("X = 1")
+    alone("trial-a", {"a": "trial_a"}, {"trial_a.py": "import json, torch\nfrom trial_lab import f\n" + late()})
+    file = tmp_path / "late.py"
+    file.write_text("import trial_below\n" + late())
+
+    def both() -> tuple[str, str]:
+        manager = PluginManager(installed=False)
+        manager.load_file(file)
+        return _fingerprint(), manager.fingerprint(manager.find("weighter", "late"))
+
+    package, single = both()
+    below.write_text("X = 22")
+    assert both()[0] != package
+    assert both()[1] != single
+    package, single = both()
+    helper.write_text("def f():\n    from trial_below import g, h\n")
+    assert both()[0] != package
+    assert both()[1] == single
+
+
+def test_other_plugins_that_a_plugin_imports_count_as_well(alone):
+    folder = alone("trial-a", {"a": "trial_a"}, {"trial_a.py": late(), "trial_b.py": "X = 1"})
+    alone("trial-c", {"c": "trial_c"}, {"trial_c.py": "from trial_b import X\n" + late().replace('"late"', '"later"')})
+    manager = loaded([])
+    first = manager.fingerprint(manager.find("weighter", "later"))
+    (folder / "trial_b.py").write_text("X = 22")
+    manager = loaded([])
+    assert manager.fingerprint(manager.find("weighter", "later")) != first
+
+
 def test_a_target_that_cannot_be_found_is_said_when_it_is_used(alone):
     alone("trial-a", {"a": "trial_a"}, {"trial_a.py": late('"trial_nowhere.code:Late"')})
     with pytest.raises(PluginError, match="trial_nowhere"):

@@ -36,6 +36,8 @@ def ptqbench_components():
 METHODS = """
 [methods.mine]
 network = { use = "mine", skip = ["last"] }
+[methods.fed]
+network = { use = "fed", skip = ["last"] }
 [methods.absent]
 network = "absent"
 """
@@ -44,14 +46,23 @@ network = "absent"
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bridge")
-    (folder / "mine.py").write_text(plugin_files("mine", "network-quantizer", single=True)["mine.py"])
+    mine = plugin_files("mine", "network-quantizer", single=True)["mine.py"]
+    (folder / "mine.py").write_text(mine)
+    fed = (
+        mine.replace("Mine", "Fed")
+        .replace('"mine"', '"fed"')
+        .replace("        top, ", "        calibration.feed(denoiser)\n        top, ")
+    )
+    (folder / "fed.py").write_text(fed)
     (folder / "absent.py").write_text(ABSENT)
-    recipe = write_recipe(folder, folder / "mine.py", folder / "absent.py", more=METHODS)
-    only = ["nearest/W4A32", "mine/W4A32", "absent/W4A32"]
-    words = ["run", recipe, "--set", 'sweep.bits=["W4A32"]', "--set", 'recipe.baseline="nearest"', "--out", folder / "run"]
-    words += [word for cell in only for word in ("--only", cell)]
-    done = CliRunner().invoke(cli, [*map(str, words), "--cache", str(folder / "cache"), "--workers", "1", "--device", "cpu"])
+    recipe = write_recipe(folder, folder / "mine.py", folder / "fed.py", folder / "absent.py", more=METHODS)
+    only = ["nearest/W4A32", "mine/W4A32", "fed/W4A32", "absent/W4A32"]
+    words = ["run", recipe, "--set", 'sweep.bits=["W4A32"]', "--set", 'recipe.baseline="nearest"', "--workers", "1"]
+    words += [word for cell in only for word in ("--only", cell)] + ["--cache", folder / "cache", "--device", "cpu"]
+    done = CliRunner().invoke(cli, [*map(str, words), "--out", str(folder / "run")])
     assert done.exit_code in (0, 5), done.output
+    again = CliRunner().invoke(cli, [*map(str, words), "--out", str(folder / "again"), "--set", 'evaluation.metrics=["psnr"]'])
+    assert again.exit_code in (0, 5), again.output
     return folder, done.output
 
 
@@ -66,7 +77,16 @@ def test_a_library_is_a_row_with_a_ledger_of_what_it_made(place):
     # 8 x 1 x 3 x 3 weights at four bits, and a scale for each output channel
     assert by_name["first"]["weight_bytes"] == 36 + 4 * 8
     assert by_name["last"]["weight"] is None and "mine left it in floating point" in by_name["last"]["why"]
-    assert cell.budget.training == 40 and cell.weight_bytes < cell.full_precision_bytes
+    assert cell.weight_bytes < cell.full_precision_bytes
+
+
+def test_samples_and_evaluations_count_if_a_library_asked_for_them_however_often_it_runs(place):
+    folder, _ = place
+    for run in ("run", "again"):
+        spent = {cell.method: cell.budget for cell in ptqbench.Run.load(folder / run).record.cells}
+        assert (spent["mine"].training, spent["mine"].denoiser_evaluations) == (0, 0)
+        # Eight trajectories of five steps, and 40 samples shown once.
+        assert (spent["fed"].training, spent["fed"].denoiser_evaluations) == (40, 8 * 5 + 40)
 
 
 def test_a_library_that_is_not_installed_costs_its_row_a_sentence_with_the_extra(place):

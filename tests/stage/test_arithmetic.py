@@ -133,9 +133,13 @@ def test_variables_that_change_arithmetic_are_in_keys_protocols_and_records(tmp_
 
 @pytest.mark.parametrize(
     ("name", "found"),
-    [("computing_packages", {"torch": "0.1"}), ("hardware", {"cpu": "some", "accelerator": "some GPU"})],
+    [
+        ("computing_packages", {"torch": "0.1"}),
+        ("hardware", {"cpu": "some", "accelerator": "some GPU"}),
+        ("processor", "another processor"),
+    ],
 )
-def test_packages_and_the_accelerator_are_part_of_every_key(tmp_path, monkeypatch, name, found):
+def test_packages_and_what_they_run_on_are_part_of_every_key(tmp_path, monkeypatch, name, found):
     before = context(tmp_path).base_key
     monkeypatch.setattr(context_module, name, lambda *_: found)
     assert context(tmp_path).base_key != before
