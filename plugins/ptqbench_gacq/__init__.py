@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ptqbench import Component, Options, hookimpl
 
@@ -64,6 +64,22 @@ class GacqOptions(Options):
         description="length of the look-ahead. path: 1/2000 of the way that the optimiser can go in the fit, whatever steps it "
         "is cut into; step: one step of the optimiser (both in root mean square); plain: learning rate times gradient",
     )
+
+    @model_validator(mode="after")
+    def _every_option_does_something(self) -> GacqOptions:
+        fitting, matched = self.schedule == "fitting", self.matching > 0
+        idle = {
+            "every": self.every > 0 and not fitting and "it counts mini-batches of the schedule fitting",
+            "scope": self.scope != "all" and not fitting and "the other schedules have one of their own",
+            "updates": self.schedule == "each" and "updates" in self.model_fields_set and "each mini-batch has one",
+            "gain": self.gain and self.validate_on == "unit" and "a unit's output has no sampler's factor",
+            "matching_measure": self.matching_measure != "product" and not matched and "nothing is matched at matching = 0",
+            "matching_space": self.matching_space != "weights" and not matched and "nothing is matched at matching = 0",
+        }
+        for name, why in idle.items():
+            if why:
+                raise ValueError(f"{name} changes nothing here: {why}")
+        return self
 
 
 @hookimpl

@@ -59,7 +59,7 @@ class ClipScore(Metric):
                     if prompt not in told:
                         words = processor(text=[prompt], padding=True, truncation=True, return_tensors="pt")
                         told[prompt] = _embedded(network.get_text_features(**words))[0]
-                    found.append(100.0 * max(0.0, float(row @ told[prompt])))
+                    found.append(100.0 * float((row @ told[prompt]).clamp_min(0.0)))
         return {"clip-score": mean_value(torch.tensor(found, dtype=torch.float64).numpy())}
 
     def _prompts(self) -> list[str]:

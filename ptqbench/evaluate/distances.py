@@ -86,7 +86,8 @@ def _frechet(a: Gaussian, root: Tensor, b: Gaussian) -> float:
     middle = root @ b.covariance @ root
     cross = torch.linalg.eigvalsh((middle + middle.T) / 2).clamp_min(0.0).sqrt().sum()
     shift = (a.mean - b.mean).square().sum()
-    return max(0.0, float(shift + a.covariance.trace() + b.covariance.trace() - 2.0 * cross))
+    # Not with max(), which takes not-a-number for less than zero.
+    return float((shift + a.covariance.trace() + b.covariance.trace() - 2.0 * cross).clamp_min(0.0))
 
 
 def _root(reference: FeatureSet, which: str, part: Gaussian) -> Tensor:

@@ -32,12 +32,16 @@ class QuantizedDenoiser:
         self.plan = plan
         self.context = StepContext(steps)
         self.layers: dict[str, QuantLayer] = {}
+        # A module may stand at several paths; the plan knows it by the first.
+        places: dict[nn.Module, list[str]] = {}
+        for name, module in self.module.named_modules(remove_duplicate=False):
+            places.setdefault(module, []).append(name)
         for layer in plan.layers:
-            parent_name, _, attribute = layer.name.rpartition(".")
-            parent = self.module.get_submodule(parent_name)
-            quantized = QuantLayer(getattr(parent, attribute), layer, factory, self.context)
-            setattr(parent, attribute, quantized)
-            self.layers[layer.name] = quantized
+            original = self.module.get_submodule(layer.name)
+            self.layers[layer.name] = QuantLayer(original, layer, factory, self.context)
+            for place in places[original]:
+                parent, _, attribute = place.rpartition(".")
+                setattr(self.module.get_submodule(parent), attribute, self.layers[layer.name])
         self.attentions: dict[str, AttentionSites] = {}
         for attention in plan.attentions:
             sites = AttentionSites(attention, factory, self.context)

@@ -24,7 +24,7 @@ UNSEEN_ATTENTION: Final = "unseen attention"
 
 @dataclass(frozen=True)
 class LayerProbe:
-    """What one forward pass showed of a layer. `macs` are multiply-accumulates for one sample.
+    """What one forward pass showed of a layer. `macs` are multiply-accumulates for one sample, of all its calls.
 
     `cat` holds the channel widths when the layer's input came straight from a concatenation along channels, else ().
     `reads_input` is true for layers that consume the denoiser's own input x.

@@ -96,9 +96,10 @@ def probe_denoiser(denoiser: nn.Module, call: Callable[[], Any], x: Tensor) -> P
     """Run `call()`, which evaluates `denoiser` on input `x` (B, C, H, W), and report its quantizable layers and attentions.
 
     Layers that are not called do not appear: nothing could calibrate them. A layer called twice appears at its first
-    call. An attention is the innermost module that calls `torch.nn.functional.scaled_dot_product_attention`, whatever its
-    class; all its calls count as one. Attentions that spell out products and softmax are not seen, but the modules that
-    compute a softmax are named in `Probe.softmaxes`, and those that have an attention's layers in `Probe.unseen`.
+    call, with the work of all. An attention is the innermost module that calls
+    `torch.nn.functional.scaled_dot_product_attention`, whatever its class; all its calls count as one. Attentions that spell
+    out products and softmax are not seen, but the modules that compute a softmax are named in `Probe.softmaxes`, and those
+    that have an attention's layers in `Probe.unseen`.
     """
     layers: dict[str, LayerProbe] = {}
     calls: dict[str, None] = {}
@@ -108,6 +109,8 @@ def probe_denoiser(denoiser: nn.Module, call: Callable[[], Any], x: Tensor) -> P
         def after(name: str) -> Callable[..., None]:
             def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
                 if name in layers:
+                    again = _macs(module, out, batch=x.shape[0])
+                    layers[name] = replace(layers[name], macs=layers[name].macs + again)
                     return
                 inp = args[0] if args else kwargs["input"]
                 layers[name] = LayerProbe(

@@ -280,3 +280,28 @@ def test_a_view_computes_with_other_tensors_and_leaves_the_network_alone() -> No
     with torch.no_grad():
         alpha.add_(1)
     torch.testing.assert_close(q.module(x), found)
+
+
+class Shared(nn.Module):
+    """One layer at two paths, called at both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(6, 6, bias=False)
+        self.b = self.a
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.a(x), self.b(x)], dim=1)
+
+
+def test_a_layer_that_stands_at_two_paths_is_quantized_at_both() -> None:
+    torch.manual_seed(0)
+    net, x = Shared(), torch.randn(4, 6)
+    probe = probe_denoiser(net, lambda: net(x), x)
+    (layer,) = probe.layers
+    assert (layer.name, layer.macs) == ("a", 2 * 6 * 6)
+    q = QuantizedDenoiser(net, plan_for(probe), Factory(), steps=1)
+    q.find_weight_grids()
+    first, second = q.module(x).chunk(2, dim=1)
+    assert torch.equal(first, second) and not torch.equal(first, net.a(x))
+    assert isinstance(net.b, nn.Linear)

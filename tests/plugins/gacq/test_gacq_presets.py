@@ -41,3 +41,19 @@ def test_scores_live_where_the_losses_are() -> None:
     weighter = GacqWeighter(GacqOptions())
     weighter.begin_unit("unit", "rounding", cast(InnerProblem, problem), torch.Generator())
     assert weighter.scores.device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"schedule": "before", "every": 8},
+        {"schedule": "each", "scope": "batch"},
+        {"schedule": "each", "updates": 2},
+        {"gain": True},
+        {"matching": 0.0, "matching_space": "trainables"},
+        {"matching": 0.0, "matching_measure": "cosine"},
+    ],
+)
+def test_an_option_that_would_change_nothing_is_refused(options) -> None:
+    with pytest.raises(ValueError, match=f"{[*options][-1]} changes nothing here"):
+        GacqOptions(**options)
