@@ -45,6 +45,9 @@ class DiffusersOptions(Options):
     latent_scale: float | None = Field(
         None, gt=0, description="factor between latents and the autoencoder's codes, instead of its scaling_factor"
     )
+    size: int | None = Field(
+        None, ge=16, description="side of images in pixels, where the denoiser leaves it open: of Flux, 1024 if left out"
+    )
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="precision of autoencoder and text encoders, which are never quantized; the denoiser has float32"
     )
@@ -63,6 +66,8 @@ class RandomOptions(Options):
         "stable-diffusion-2",
         "stable-diffusion-xl",
         "pixart",
+        "stable-diffusion-3",
+        "flux",
     ] = Field(description="the architecture")
     seed: int = Field(0, ge=0, description="seed of the weights")
 
@@ -74,14 +79,14 @@ def ptqbench_components() -> list[Component]:
         Component(
             "model",
             "diffusers",
-            "a pipeline saved by diffusers: DDPM, latent diffusion (LDM), DiT, PixArt, Stable Diffusion 1.x, 2.x and XL",
+            "a pipeline saved by diffusers: DDPM, latent diffusion (LDM), DiT, PixArt, Flux, Stable Diffusion 1.x to 3.x",
             "ptqbench_diffusers.source:DiffusersSource",
             DiffusersOptions,
         ),
         Component(
             "model",
             "random-pipeline",
-            "a small pipeline with random weights, built like CIFAR-10's DDPM, LDM-4, DiT, PixArt, Stable Diffusion",
+            "a small pipeline with random weights, built like CIFAR-10's DDPM, LDM-4, DiT, PixArt, Stable Diffusion, Flux",
             "ptqbench_diffusers.random_source:RandomSource",
             RandomOptions,
         ),

@@ -13,6 +13,7 @@ from ptqbench_diffusers import DiffusersOptions
 from ptqbench_diffusers.embedder import class_context
 from ptqbench_diffusers.labels import ClassLabels, choose_labels
 from ptqbench_diffusers.layout import CONFIG, DITS, Network, PipelineFolder
+from ptqbench_diffusers.networks import is_packed
 from ptqbench_diffusers.text import text_context
 
 ByImage = Callable[[Sequence[int], str], Conditions]
@@ -29,10 +30,12 @@ def conditions_of(folder: PipelineFolder, options: DiffusersOptions, device: tor
     if folder.texts:
         _no_classes(folder.root, options)
         prompts = Path(options.prompts) if options.prompts else None
-        return text_context(folder, prompts, device, getattr(torch, options.dtype)), (COND, UNCOND)
+        context = text_context(folder, prompts, device, getattr(torch, options.dtype))
+        # Flux is told the scale of its guidance, or was distilled to need none.
+        return context, (COND,) if is_packed(folder) else (COND, UNCOND)
     if folder.embedder is not None:
-        context = class_context(folder.embedder, denoiser, options.null_class, options.labels)
-        return context, _branches(context.labels)
+        classes = class_context(folder.embedder, denoiser, options.null_class, options.labels)
+        return classes, _branches(classes.labels)
     labels = _transformer_labels(denoiser, options) if denoiser.class_name in DITS else _unet_labels(denoiser, options)
     return (unconditional, (COND,)) if labels is None else (labels, _branches(labels))
 

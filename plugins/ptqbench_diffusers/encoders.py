@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ptqbench_diffusers.layout import PipelineFolder
@@ -74,11 +75,39 @@ def pixart(folder: PipelineFolder, encoders: Sequence[Encoder], prompt: str) -> 
     return found
 
 
+SD3_TOKENS = 256
+FLUX_TOKENS = {True: 512, False: 256}
+"""Of FLUX.1-dev, which is told its guidance, and of FLUX.1-schnell, which is not."""
+
+
+def stable_diffusion_3(folder: PipelineFolder, encoders: Sequence[Encoder], prompt: str) -> Arguments:
+    """Both CLIP encoders' last states but one, side by side and filled up with zeros to T5's width, then T5's last; zeros
+    if there is no T5. Both projections as the pooled text (arXiv:2403.03206, section 4)."""
+    clips, width = encoders[:2], int(folder.denoiser.config["joint_attention_dim"])
+    outs = [encoder(prompt, clips[0].tokenizer.model_max_length)[0] for encoder in clips]
+    told = torch.cat([out.hidden_states[-2] for out in outs], dim=-1)
+    told = F.pad(told, (0, width - told.shape[-1]))
+    rest = encoders[2](prompt, SD3_TOKENS)[0][0] if len(encoders) > 2 else told.new_zeros(1, SD3_TOKENS, width)
+    pooled = torch.cat([out.text_embeds for out in outs], dim=-1)
+    return {"encoder_hidden_states": torch.cat([told, rest], dim=1), "pooled_projections": pooled}
+
+
+def flux(folder: PipelineFolder, encoders: Sequence[Encoder], prompt: str) -> Arguments:
+    """T5's last hidden states, and CLIP's pooled output."""
+    length = FLUX_TOKENS[bool(folder.denoiser.config.get("guidance_embeds"))]
+    return {
+        "encoder_hidden_states": encoders[1](prompt, length)[0][0],
+        "pooled_projections": encoders[0](prompt)[0].pooler_output,
+    }
+
+
 FAMILIES: dict[str, Encode] = {
     "StableDiffusionPipeline": stable_diffusion,
     "StableDiffusionXLPipeline": stable_diffusion_xl,
     "PixArtAlphaPipeline": pixart,
     "PixArtSigmaPipeline": pixart,
+    "StableDiffusion3Pipeline": stable_diffusion_3,
+    "FluxPipeline": flux,
 }
 """By the class of the pipeline."""
 

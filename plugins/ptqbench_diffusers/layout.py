@@ -13,6 +13,8 @@ UNETS = ("UNet2DModel", "UNet2DConditionModel")
 DITS = ("DiTTransformer2DModel", "Transformer2DModel")
 """The second is what the first was called when DiT's own weights were published."""
 PIXART = ("PixArtTransformer2DModel",)
+SD3 = ("SD3Transformer2DModel",)
+FLUX = ("FluxTransformer2DModel",)
 CLIP, CLIP_PROJECTION, T5 = "CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel"
 AUTOENCODERS = ("VQModel", "AutoencoderKL")
 EMBEDDERS = ("ClassEmbedder",)
@@ -20,13 +22,15 @@ EMBEDDERS = ("ClassEmbedder",)
 
 @dataclass(frozen=True)
 class Kind:
-    """What a pipeline is made of: its denoiser's subfolder and classes, its autoencoder's subfolder ("" in pixel space), and
-    the classes of its text encoders."""
+    """What a pipeline is made of: its denoiser's subfolder and classes, its autoencoder's subfolder ("" in pixel space), the
+    classes of its text encoders, whether it was saved without one of them (`lacks`) at times, and whether it is a `flow`."""
 
     denoiser: str
     classes: tuple[str, ...]
     autoencoder: str = ""
     text: tuple[str, ...] = ()
+    lacks: str = ""
+    flow: bool = False
 
 
 _PIXELS = Kind("unet", UNETS[:1])
@@ -42,6 +46,8 @@ PIPELINES = {
     "StableDiffusionXLPipeline": Kind("unet", UNETS[1:], "vae", (CLIP, CLIP_PROJECTION)),
     "PixArtAlphaPipeline": _PIXART,
     "PixArtSigmaPipeline": _PIXART,
+    "StableDiffusion3Pipeline": Kind("transformer", SD3, "vae", (CLIP_PROJECTION, CLIP_PROJECTION, T5), lacks=T5, flow=True),
+    "FluxPipeline": Kind("transformer", FLUX, "vae", (CLIP, T5), flow=True),
 }
 """What the `_class_name` of a model_index.json may be."""
 _EARLY = {"LatentDiffusionUncondPipeline": "LDMPipeline"}
@@ -154,7 +160,8 @@ class Text:
 @dataclass(frozen=True)
 class PipelineFolder:
     """A saved pipeline whose parts are all there: denoiser, scheduler, and where it has them an autoencoder, an embedder of
-    classes, text encoders. `index` is its model_index.json, `name` the pipeline's class."""
+    classes, text encoders. `index` is its model_index.json, `name` the pipeline's class. `size` are pixels of an image's side,
+    where it is chosen and not the denoiser's."""
 
     root: Path
     index: dict[str, Any]
@@ -163,6 +170,8 @@ class PipelineFolder:
     autoencoder: Network | None = None
     embedder: Network | None = None
     texts: tuple[Text, ...] = ()
+    flow: bool = False
+    size: int | None = None
 
     @classmethod
     def at(cls, root: Path, unet: str = "", variant: str = "") -> PipelineFolder:
@@ -186,7 +195,8 @@ class PipelineFolder:
             _part(root, "scheduler", SCHEDULER) / SCHEDULER,
             Network.at(_part(root, kind.autoencoder, CONFIG), AUTOENCODERS, variant) if kind.autoencoder else None,
             _embedder(root, denoiser, kind),
-            tuple(_text(root, i, name, variant) for i, name in enumerate(kind.text)),
+            tuple(_text(root, i, name, variant) for i, name in enumerate(kind.text) if not _left_out(index, kind, i)),
+            kind.flow,
         )
 
     @property
@@ -221,9 +231,19 @@ def _embedder(root: Path, denoiser: Network, kind: Kind) -> Network | None:
     return Network.at(root / EMBEDDER, EMBEDDERS)
 
 
+def _left_out(index: dict[str, Any], kind: Kind, number: int) -> bool:
+    """Whether a pipeline says that it was saved without a text encoder that it can do without."""
+    entry = index.get(f"text_encoder{_suffix(number)}")
+    return kind.text[number] == kind.lacks and (entry is None or entry == [None, None])
+
+
+def _suffix(number: int) -> str:
+    return f"_{number + 1}" if number else ""
+
+
 def _text(root: Path, number: int, class_name: str, variant: str) -> Text:
     """The text encoder of a class, and its tokenizer: text_encoder and tokenizer, text_encoder_2 and tokenizer_2, and so on."""
-    suffix = f"_{number + 1}" if number else ""
+    suffix = _suffix(number)
     encoder = Network.at(_part(root, f"text_encoder{suffix}", CONFIG), (class_name,), variant, TEXT_WEIGHTS)
     tokenizer = root / f"tokenizer{suffix}"
     if not any((tokenizer / name).is_file() for name in VOCABULARIES):

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ptqbench.errors import UserError
-from ptqbench_diffusers.layout import CONFIG, Network, PipelineFolder
+from ptqbench_diffusers.layout import CONFIG, FLUX, Network, PipelineFolder
 
 CHUNK = 16
 """Latents decoded at a time, whatever the caller's batches are: images take far more memory than latents."""
@@ -71,12 +72,13 @@ def prepared(network: nn.Module, folder: Path, device: torch.device, dtype: torc
     for name, tensor in network.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise UserError(f"{folder}: {name} holds values that are not finite", "download or convert the network anew")
-    return network.to(dtype).eval().requires_grad_(False).to(device)
+    with _quiet():
+        return network.to(dtype).eval().requires_grad_(False).to(device)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hides the loader's own warnings: what matters of them is checked and raised."""
+    """Hides diffusers' own warnings about weights: what matters of them is checked and raised."""
     logger = logging.getLogger("diffusers.models.modeling_utils")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -86,8 +88,18 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def latent_shape(denoiser: Network) -> Shape:
+PACKED = 2
+"""The side of the patches of latents that are one token of Flux."""
+FLUX_SIZE = 1024
+
+
+def latent_shape(folder: PipelineFolder) -> Shape:
     """What the denoiser works on, (C, H, W). Raises `UserError` if the configuration does not say."""
+    denoiser = folder.denoiser
+    if is_packed(folder):
+        return _packed_shape(folder)
+    if folder.size is not None:
+        raise UserError(f"the model in {folder.root} has an image size of its own", "leave model.size out")
     config, path = denoiser.config, denoiser.folder / CONFIG
     channels = config.get("in_channels", 3)
     out = config.get("out_channels", 3) or channels
@@ -103,21 +115,53 @@ def latent_shape(denoiser: Network) -> Shape:
     return channels, sides[0], sides[1]
 
 
+def is_packed(folder: PipelineFolder) -> bool:
+    """Whether the denoiser works on patches of latents, as Flux does."""
+    return folder.denoiser.class_name in FLUX
+
+
+def _packed_shape(folder: PipelineFolder) -> Shape:
+    """Patches of the latents of an image whose size is chosen; their elements are channels."""
+    path, config = folder.denoiser.folder / CONFIG, folder.denoiser.config
+    channels = config.get("in_channels")
+    if not isinstance(channels, int) or channels % PACKED**2 or config.get("out_channels") not in (None, channels):
+        raise UserError(
+            f"{path}: {channels} input channels do not make a denoiser of patches of {PACKED}x{PACKED}",
+            "only FLUX.1-dev and FLUX.1-schnell are supported, not models that are told an image too",
+        )
+    size, patch = folder.size or FLUX_SIZE, PACKED * _magnification(folder)
+    if size % patch:
+        raise UserError(f"images of {size}x{size} cannot be cut into patches", f"set model.size to a multiple of {patch}")
+    return channels, size // patch, size // patch
+
+
+def _magnification(folder: PipelineFolder) -> int:
+    """How much larger an image's side is than its latent's: each level of the decoder but the last doubles it."""
+    assert folder.autoencoder is not None
+    return int(2 ** (len(folder.autoencoder.config.get("block_out_channels", [64])) - 1))
+
+
 def image_shape(folder: PipelineFolder) -> Shape:
     """What the model generates, (C, H, W). Raises `UserError` if autoencoder and denoiser do not fit."""
-    shape = latent_shape(folder.denoiser)
+    shape = latent_shape(folder)
     if folder.autoencoder is None:
         return shape
-    config = folder.autoencoder.config
-    codes = config.get("vq_embed_dim") or config.get("latent_channels")
-    if codes is not None and codes != shape[0]:
+    config, side = folder.autoencoder.config, PACKED if is_packed(folder) else 1
+    codes, channels = config.get("vq_embed_dim") or config.get("latent_channels"), shape[0] // side**2
+    if codes is not None and codes != channels:
         raise UserError(
-            f"{folder.root}: the autoencoder reads {codes} channels, the denoiser has {shape[0]}",
+            f"{folder.root}: the autoencoder reads {codes} channels, the denoiser has {channels}",
             "take both from the same pipeline",
         )
-    # Each level of the decoder but the last doubles both sides.
-    factor = 2 ** (len(config.get("block_out_channels", [64])) - 1)
+    factor = side * _magnification(folder)
     return config.get("out_channels", 3), shape[1] * factor, shape[2] * factor
+
+
+def image_tokens(folder: PipelineFolder) -> int:
+    """How many tokens a transformer makes of an image."""
+    _, height, width = latent_shape(folder)
+    patch = 1 if is_packed(folder) else int(folder.denoiser.config.get("patch_size") or 1)
+    return (height // patch) * (width // patch)
 
 
 def clamp(x0: Tensor) -> Tensor:
@@ -127,16 +171,19 @@ def clamp(x0: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class LatentDecoder:
-    """Decodes latents as diffusers' pipelines do: divided by the scale, shifted, then through the autoencoder."""
+    """Decodes latents as diffusers' pipelines do: unpacked, divided by the scale, shifted, then through the autoencoder."""
 
     autoencoder: nn.Module
     scale: float
     shift: float = 0.0
+    packed: bool = False
 
     @torch.no_grad()
     def __call__(self, x0: Tensor) -> Tensor:
         """Images (N, C, H, W) in [-1, 1] of latents x0 (N, c, h, w)."""
         decode, dtype = cast(Any, self.autoencoder).decode, next(self.autoencoder.parameters()).dtype
+        if self.packed:
+            x0 = F.pixel_shuffle(x0, PACKED)
         codes = ((piece / self.scale + self.shift).to(dtype) for piece in torch.split(x0, CHUNK))
         return torch.cat([decode(code).sample.to(x0.dtype).clamp(-1.0, 1.0) for code in codes])
 

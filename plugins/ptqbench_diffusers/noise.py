@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -13,11 +14,22 @@ import torch
 from torch import Tensor
 
 from ptqbench.errors import UserError
+from ptqbench.roles.flow import alphas_of, shifted
 from ptqbench.roles.model import PredictionType
 from ptqbench_diffusers.layout import read_json
 
-PREDICTIONS: tuple[PredictionType, ...] = get_args(PredictionType)
+PREDICTIONS: tuple[PredictionType, ...] = tuple(kind for kind in get_args(PredictionType) if kind != "flow")
 _LINEAR, _SCALED, _COSINE, _SIGMOID = "linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"
+FLOW = "FlowMatchEulerDiscreteScheduler"
+UNKNOWN = (
+    "invert_sigmas",
+    "shift_terminal",
+    "use_karras_sigmas",
+    "use_exponential_sigmas",
+    "use_beta_sigmas",
+    "stochastic_sampling",
+)
+"""Settings of it that change noise levels or steps in ways that nothing here follows."""
 _KNOWN = (_LINEAR, _SCALED, _COSINE, _SIGMOID)
 
 
@@ -29,9 +41,21 @@ class Noise:
     prediction: PredictionType
 
 
-def read_noise(path: Path) -> Noise:
-    """The schedule in a scheduler_config.json. Raises `UserError` if it is none of the known discrete schedules."""
-    config = _with_defaults(read_json(path), path)
+def read_noise(path: Path, *, flow: bool = False, tokens: int = 0) -> Noise:
+    """The schedule in a scheduler_config.json; of a `flow`, for images of so many tokens.
+
+    Raises `UserError` if it is none of the known discrete schedules, or no flow's.
+    """
+    config, known = _with_defaults(read_json(path))
+    name = config.get("_class_name")
+    if flow and name != FLOW:
+        raise UserError(f"{path}: {name} does not fit: the pipeline is a flow", f"use a pipeline with a {FLOW}")
+    if flow:
+        return Noise(_flow_levels(config, path, tokens), "flow")
+    if "beta_schedule" not in known:
+        raise UserError(
+            f"{path}: {name} has no discrete noise schedule", "use a pipeline with a scheduler such as DDPMScheduler"
+        )
     named = str(config.get("prediction_type") or "epsilon")
     prediction = next((kind for kind in PREDICTIONS if kind == named), None)
     if prediction is None:
@@ -69,19 +93,36 @@ def betas(config: dict[str, Any]) -> Tensor:
     raise ValueError(f"unknown beta_schedule {law!r}; known are {', '.join(_KNOWN)}")
 
 
-def _with_defaults(config: dict[str, Any], path: Path) -> dict[str, Any]:
-    """What the file leaves out is the default of the scheduler class that it names: classes differ in theirs."""
+def _flow_levels(config: dict[str, Any], path: Path, tokens: int) -> Tensor:
+    """The cumulative alphas (T,) that stand for a flow's levels t / T, shifted as diffusers shifts them for images of so many
+    tokens: exp(mu) where the configuration says "exponential", with mu on a line through two numbers of tokens."""
+    unknown = [name for name in UNKNOWN if config.get(name)]
+    if unknown:
+        raise UserError(f"{path}: {', '.join(unknown)} cannot be followed", "use a pipeline without")
+    try:
+        steps, shift = int(config["num_train_timesteps"]), float(config["shift"])
+        if config.get("use_dynamic_shifting"):
+            low, high = float(config["base_image_seq_len"]), float(config["max_image_seq_len"])
+            start, end = float(config["base_shift"]), float(config["max_shift"])
+            mu = start + (end - start) * (tokens - low) / (high - low)
+            shift = math.exp(mu) if config["time_shift_type"] == "exponential" else mu
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise UserError(f"{path} does not describe a flow: {error}", "see the plugin's README") from error
+    if steps < 2 or not shift > 0:
+        raise UserError(f"{path}: {steps} timesteps and a shift of {shift:g} make no flow", "save the pipeline again")
+    return alphas_of(shifted(torch.arange(1, steps + 1, dtype=torch.float64, device="cpu") / steps, shift))
+
+
+def _with_defaults(config: dict[str, Any]) -> tuple[dict[str, Any], Collection[str]]:
+    """What the file leaves out is the default of the scheduler class that it names: classes differ in theirs, and in the settings
+    that they know, which come second."""
     import diffusers  # slow to import: only when a model is loaded
 
     name = str(config.get("_class_name"))
     scheduler = getattr(diffusers, name, None) if name.endswith("Scheduler") else None
     known = inspect.signature(scheduler).parameters if isinstance(scheduler, type) else {}
-    if "beta_schedule" not in known:
-        raise UserError(
-            f"{path}: {name} has no discrete noise schedule", "use a pipeline with a scheduler such as DDPMScheduler"
-        )
     defaults = {key: value.default for key, value in known.items() if value.default is not inspect.Parameter.empty}
     if config.get("predict_epsilon") is False:
         # How early versions spelt it.
         defaults["prediction_type"] = "sample"
-    return defaults | config
+    return defaults | config, known

@@ -58,7 +58,7 @@ def unet(sample: int, channels: int, widths: tuple[int, ...], attention: tuple[b
     return made
 
 
-def autoencoder(levels: int, *, quantized: bool) -> nn.Module:
+def autoencoder(levels: int, *, quantized: bool, shift_factor: float | None = None) -> nn.Module:
     """A VQModel with latents of 3 channels, or an AutoencoderKL with 4: each level but one halves both sides."""
     shape = {
         "block_out_channels": (8,) * levels,
@@ -70,7 +70,8 @@ def autoencoder(levels: int, *, quantized: bool) -> nn.Module:
         vq = _diffusers().VQModel(latent_channels=3, num_vq_embeddings=64, scaling_factor=1.0, **shape)
         vq.quantize.embedding.weight.data.normal_()  # its own start is too near to zero to tell codes apart
         return cast(nn.Module, vq)
-    return cast(nn.Module, _diffusers().AutoencoderKL(latent_channels=4, scaling_factor=0.18215, **shape))
+    factors = {"scaling_factor": 0.18215, "shift_factor": shift_factor}
+    return cast(nn.Module, _diffusers().AutoencoderKL(latent_channels=4, **factors, **shape))
 
 
 def ddpm(folder: Path) -> None:
@@ -193,6 +194,56 @@ def pixart(folder: Path) -> None:
     _save_told(folder, d.PixArtSigmaPipeline(tokenizer, encoder, autoencoder(4, quantized=False), network, noise))
 
 
+def stable_diffusion_3(folder: Path) -> None:
+    """As Stable Diffusion 3.5: blocks that attend to image and text jointly, the first to the image alone as well; three text
+    encoders."""
+    d = _diffusers()
+    first, tokenizer = clip(folder / "tokenizer", "CLIPTextModelWithProjection")
+    second, other = clip(folder / "tokenizer_2", "CLIPTextModelWithProjection")
+    third, speller = t5(3 * WIDTH)
+    network = d.SD3Transformer2DModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        num_attention_heads=2,
+        attention_head_dim=16,
+        joint_attention_dim=3 * WIDTH,
+        caption_projection_dim=32,
+        pooled_projection_dim=2 * WIDTH,
+        pos_embed_max_size=12,
+        dual_attention_layers=(0,),
+        qk_norm="rms_norm",
+    )
+    vae, noise = autoencoder(4, quantized=False, shift_factor=0.0609), d.FlowMatchEulerDiscreteScheduler(shift=3.0)
+    _save_told(folder, d.StableDiffusion3Pipeline(network, noise, vae, first, tokenizer, second, other, third, speller))
+
+
+FLUX_SIZE = 64
+"""Pixels of a side of the small Flux' images."""
+
+
+def flux(folder: Path) -> None:
+    """As FLUX.1-dev: blocks that attend jointly, then blocks of one stream; told the scale of its guidance."""
+    d = _diffusers()
+    first, tokenizer = clip(folder / "tokenizer", "CLIPTextModel")
+    second, speller = t5()
+    network = d.FluxTransformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        num_attention_heads=2,
+        attention_head_dim=16,
+        joint_attention_dim=WIDTH,
+        pooled_projection_dim=WIDTH,
+        guidance_embeds=True,
+        axes_dims_rope=(4, 6, 6),
+    )
+    vae = autoencoder(4, quantized=False, shift_factor=0.1159)
+    noise = d.FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
+    _save_told(folder, d.FluxPipeline(noise, vae, first, tokenizer, second, speller, network))
+
+
 def clip(folder: Path, class_name: str) -> tuple[nn.Module, Any]:
     """A small CLIP text encoder of a class, and a tokenizer with its files in `folder`."""
     from ptqbench_diffusers.text import require_transformers
@@ -213,15 +264,15 @@ def clip(folder: Path, class_name: str) -> tuple[nn.Module, Any]:
     return getattr(transformers, class_name)(config), tokenizer
 
 
-def t5() -> tuple[nn.Module, Any]:
-    """A small T5 encoder, and a tokenizer that spells."""
+def t5(width: int = WIDTH) -> tuple[nn.Module, Any]:
+    """A small T5 encoder whose tokens are `width` wide, and a tokenizer that spells."""
     from ptqbench_diffusers.text import require_transformers
 
     transformers = require_transformers()
     special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     letters = [(letter, -2.0) for letter in "\u2581abcdefghijklmnopqrstuvwxyz0123456789.,'-"]
     tokenizer = transformers.T5Tokenizer(vocab=special + letters, extra_ids=0, model_max_length=TOKENS)
-    config = transformers.T5Config(vocab_size=len(tokenizer), d_model=WIDTH, d_kv=16, d_ff=2 * WIDTH, num_layers=2, num_heads=2)
+    config = transformers.T5Config(vocab_size=len(tokenizer), d_model=width, d_kv=16, d_ff=2 * WIDTH, num_layers=2, num_heads=2)
     return transformers.T5EncoderModel(config), tokenizer
 
 
@@ -265,6 +316,8 @@ BUILDERS: dict[str, Callable[[Path], None]] = {
     "stable-diffusion-2": stable_diffusion_2,
     "stable-diffusion-xl": stable_diffusion_xl,
     "pixart": pixart,
+    "stable-diffusion-3": stable_diffusion_3,
+    "flux": flux,
 }
 
 

@@ -10,7 +10,7 @@ import torch
 
 from ptqbench.roles.model import DiffusionModel, ModelSource
 from ptqbench_diffusers import DiffusersOptions, RandomOptions
-from ptqbench_diffusers.random_pipelines import save_random
+from ptqbench_diffusers.random_pipelines import FLUX_SIZE, save_random
 from ptqbench_diffusers.source import DiffusersSource
 
 
@@ -34,7 +34,8 @@ class RandomSource(ModelSource):
     def _source(self) -> DiffusersSource:
         folder = _built(self.options.kind, self.options.seed)
         prompts = folder / "prompts.txt"
-        return DiffusersSource(DiffusersOptions(path=str(folder), prompts=str(prompts) if prompts.is_file() else ""))
+        told, size = str(prompts) if prompts.is_file() else "", FLUX_SIZE if self.options.kind == "flux" else None
+        return DiffusersSource(DiffusersOptions(path=str(folder), prompts=told, size=size))
 
 
 _folders: list[tempfile.TemporaryDirectory[str]] = []

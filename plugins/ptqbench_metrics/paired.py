@@ -145,10 +145,10 @@ class MedianPsnr(Metric):
         return {} if evidence.is_full_precision else {"psnr-median@fp": median_value(decibels(evidence))}
 
 
-def _require_finite(error: NDArray[np.float64], timesteps: list[int]) -> None:
+def _require_finite(error: NDArray[np.float64], timesteps: list[float]) -> None:
     bad = np.flatnonzero(~np.isfinite(error).all(axis=0))
     if bad.size:
         raise CellFailedError(
-            f"noise predictions are not finite at {bad.size} of {error.shape[1]} timesteps, first at t = {timesteps[bad[0]]}",
+            f"noise predictions are not finite at {bad.size} of {error.shape[1]} timesteps, first at t = {timesteps[bad[0]]:g}",
             "look at the ranges of this method's activations and at the rate of its reconstruction",
         )

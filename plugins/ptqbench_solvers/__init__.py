@@ -40,9 +40,17 @@ class PlmsOptions(Options):
     )
 
 
+class FlowEulerOptions(Options):
+    """Options of the solver `flow-euler`."""
+
+    shift: float | None = Field(
+        None, gt=0, description="how far noise levels are moved towards pure noise; if left out, as the model's pipeline says"
+    )
+
+
 @hookimpl
 def ptqbench_components() -> list[Component]:
-    """ddim, dpm-solver++, plms."""
+    """ddim, dpm-solver++, plms, flow-euler."""
     return [
         Component(
             "solver",
@@ -70,5 +78,13 @@ def ptqbench_components() -> list[Component]:
             "ptqbench_solvers.multistep:Plms",
             PlmsOptions,
             paper="arXiv:2202.09778",
+        ),
+        Component(
+            "solver",
+            "flow-euler",
+            "Euler's steps along a rectified flow through diffusers' FlowMatchEulerDiscreteScheduler, shifted",
+            "ptqbench_solvers.flow:FlowEuler",
+            FlowEulerOptions,
+            paper="arXiv:2403.03206",
         ),
     ]

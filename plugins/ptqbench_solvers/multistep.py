@@ -27,7 +27,7 @@ class SchedulerSteps(Schedule):
         scheduler = copy.deepcopy(self.scheduler)
 
         def update(s: int, x: Tensor, eps: Tensor, noise: Tensor | None, planned: StepNoise) -> Tensor:
-            after: Tensor = scheduler.step(eps, int(self.timesteps[s]), x, return_dict=False)[0]
+            after: Tensor = scheduler.step(eps, self.timesteps[s].item(), x, return_dict=False)[0]
             return after
 
         return update

@@ -23,7 +23,7 @@ def _load(call: Call, _: ModelSource, load: Callable[[torch.device], DiffusionMo
     shape: Any = found.shape
     if not isinstance(shape, tuple) or len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
         raise call.refused(f"gave {shape!r} as shape", "shape is (channels, height, width)")
-    check_alphas(call, found.alphas_cumprod)
+    check_alphas(call, found.alphas_cumprod, flow=found.prediction == "flow")
     return _guarded(call, found)
 
 
@@ -37,12 +37,12 @@ def _check_network(call: Call, denoiser: Any) -> None:
         raise call.refused(f"loaded a denoiser in {', '.join(half)}", "full precision is float32: call float()")
 
 
-def check_alphas(call: Call, alphas: Any) -> None:
-    """The training noise schedule (T,): in (0, 1], falling, in float64."""
+def check_alphas(call: Call, alphas: Any, *, flow: bool = False) -> None:
+    """The training noise schedule (T,): in (0, 1], falling, in float64; that of a flow begins without any signal, at 0."""
     if not isinstance(alphas, Tensor) or alphas.dtype != torch.float64 or alphas.dim() != 1:
         raise call.refused(f"gave {described(alphas)} as alphas_cumprod", "alphas_cumprod is float64 (T,)")
     check_finite(call, "alphas_cumprod", alphas)
-    if not bool(((alphas > 0) & (alphas <= 1)).all()) or bool((alphas.diff() > 0).any()):
+    if not bool((((alphas >= 0) if flow else (alphas > 0)) & (alphas <= 1)).all()) or bool((alphas.diff() > 0).any()):
         raise call.refused("gave alphas_cumprod that are no noise schedule", "cumulative products of alphas fall within (0, 1]")
 
 

@@ -20,15 +20,18 @@ def check_made(call: Call, solver: Solver) -> None:
         raise call.refused(f"has grids = {grids!r}", "grids are the spacings that it knows, the usual one first")
 
 
-def _schedule(call: Call, _: Solver, schedule: Callable[..., Schedule], *args: Any) -> Schedule:
+def _schedule(call: Call, solver: Solver, schedule: Callable[..., Schedule], *args: Any) -> Schedule:
     found: Any = schedule(*args)
     if not isinstance(found, Schedule):
         raise call.refused(f"returned {described(found)}", "return a ptqbench.roles.solver.Schedule")
     steps, alpha = found.timesteps, found.alpha
-    if not isinstance(steps, Tensor) or steps.dtype != torch.int64 or steps.dim() != 1 or not len(steps):
-        raise call.refused(f"gave {described(steps)} as timesteps", "timesteps are int64 (S,), one for each prediction")
+    dtype = torch.float32 if solver.flow else torch.int64
+    if not isinstance(steps, Tensor) or steps.dtype != dtype or steps.dim() != 1 or not len(steps):
+        what = f"timesteps are {str(dtype).removeprefix('torch.')} (S,), one for each prediction"
+        raise call.refused(f"gave {described(steps)} as timesteps", what)
+    check_finite(call, "timesteps", steps)
     check_finite(call, "alpha", check_tensor(call, "alpha", alpha, steps.shape))
-    if alpha.dtype != torch.float64 or not bool(((alpha > 0) & (alpha <= 1)).all()):
+    if alpha.dtype != torch.float64 or not bool((((alpha >= 0) if solver.flow else (alpha > 0)) & (alpha <= 1)).all()):
         raise call.refused("gave alphas that are no cumulative ones", "alpha is float64 (S,), within (0, 1]")
     starting, updating = Call(call.owner, "start"), Call(call.owner, "update")
     start = wrapped(starting, found.start)

@@ -25,7 +25,7 @@ from ptqbench.sampling.rng import NoiseSource
 from ptqbench.stage.context import RunContext
 from ptqbench.stage.machine import processor
 from ptqbench.stage.memory import watching_memory
-from ptqbench.stage.prediction import to_noise
+from ptqbench.stage.prediction import for_solver
 from ptqbench.stage.predictor import Predictor
 from ptqbench.stage.stages import Tell
 
@@ -46,7 +46,7 @@ class ExecutedPredictor(Predictor):
         """As `Predictor.evaluate`."""
         label = self.schedule.timesteps[step] if t is None else t
         output = self.program.run(Inputs(x, label, step, cond))
-        return to_noise(self.model.prediction, output, x, self.model.alphas_cumprod[label])
+        return for_solver(self.model, output, x, label)
 
 
 @dataclass(frozen=True)

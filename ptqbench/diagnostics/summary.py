@@ -38,8 +38,8 @@ class Summary:
     created: str
     environment: dict[str, Any]
     recipe: Mapping[str, Any]
-    timesteps: list[int]
-    groups: list[tuple[int, int]]
+    timesteps: list[float]
+    groups: list[tuple[float, float]]
     arms: list[Arm]
     alignments: list[Alignment]
     learned: list[Learned]
@@ -88,7 +88,7 @@ def summarize(experiment: Experiment, settings: Settings, collected: Collected, 
     )
 
 
-def group_ranges(timesteps: Sequence[int], groups: int) -> list[tuple[int, int]]:
+def group_ranges(timesteps: Sequence[float], groups: int) -> list[tuple[float, float]]:
     """First and last timestep of each group of sampling steps."""
     steps = len(timesteps)
     members = [[t for s, t in enumerate(timesteps) if step_group(s, steps, groups) == g] for g in range(groups)]

@@ -21,6 +21,7 @@ from ptqbench.quant.layer import StepContext
 from ptqbench.roles.loss import Outcome
 from ptqbench.roles.quantizer import Quantizer
 from ptqbench.roles.weighter import Batch
+from ptqbench.sampling.capture import outputs_of
 from ptqbench.stage.counting import count_unit
 
 
@@ -35,7 +36,7 @@ class UnitModules:
 
 @dataclass(frozen=True)
 class StepFacts:
-    """`timesteps` (S,) int64 of the sampling steps; on demand the sampler's gains (S,) at each, and the full-precision model's
+    """`timesteps` (S,) of the sampling steps; on demand the sampler's gains (S,) at each, and the full-precision model's
     denoising error (S,)."""
 
     timesteps: Tensor
@@ -152,7 +153,7 @@ class UnitProblem:
             with self._dropping(batch.seed), tapped({n: pair[0] for n, pair in wanted.items()}) as layers:
                 out = self._call(batch, params)
             outcome = Outcome(
-                output=out if isinstance(out, tuple) else (out,),
+                output=outputs_of(out),
                 target=batch.target,
                 step=batch.step,
                 power=self.power,

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ptqbench.fitting.unit_data import Samples
-from ptqbench.sampling.capture import Recording
+from ptqbench.sampling.capture import Recording, outputs_of
 from ptqbench.sampling.rng import stream
 from ptqbench.sampling.sample import shards
 
@@ -80,12 +80,11 @@ def _noting(outputs: dict[str, tuple[Tensor, ...]], name: str) -> Callable[..., 
     def hook(_module: nn.Module, _args: Any, out: Any) -> Any:
         if name in outputs:
             return out
-        given = out if isinstance(out, tuple) else (out,)
-        noted = tuple(o if o.requires_grad else o.detach().requires_grad_() for o in given)
+        noted = tuple(o if o.requires_grad else o.detach().requires_grad_() for o in outputs_of(out))
         outputs[name] = noted
         # Copies go on: what comes next may change its input in place.
-        passed = tuple(o.clone() for o in noted)
-        return passed if isinstance(out, tuple) else passed[0]
+        passed = iter([o.clone() for o in noted])
+        return tuple(None if o is None else next(passed) for o in out) if isinstance(out, tuple) else next(passed)
 
     return hook
 

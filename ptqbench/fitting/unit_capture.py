@@ -17,7 +17,7 @@ from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.quant.plan import UnitPlan
 from ptqbench.roles.plan import Partitioner
 from ptqbench.roles.reconstruction import Phase
-from ptqbench.sampling.capture import Recorded, Recording, groups_within, record, record_one
+from ptqbench.sampling.capture import Recorded, Recording, groups_within, outputs_of, record, record_one
 from ptqbench.sampling.links import Links, tracing
 from ptqbench.sampling.replay import Replay, holds
 from ptqbench.sampling.sample import shards
@@ -82,7 +82,7 @@ class UnitCapture:
             for piece in shards(total, self.batch):
                 args, kwargs = inputs.take(torch.tensor(piece, dtype=torch.int64, device="cpu"), self.samples.device)
                 found = original(*args, **kwargs)
-                outputs.add(found if isinstance(found, tuple) else (found,), piece, total)
+                outputs.add(outputs_of(found), piece, total)
         return inputs, outputs
 
     def _fill(self, position: int) -> None:

@@ -16,15 +16,12 @@ from torch.utils.hooks import RemovableHandle
 from ptqbench.process.torch_settings import ATTENTION
 from ptqbench.quant.attention import AttentionCall
 from ptqbench.quant.plan import AttentionProbe, LayerProbe, Probe
+from ptqbench.quant.units import attends
 
 QUANTIZABLE = (nn.Conv2d, nn.Conv1d, nn.Linear)
 
 SOFTMAXES = (F.softmax, torch.softmax, torch.special.softmax, Tensor.softmax, F.multi_head_attention_forward)
 """What may be an attention that is not seen as one. (torch's multi-head attention hides the softmax that it computes.)"""
-
-
-PROJECTIONS = ("to_q", "to_k", "to_v")
-"""What diffusers, and most who follow it, call the layers that make queries, keys and values."""
 
 
 class _CatRecorder(TorchFunctionMode):
@@ -144,7 +141,7 @@ def probe_denoiser(denoiser: nn.Module, call: Callable[[], Any], x: Tensor) -> P
 
 def _unseen(denoiser: nn.Module, calls: Iterable[str], seen: Iterable[str]) -> tuple[str, ...]:
     """Modules that are attentions by their layers, and neither they nor anything in them makes a call that is seen."""
-    found = [name for name in calls if all(hasattr(denoiser.get_submodule(name), layer) for layer in PROJECTIONS)]
+    found = [name for name in calls if attends(denoiser.get_submodule(name))]
     return tuple(name for name in found if not any(f"{inner}.".startswith(f"{name}." if name else "") for inner in seen))
 
 

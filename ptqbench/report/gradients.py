@@ -17,7 +17,7 @@ from ptqbench.errors import UserError
 from ptqbench.report.chart import WIDTH, Chart, file_name
 from ptqbench.results.record import RunRecord
 
-Groups = Sequence[tuple[int, int]]
+Groups = Sequence[tuple[float, float]]
 
 DIAGNOSIS = Path("diagnosis") / "diagnostics.json"
 """Where in a run's folder its diagnosis is."""
@@ -62,7 +62,7 @@ class Diagnosis:
     """What is read of a diagnosis: `groups` has the first and last timestep of each."""
 
     recipe: dict[str, Any]
-    groups: list[tuple[int, int]]
+    groups: list[tuple[float, float]]
     arms: list[Arm]
 
     @classmethod
@@ -144,4 +144,4 @@ def _map(axes: Axes, cosine: Array) -> None:
 
 def ticks_of_groups(groups: Groups) -> list[str]:
     """The timesteps of each group."""
-    return [f"{first}\N{EN DASH}{last}" if first != last else str(first) for first, last in groups]
+    return [f"{first:.4g}\N{EN DASH}{last:.4g}" if first != last else f"{first:.4g}" for first, last in groups]

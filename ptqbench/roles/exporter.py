@@ -18,7 +18,7 @@ from ptqbench.roles.model import Conditions
 
 @dataclass(frozen=True)
 class Inputs:
-    """N rows that a denoiser is called on: latents `x` (N, C, H, W), timesteps `t` (N,) int64, the sampling steps `step` (N,)
+    """N rows that a denoiser is called on: latents `x` (N, C, H, W), timesteps `t` (N,), the sampling steps `step` (N,)
     that these are of, and conditions by name, each (N, ...)."""
 
     x: Tensor

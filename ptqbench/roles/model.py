@@ -6,6 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -20,8 +21,9 @@ Conditions = Mapping[str, Tensor]
 COND, UNCOND = "cond", "uncond"
 """Names of branches: the evaluation under an image's own conditions, and the one under none."""
 
-PredictionType = Literal["epsilon", "v_prediction", "sample"]
-"""What a denoiser was trained to predict, in diffusers' words: the noise, the velocity (arXiv:2202.00512), the clean sample."""
+PredictionType = Literal["epsilon", "v_prediction", "sample", "flow"]
+"""What a denoiser was trained to predict, in diffusers' words: the noise, the velocity (arXiv:2202.00512), the clean sample; or
+the velocity of a rectified flow (`ptqbench.roles.flow`)."""
 
 
 def unconditional(ids: Sequence[int], branch: str) -> Conditions:
@@ -33,14 +35,16 @@ def unconditional(ids: Sequence[int], branch: str) -> Conditions:
 class DiffusionModel:
     """A full-precision diffusion model as the engine sees it.
 
-    `call(denoiser, x, t, cond)` is one evaluation: the denoiser's output (B, C or more, H, W) for x (B, C, H, W), t (B,) int64,
-    each row one sample; it gets the denoiser passed in, because the engine calls it with quantized copies as well. What the
-    output is says `prediction`; channels beyond C (a learned variance) are not used. `alphas_cumprod` is the training noise
-    schedule, (T,) float64. `decode(x0)` maps final latents to images (N, C', H', W') in [-1, 1].
+    `call(denoiser, x, t, cond)` is one evaluation: the denoiser's output (B, C or more, H, W) for x (B, C, H, W) and t (B,)
+    of the solver's timesteps, each row one sample; it gets the denoiser passed in, because the engine calls it with quantized
+    copies as well. What the output is says `prediction`; channels beyond C (a learned variance) are not used. `alphas_cumprod`
+    is the training noise schedule, (T,) float64, of a flow as `ptqbench.roles.flow` states it, shifted as the model is sampled.
+    `decode(x0)` maps final latents to images (N, C', H', W') in [-1, 1].
 
     `branches` name the evaluations that make one prediction: `(COND,)`, or `(COND, UNCOND)` for a model that can be guided.
     `conditions(ids, branch)` gives the conditions of images by id, the same for every method, with equal keys and shapes in all
-    branches. `guidance` is the scale that they are combined with.
+    branches. `guidance` is the scale that they are combined with. A model with `embedded_guidance` was trained to be told the
+    scale instead: its one branch gets it as the condition "guidance" (N,).
     """
 
     denoiser: nn.Module
@@ -52,12 +56,22 @@ class DiffusionModel:
     prediction: PredictionType = "epsilon"
     branches: tuple[str, ...] = (COND,)
     guidance: float = 1.0
+    embedded_guidance: bool = False
 
     def guided(self, scale: float | None) -> DiffusionModel:
         """The model under guidance of this scale. 1, and None, need no second evaluation: that is the model unguided.
 
-        Raises `UserError` for a scale that a model without an unconditional branch cannot follow.
+        A model that is told the scale needs one, 1 too. Raises `UserError` if that is missing, or for a scale that a model
+        without an unconditional branch cannot follow.
         """
+        if self.embedded_guidance:
+            if scale is None:
+                raise UserError(
+                    "the model is told the scale of its guidance, and sampling.guidance does not say it",
+                    "set sampling.guidance to the scale that the model is sampled with, for example 3.5",
+                )
+            told = partial(_with_guidance, self.conditions, scale)
+            return dataclasses.replace(self, branches=self.branches[:1], guidance=scale, conditions=told)
         if scale is None or scale == 1:
             return dataclasses.replace(self, branches=self.branches[:1], guidance=1.0)
         if UNCOND not in self.branches:
@@ -77,6 +91,13 @@ class DiffusionModel:
     def conditions_of(self, ids: Sequence[int], device: torch.device) -> dict[str, Conditions]:
         """The conditions of images by branch, on `device`."""
         return {b: {name: value.to(device) for name, value in self.conditions(ids, b).items()} for b in self.branches}
+
+
+def _with_guidance(
+    conditions: Callable[[Sequence[int], str], Conditions], scale: float, ids: Sequence[int], branch: str
+) -> Conditions:
+    told = torch.full((len(ids),), scale, dtype=torch.float32, device="cpu")
+    return {**conditions(ids, branch), "guidance": told}
 
 
 class ModelSource(ABC):

@@ -15,7 +15,7 @@ from ptqbench.plugin.component import Options
 
 @dataclass(frozen=True)
 class TrajectoryGrid:
-    """What a sampler may look at: `timesteps` (S,) int64, noisiest first, and the number of trajectories.
+    """What a sampler may look at: `timesteps` (S,), noisiest first, and the number of trajectories.
 
     `modules` are the names of the denoiser's submodules in the order of their first call; `features(module, n)` runs the
     full-precision denoiser on the first n trajectories and gives that module's input at every step, (S, n, ...) float32 on the

@@ -28,7 +28,7 @@ class StepNoise:
 
 
 Update = Callable[[int, Tensor, Tensor, Tensor | None, StepNoise], Tensor]
-"""`update(s, x, eps, noise, planned)`: the latent (B, C, H, W) after step s, from its input and noise prediction.
+"""`update(s, x, eps, noise, planned)`: the latent (B, C, H, W) after step s, from its input and prediction: noise, or velocity.
 
 `noise` is fresh standard normal noise where the step adds any, of the size that is `planned`, and None elsewhere. Called once
 for each step in order: a multistep solver remembers what came before.
@@ -38,7 +38,8 @@ for each step in order: a multistep solver remembers what came before.
 class Schedule(ABC):
     """The steps of a solver on one model's noise schedule, one for each prediction.
 
-    `timesteps` (S,) int64, noisiest first, are what the denoiser receives; `alpha` (S,) float64, the cumulative alphas there.
+    `timesteps` (S,) int64, noisiest first, are what the denoiser receives; of a flow float32, since they lie between those of
+    training. `alpha` (S,) float64, the cumulative alphas there.
     """
 
     timesteps: Tensor
@@ -59,7 +60,7 @@ class Schedule(ABC):
 
     @cached_property
     def gains(self) -> Tensor:
-        """Derivative (S,) float64 of the next latent with respect to the step's noise prediction.
+        """Derivative (S,) float64 of the next latent with respect to the step's prediction.
 
         It is one number for all elements, since updates are linear in them, and is found by autograd where a solver has no
         formula. What a multistep solver makes of the prediction in later steps is not in it.
@@ -77,14 +78,18 @@ class Schedule(ABC):
 
 class Solver(ABC):
     """Built as `Class(options)`. `grids` are the spacings of timesteps that it knows, the usual one first; a solver that is
-    `stochastic` knows an eta other than 0."""
+    `stochastic` knows an eta other than 0, and one for a `flow` takes velocities of rectified flows in place of noise."""
 
     grids: tuple[str, ...] = ()
     stochastic = False
+    flow = False
 
     def __init__(self, options: Options) -> None:
         self.options = options
 
     @abstractmethod
     def schedule(self, alphas_cumprod: Tensor, grid: str, steps: int, eta: float) -> Schedule:
-        """The steps on the cumulative alphas (T,) float64, for one of `grids`. Raises `UserError` if they do not fit."""
+        """The steps on the cumulative alphas (T,) float64, of a flow as `ptqbench.roles.flow` states them, for one of `grids`.
+
+        Raises `UserError` if they do not fit.
+        """

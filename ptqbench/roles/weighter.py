@@ -58,7 +58,7 @@ class InnerProblem(Protocol):
 
     `params` maps names to the current trainables (rounding variables, scales or both); `learning_rate` is the step size
     that the reconstruction's optimiser uses for each of them in the current iteration, so read it anew each time; a fit has
-    `iterations` of them. `timesteps` (S,) int64 are those of the sampling steps.
+    `iterations` of them. `timesteps` (S,) are those of the sampling steps.
     """
 
     @property

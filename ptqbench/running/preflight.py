@@ -138,7 +138,7 @@ def _try_model(ctx: RunContext) -> None:
     rng = torch.Generator("cpu").manual_seed(0)
     x = torch.randn(1, *model.shape, generator=rng, dtype=torch.float32, device="cpu").to(ctx.device)
     for s in sorted({0, ctx.schedule.steps // 2, ctx.schedule.steps - 1}):
-        t = int(ctx.schedule.timesteps[s])
+        t = f"{ctx.schedule.timesteps[s].item():g}"
         eps = _model_call(ctx, f"the denoiser fails at timestep {t}", partial(_predict, ctx, x, s))
         if tuple(eps.shape) != tuple(x.shape):
             raise UserError(

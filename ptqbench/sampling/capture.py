@@ -92,6 +92,11 @@ class Recording:
         return sum(t[0].numel() * t.element_size() for t in self.tensors)
 
 
+def outputs_of(out: Any) -> tuple[Any, ...]:
+    """What a module gives, one by one; the last of joint blocks, which leaves the text as it is, gives None for it."""
+    return tuple(leaf for leaf in out if leaf is not None) if isinstance(out, tuple) else (out,)
+
+
 Recorded = tuple[Recording, Recording]
 """Inputs and outputs."""
 
@@ -180,7 +185,7 @@ class _Watch:
     def after(self, name: str, _: nn.Module, args: Any, out: Any) -> None:
         """After a module ran."""
         if name in self.waiting:
-            found = out if isinstance(out, tuple) else (out,)
+            found = outputs_of(out)
             if not all(isinstance(leaf, Tensor) and leaf.shape[:1] == (len(self.piece),) for leaf in found):
                 message = f"{name} does not give tensors with one row for each sample"
                 raise CellFailedError(message, "choose other units")

@@ -17,6 +17,7 @@ from ptqbench.sampling.rng import normal, stream
 from ptqbench.sampling.sample import sample, shards
 from ptqbench.stage.cache import Costs, Entry, cached_tensors, content_key
 from ptqbench.stage.context import RunContext
+from ptqbench.stage.prediction import noised
 from ptqbench.stage.predictor import Prediction, Predictor
 
 SAVED = ("x", "t", "step", "trajectory", "branch")
@@ -142,7 +143,8 @@ DENOISING_SAMPLES = 64
 
 def denoising_error(ctx: RunContext, costs: Costs, seed: int) -> Tensor:
     """The full-precision model's training loss at each sampling step, (S,) float32, on samples of its own:
-    mean of |eps - eps(sqrt(a) x0 + sqrt(1 - a) eps, t)|^2 over samples, channels and pixels, with fresh noise.
+    mean of |eps - eps(sqrt(a) x0 + sqrt(1 - a) eps, t)|^2 over samples, channels and pixels, with fresh noise; of a flow the
+    velocity's.
 
     Of a guided model, in the first of the calibrated branches: no training makes the combined prediction's small.
     """
@@ -153,13 +155,12 @@ def denoising_error(ctx: RunContext, costs: Costs, seed: int) -> Tensor:
         rng, predictor, errors = stream(seed, "denoising error"), ctx.predictor(), []
         for s in range(ctx.schedule.steps):
             noise = normal(clean.shape, rng)
-            alpha = float(ctx.schedule.alpha[s])
-            x = alpha**0.5 * clean + (1 - alpha) ** 0.5 * noise
+            x, wanted = noised(ctx.model.prediction, clean, noise, float(ctx.schedule.alpha[s]))
             found = [
                 evaluate_piece(ctx, predictor, x[ids.start : ids.stop], s, ids, ctx.calibrated[0]).float().cpu()
                 for ids in shards(len(x), ctx.experiment.calibration.batch)
             ]
-            errors.append((torch.cat(found) - noise).square().mean())
+            errors.append((torch.cat(found) - wanted).square().mean())
         return {"error": torch.stack(errors)}
 
     calibration = ctx.experiment.calibration

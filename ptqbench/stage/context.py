@@ -169,8 +169,9 @@ class RunContext:
     @cached_property
     def schedule(self) -> Schedule:
         """The steps of the recipe's solver on the model's noise. Raises `UserError` if they do not fit."""
-        sampling = self.experiment.sampling
-        return self.solver.schedule(self.model.alphas_cumprod, self.grid, sampling.steps, sampling.eta)
+        sampling, grid = self.experiment.sampling, self.grid
+        require_kind(self.experiment.solver.name, self.solver, self.model)
+        return self.solver.schedule(self.model.alphas_cumprod, grid, sampling.steps, sampling.eta)
 
     @cached_property
     def solver(self) -> Solver:
@@ -208,6 +209,20 @@ class RunContext:
 
     def to_device(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensor.to(self.device) for name, tensor in tensors.items()}
+
+
+def require_kind(name: str, solver: Solver, model: DiffusionModel) -> None:
+    """Raises `UserError` if a solver of this name does not take what the model predicts: noise, or the velocity of a flow."""
+    if model.prediction == "flow" and not solver.flow:
+        raise UserError(
+            f"the model predicts the velocity of a flow, and the solver {name!r} takes predictions of noise",
+            'use one for flows: sampling.solver = "flow-euler"',
+        )
+    if solver.flow and model.prediction != "flow":
+        raise UserError(
+            f"the solver {name!r} is for flows, and the model is none: it predicts {model.prediction!r}",
+            "use another, such as ddim",
+        )
 
 
 def require_branches(calibration: Calibration, branches: tuple[str, ...]) -> None:

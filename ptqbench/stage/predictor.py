@@ -12,12 +12,13 @@ from ptqbench.roles.hook import SamplerHook
 from ptqbench.roles.model import Conditions, DiffusionModel
 from ptqbench.roles.solver import Schedule, StepNoise
 from ptqbench.stage.counting import count_denoiser
-from ptqbench.stage.prediction import to_noise
+from ptqbench.stage.prediction import for_solver
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """`eps` is what the sampler goes on with: the noise predictions of all `branches` combined, and corrected by hooks.
+    """`eps` is what the sampler goes on with: the predictions of all `branches`, of noise or of a flow's velocity, combined and
+    corrected by hooks.
 
     All are (B, C, H, W).
     """
@@ -55,7 +56,7 @@ class Predictor:
             self.context.step = step.to(x.device)
         label = self.schedule.timesteps[step] if t is None else t
         output = self.model.call(self.denoiser, x, label.to(x.device), cond)
-        return to_noise(self.model.prediction, output, x, self.model.alphas_cumprod[label])
+        return for_solver(self.model, output, x, label)
 
     def noise(self, s: int) -> StepNoise:
         """The sampler's noise at step s: the schedule's, as the hooks change it."""

@@ -11,8 +11,10 @@ from ptqbench.evaluate.evidence import Evidence
 from ptqbench.evaluate.features import PROBABILITIES, FeatureInfo, FeatureSet
 from ptqbench.results.compare import attach_comparisons
 from ptqbench.results.record import CellRecord, Number, RunRecord
+from ptqbench.roles.flow import alphas_of, sigmas_of
 from ptqbench.roles.metric import MetricValue
-from ptqbench.roles.model import COND, UNCOND
+from ptqbench.roles.model import COND, UNCOND, PredictionType
+from ptqbench.stage.prediction import noised
 from ptqbench.testing.trial import Trial
 from ptqbench.testing.world import STEPS
 
@@ -84,25 +86,31 @@ def _images_for(extractor: object) -> Tensor:
 
 
 def solvers(trial: Trial) -> None:
-    """On the path to a single clean image, whose noise prediction is known, it ends there, for each of its grids."""
-    betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
-    alphas = (1 - betas).cumprod(0)
+    """On the path to a single clean image, whose prediction is known, it ends there, for each of its grids."""
     solver = trial.build()
+    betas, levels = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), torch.arange(1, 1001, dtype=torch.float64) / 1000
+    alphas = alphas_of(levels) if solver.flow else (1 - betas).cumprod(0)
+    kind: PredictionType = "flow" if solver.flow else "epsilon"
     clean = torch.linspace(-1, 1, 32, dtype=torch.float64).reshape(2, 1, 4, 4)
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for grid in solver.grids:
         for steps, most in ((STEPS, 0.2), (100, 0.05)):
             schedule = solver.schedule(alphas, grid, steps, 0.0)
             alpha = schedule.alpha
-            x = (alpha[0] ** 0.5 * clean + (1 - alpha[0]) ** 0.5 * noise).float()
+            x = noised(kind, clean, noise, float(alpha[0]))[0].float()
             update = schedule.start()
             for s in range(schedule.steps):
-                eps = ((x.double() - alpha[s] ** 0.5 * clean) / (1 - alpha[s]) ** 0.5).float()
-                x = update(s, x, eps, None, schedule.noise(s))
+                x = update(s, x, _exact(kind, x, clean, alpha[s]), None, schedule.noise(s))
             error = float((x.double() - clean).abs().max())
             if not error < most:
                 what = f"ends {error:.3g} off the clean image with {steps} steps on the grid {grid!r}"
-                raise trial.fault(what, "with the exact noise prediction of one image the path leads to it")
+                raise trial.fault(what, "with the exact prediction of one image the path leads to it")
+
+
+def _exact(kind: PredictionType, x: Tensor, clean: Tensor, alpha: Tensor) -> Tensor:
+    """The prediction that leads from x (B, C, H, W) to `clean`."""
+    found = x.double()
+    return ((found - clean) / sigmas_of(alpha) if kind == "flow" else (found - alpha**0.5 * clean) / (1 - alpha) ** 0.5).float()
 
 
 def metrics(trial: Trial) -> None:

@@ -249,8 +249,8 @@ class Steps(Schedule):
         return self.update
 
 
-def schedule(answer):
-    solver = make("solver", type("Trial", (answering(Solver, schedule=answer),), {"grids": ("leading",)}))
+def schedule(answer, **attributes):
+    solver = make("solver", type("Trial", (answering(Solver, schedule=answer),), {"grids": ("leading",), **attributes}))
     return solver.schedule(ALPHAS, "leading", 3, 0.0)
 
 
@@ -259,6 +259,9 @@ def test_solvers():
     refused(lambda: make("solver", answering(Solver)), "has grids = ()")
     refused(lambda: schedule([9, 5, 1]), "returned list")
     refused(lambda: schedule(Steps(timesteps=(9.0, 5.0, 1.0))), "gave float32 (3,) as timesteps")
+    refused(lambda: schedule(Steps(), flow=True), "gave int64 (3,) as timesteps")
+    refused(lambda: schedule(Steps(alpha=(0.0, 0.5, 0.9))), "no cumulative ones")
+    assert schedule(Steps(timesteps=(1000.0, 500.0, 1.5), alpha=(0.0, 0.5, 0.9)), flow=True).steps == 3
     refused(lambda: schedule(Steps(alpha=(0.1, 0.5))), "gave float64 (2,) as alpha")
     refused(lambda: schedule(Steps(alpha=(0.1, 0.5, 1.5))), "no cumulative ones")
     refused(lambda: schedule(Steps(update=lambda *_: None)).start()(0, x, x, None, None), "gave nothing as the next latent")

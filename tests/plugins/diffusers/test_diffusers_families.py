@@ -14,17 +14,19 @@ from ptqbench.running.run import run_experiment
 from ptqbench.stage.context import RunContext, Settings
 from ptqbench_diffusers.random_pipelines import save_random
 
-TRANSFORMERS = ("dit", "pixart")
+FLOWS = {"stable-diffusion-3": "linspace", "flux": "trailing"}
+TRANSFORMERS = ("dit", "pixart", *FLOWS)
 FIT = {"iterations": 1, "step_iterations": 1, "batch": 2}
 
 
 def recipe(kind: str, **model: Any) -> dict[str, Any]:
     passes = ["first-last-8bit"] if kind in TRANSFORMERS else ["first-last-8bit", "skip-split"]
+    flow = {"solver": "flow-euler", "grid": FLOWS[kind]} if kind in FLOWS else {}
     return {
         "recipe": {"name": "family", "baseline": "nearest"},
         "model": {"use": "random-pipeline", "kind": kind, **model},
-        "sampling": {"steps": 2, "images": 2, "guidance": 2.0},
-        "calibration": {"trajectories": 2, "samples": 8, "batch": 8},
+        "sampling": {"steps": 2, "images": 2, "guidance": 2.0, **flow},
+        "calibration": {"trajectories": 4, "samples": 8, "batch": 8},
         "evaluation": {"metrics": ["latent-error", "branch-error", "psnr"], "probes": 2},
         "methods": {
             "nearest": {"passes": passes},
@@ -40,7 +42,7 @@ def recipe(kind: str, **model: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("kind", ["ldm-class", "dit", "stable-diffusion-xl", "pixart"])
+@pytest.mark.parametrize("kind", ["ldm-class", "dit", "stable-diffusion-xl", "pixart", *FLOWS])
 def test_a_family_goes_through_plan_and_run(tmp_path, kind):
     if kind not in ("ldm-class", "dit"):
         pytest.importorskip("transformers")
@@ -51,7 +53,8 @@ def test_a_family_goes_through_plan_and_run(tmp_path, kind):
     record = run_experiment(experiment, settings, lambda *_: None, lambda _: None)
     assert [cell.status for cell in record.cells] == ["ok"] * 3, [cell.reason for cell in record.cells]
     for cell in record.cells[1:]:
-        assert {"latent-error", "eps-error.cond", "eps-error.uncond", "psnr@fp"} == set(cell.metrics)
+        branches = set() if kind == "flux" else {"eps-error.cond", "eps-error.uncond"}
+        assert {"latent-error", "psnr@fp", *branches} == set(cell.metrics)
         assert {row["weight"]["bits"] for row in cell.ledger if row["weight"]} <= {4, 8}
     states = {cell.state_hash for cell in record.cells[1:]}
     assert len(states) == 2
