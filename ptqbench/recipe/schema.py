@@ -92,8 +92,8 @@ class SamplingSection(Section):
     eta: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="DDIM's eta: 0 is deterministic, 1 is DDPM")
     guidance: Annotated[float, Field(ge=0, le=100)] | None = Field(
         None,
-        description="scale of classifier-free guidance, uncond + scale (cond - uncond); none if left out, or 1; a model that is "
-        "told its scale needs one",
+        description="scale of classifier-free guidance, uncond + scale (cond - uncond); none if left out, or 1; a model "
+        "that is told its scale needs one",
     )
     images: Annotated[int, Field(ge=2, le=10_000_000)] = Field(description="images per cell, at least 2")
     seed: Seed = Field(0, description="seed of the noise that every method starts from")
