@@ -114,8 +114,8 @@ def _flow_levels(config: dict[str, Any], path: Path, tokens: int) -> Tensor:
 
 
 def _with_defaults(config: dict[str, Any]) -> tuple[dict[str, Any], Collection[str]]:
-    """What the file leaves out is the default of the scheduler class that it names: classes differ in theirs, and in the settings
-    that they know, which come second."""
+    """What the file leaves out is the default of the scheduler class that it names: classes differ in theirs, and in what
+    they know, whose names come second."""
     import diffusers  # slow to import: only when a model is loaded
 
     name = str(config.get("_class_name"))
