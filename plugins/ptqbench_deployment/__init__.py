@@ -14,6 +14,10 @@ class OnnxOptions(Options):
     """Options of the ONNX exporter."""
 
     least_snr: float = Field(30.0, ge=0, description="dB that the graph must agree with the simulation to, or the export fails")
+    outputs: bool = Field(
+        False,
+        description="grids for what convolutions give too, where engines need them to compute on integers, as far as dB allow",
+    )
     graphs: int = Field(32, ge=1, description="graphs that may be written where grids depend on the sampling step")
 
 

@@ -18,6 +18,7 @@ from ptqbench.plugin.component import Options
 from ptqbench.roles.engine import Engine, Program
 from ptqbench.roles.exporter import Deployable, Inputs
 from ptqbench_deployment import OnnxOptions
+from ptqbench_deployment.checks import open_session
 from ptqbench_deployment.extras import require
 from ptqbench_deployment.graph import OUTPUT, feeds, write_graph
 from ptqbench_deployment.onnx_files import MANIFEST, OnnxExporter
@@ -79,7 +80,7 @@ class OnnxruntimeEngine(GraphEngine):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
         options.enable_profiling, options.profile_file_prefix = True, str(path.with_suffix(""))
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = open_session(path, options)
         session.run([OUTPUT], feeds(first))
         profile = Path(session.end_profiling())
         events = json.loads(profile.read_text(encoding="utf-8"))

@@ -22,6 +22,7 @@ from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.quant.plan import SITES
 from ptqbench.quant.steps import step_group
 from ptqbench.roles.quantizer import Quantizer
+from ptqbench_deployment.outputs import OutputGrid, OutputGrids
 
 CODE_BITS = 8
 """Activations are uint8, weights int8, whatever bits their grids have."""
@@ -30,12 +31,15 @@ CODE_BITS = 8
 @dataclass(frozen=True)
 class Rewritten:
     """A network to export: `integer` names the layers with Q/DQ, `narrow` the bits of those whose weights have fewer than 8,
-    `spelled` why others keep their rounding in floating point."""
+    `spelled` why others keep their rounding in floating point, `outputs` those with output grids, and `apart` those that go
+    without because engines could not use them: zero points of their weight differ between channels."""
 
     module: nn.Module
     integer: tuple[str, ...]
     narrow: Mapping[str, int] = field(default_factory=dict)
     spelled: Mapping[str, str] = field(default_factory=dict)
+    outputs: Sequence[str] = ()
+    apart: Sequence[str] = ()
 
 
 def step_sets(q: QuantizedDenoiser) -> list[range]:
@@ -52,12 +56,14 @@ def step_sets(q: QuantizedDenoiser) -> list[range]:
     return found
 
 
-def rewrite(q: QuantizedDenoiser, step: int) -> Rewritten:
-    """A copy of the simulation with Q/DQ, its grids those of a sampling step."""
+def rewrite(q: QuantizedDenoiser, step: int, outputs: OutputGrids | None = None) -> Rewritten:
+    """A copy of the simulation with Q/DQ, its grids those of a sampling step; some outputs may have grids of their own."""
     module = copy.deepcopy(q.module)
     integer: list[str] = []
     narrow: dict[str, int] = {}
     spelled: dict[str, str] = {}
+    with_outputs: list[str] = []
+    apart: list[str] = []
     for name, layer in q.layers.items():
         plan = layer.plan
         pieces = [_piece(layer, part, step) for part in layer.partitions()]
@@ -69,13 +75,18 @@ def rewrite(q: QuantizedDenoiser, step: int) -> Rewritten:
         else:
             integer.append(name)
             narrow |= {name: plan.weight.bits} if plan.weight and plan.weight.bits < CODE_BITS else {}
-            new = Integer(layer, [piece for piece in pieces if not isinstance(piece, str)])
+            right = [piece for piece in pieces if not isinstance(piece, str)]
+            ours = (outputs or {}).get(name, ())
+            if ours and any(len(piece.zero.unique()) > 1 for piece in right):
+                apart, ours = [*apart, name], ()
+            with_outputs += [name] if ours else []
+            new = Integer(layer, right, ours)
         setattr(module.get_submodule(parent), attribute, new)
     for name, attention in q.attentions.items():
         sites = module.get_submodule(name).get_submodule(CHILD)
         for site, quantizer in attention.quantizers.items():
             setattr(sites, site, Rounding(quantizer, step, q.context.steps))
-    return Rewritten(module.eval(), tuple(integer), narrow, spelled)
+    return Rewritten(module.eval(), tuple(integer), narrow, spelled, with_outputs, apart)
 
 
 @dataclass(frozen=True)
@@ -196,25 +207,34 @@ class Rounding(nn.Module):
 
 
 class Integer(nn.Module):
-    """A layer between Q/DQ: the sum over its partitions, each with grids of its own."""
+    """A layer between Q/DQ: the sum over its partitions, each with grids of its own, `outputs` those of their products."""
 
-    def __init__(self, layer: QuantLayer, pieces: Sequence[Piece]) -> None:
+    def __init__(self, layer: QuantLayer, pieces: Sequence[Piece], outputs: Sequence[OutputGrid] = ()) -> None:
         super().__init__()
-        self.inner, self.linear = layer.inner, isinstance(layer.inner, nn.Linear)
-        self.bias = layer.bias
+        self.inner, self.linear, self.outputs = layer.inner, isinstance(layer.inner, nn.Linear), len(outputs) > 0
         self.ranges = [(piece.start, piece.stop) for piece in pieces]
         self.inputs = nn.ModuleList(Through(piece.grid) for piece in pieces)
         for i, piece in enumerate(pieces):
             # x W^T with W^T stored: a transpose between the codes and the product would hide them from engines.
             codes = piece.codes.t().contiguous() if self.linear else piece.codes
-            for name, value in (("codes", codes), ("scale", piece.scale), ("zero", piece.zero)):
-                self.register_buffer(f"{name}{i}", value.clone())
+            scale, zero, bias = piece.scale, piece.zero, None if i else layer.bias
+            if self.outputs:
+                grid = outputs[i]
+                scale, zero = scale / grid.scale, zero.expand(len(grid.scale))
+                bias = grid.zero if bias is None else bias / grid.scale + grid.zero
+                self.register_buffer(f"out_scale{i}", grid.scale.clone())
+                self.register_buffer(f"out_zero{i}", grid.zero.to(torch.uint8))
+            for name, value in (("codes", codes), ("scale", scale), ("zero", zero), ("bias", bias)):
+                self.register_buffer(f"{name}{i}", None if value is None else value.detach().clone())
+        self.register_buffer("one", torch.ones(()))
+        self.register_buffer("origin", torch.zeros((), dtype=torch.uint8))
 
     def forward(self, x: Tensor, *_: object) -> Tensor:
         out: Tensor | None = None
         for i, (start, stop) in enumerate(self.ranges):
             piece = x if len(self.ranges) == 1 else x.narrow(-1 if self.linear else 1, start, stop - start)
-            term = self._product(self.inputs[i](piece), self._weight(i), None if i else self.bias)
+            term = self._product(self.inputs[i](piece), self._weight(i), getattr(self, f"bias{i}"))
+            term = self._on_output_grid(term, i) if self.outputs else term
             out = term if out is None else out + term
         assert out is not None
         return out
@@ -230,6 +250,12 @@ class Integer(nn.Module):
             return out if bias is None else out + bias
         found: Tensor = self.inner._conv_forward(x, weight, bias)  # type: ignore[operator]
         return found
+
+    def _on_output_grid(self, x: Tensor, i: int) -> Tensor:
+        """Whole numbers, scales and zero points being in weight and bias, back to what they stand for."""
+        codes = _node("QuantizeLinear", (x, self.get_buffer("one"), self.get_buffer("origin")), x.shape, torch.uint8)
+        scale, zero = self.get_buffer(f"out_scale{i}"), self.get_buffer(f"out_zero{i}")
+        return _node("DequantizeLinear", (codes, scale, zero), x.shape, torch.float32, axis=1)
 
 
 class SpelledOut(nn.Module):

@@ -30,12 +30,13 @@ AGAIN = "computed again where last bits differ from the run's: its codes or grid
 @dataclass(frozen=True)
 class OpenCell:
     """A quantized cell with the context of its run and the predictor, hooks and all, that its numbers come from. `as_run` is
-    whether its codes and grids are the run's bit for bit."""
+    whether its codes and grids are the run's bit for bit, `seed` the one that it was calibrated with."""
 
     ctx: RunContext
     quantized: Quantized
     predictor: Predictor
     as_run: bool
+    seed: int
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -63,7 +64,7 @@ def open_cell(
         ctx = RunContext.of(experiment, settings)
         made = CellRun(ctx, chosen, tell).calibrated()
         as_run = made.state_hash == recorded.state_hash
-        return OpenCell(ctx, _assembled(ctx, made, run, recorded), made.predictor, as_run)
+        return OpenCell(ctx, _assembled(ctx, made, run, recorded), made.predictor, as_run, chosen.seed)
 
 
 def _assembled(ctx: RunContext, made: Calibrated, run: RunRecord, recorded: CellRecord) -> Quantized:

@@ -55,7 +55,7 @@ def export(
     ctx, found = opened.ctx, opened.quantized
     with arithmetic(ctx.threads), blamed(f"the export of {cell}"):
         exporter: Exporter = build(chosen)
-        subject = deployable(ctx, found.quantized, found.save)
+        subject = deployable(ctx, found.quantized, found.save, opened.seed)
         folder.mkdir(parents=True, exist_ok=True)
         notes = exporter.write(subject, folder)
     return Exported(found, folder, tuple(notes))

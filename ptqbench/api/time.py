@@ -62,7 +62,8 @@ def time(
     with blamed(f"the times of {cell}"):
         with arithmetic(opened.ctx.threads):  # results that are cached are the run's, with its number of threads
             program: Engine = build(chosen)
-            subject = deployable(opened.ctx, opened.quantized.quantized, opened.quantized.save)
+            found_denoiser = opened.quantized
+            subject = deployable(opened.ctx, found_denoiser.quantized, found_denoiser.save, opened.seed)
         with arithmetic(used):
             found = time_cell(
                 opened.ctx, opened.predictor, subject, program, batch=batch, repeats=repeats, threads=used, tell=progress

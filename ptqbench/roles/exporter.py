@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +40,9 @@ class Deployable:
     """A quantized denoiser that leaves.
 
     `quantized` is the simulation and `full_precision` what it was made from; `call(denoiser, x, t, cond)` is one evaluation of
-    either, (N, C or more, H, W). `probe` has what each layer costs, `held_out` states that nothing was calibrated on, and
-    `save(folder)` writes what `ptqbench.load` reads.
+    either, (N, C or more, H, W). `probe` has what each layer costs, `held_out` states that nothing was calibrated on,
+    `calibration(steps)` batches of full-precision states of calibration trajectories, spread over these sampling steps,
+    and `save(folder)` writes what `ptqbench.load` reads.
     """
 
     quantized: QuantizedDenoiser
@@ -49,6 +50,7 @@ class Deployable:
     call: Callable[[nn.Module, Tensor, Tensor, Conditions], Tensor]
     probe: Probe
     held_out: Inputs
+    calibration: Callable[[range], Iterable[Inputs]]
     save: Callable[[Path], object]
 
     @torch.no_grad()

@@ -10,12 +10,15 @@ import torch
 from toy_plugin import SHAPE, build_plain
 
 import ptqbench
+from ptqbench.deployment.agreement import Agreement
 from ptqbench.errors import CellFailedError, UserError
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.roles.exporter import Deployable, Inputs
 from ptqbench.testing.networks import call_plain
 from ptqbench_deployment import OnnxOptions
+from ptqbench_deployment.checks import Checks
 from ptqbench_deployment.onnx_files import MANIFEST, OnnxExporter
+from ptqbench_deployment.outputs import _grid, affordable, output_grids, simulated_with
 from ptqbench_deployment.qdq import SpelledOut, _at, _piece, rewrite, step_sets
 
 STEPS = 3
@@ -35,7 +38,8 @@ def leaving(q: ptqbench.Quantized) -> Deployable:
     data = states()
     step = q.step_of(data.t)
     call = lambda net, x, t, cond: call_plain(net, x, t)  # noqa: E731
-    return Deployable(q.quantized, build_plain(True), call, q.parts.probe, Inputs(data.x, data.t, step, {}), q.save)
+    given = Inputs(data.x, data.t, step, {})
+    return Deployable(q.quantized, build_plain(True), call, q.parts.probe, given, lambda _: [given], q.save)
 
 
 PASSES = ["skip-split", {"use": "attention", "softmax": 8}]
@@ -91,6 +95,44 @@ def test_a_zero_point_that_is_no_code_is_no_code():
     part.activation.restore({"scale": torch.full((1, 1), 0.1), "zero_point": torch.full((1, 1), 300.0)})
     assert rewrite(q, 0).spelled == {"last": "the zero point 300 of its input is no code"}
     assert _at(part.activation, 0, STEPS)[1] == 300
+
+
+def test_output_grids_round_what_convolutions_give_and_as_many_stay_as_the_error_allows():
+    cell = leaving(quantized("W8A8", passes=PASSES, weights__symmetric=True))
+    grids = output_grids(cell, range(STEPS))
+    convolutions = {name for name, layer in cell.quantized.layers.items() if not isinstance(layer.inner, torch.nn.Linear)}
+    assert grids.keys() == convolutions
+    assert [len(grids[name]) for name in grids] == [len(cell.quantized.layers[name].partitions()) for name in grids]
+    wanted = cell.simulated(cell.held_out)
+    every = Agreement.of(simulated_with(cell, grids, cell.held_out), wanted)
+    few = affordable(cell, grids, range(STEPS), every.snr + 6)
+    assert 0 < len(few) < len(grids)
+    assert Agreement.of(simulated_with(cell, few, cell.held_out), wanted).snr > every.snr + 4
+    assert cell.simulated(cell.held_out).equal(wanted)
+    assert set(rewrite(cell.quantized, 0, grids).outputs) == convolutions
+    apart = rewrite(quantized("W8A8", passes=PASSES).quantized, 0, grids)
+    assert apart.outputs == ["last"] and {*apart.apart, "last"} == convolutions  # one channel has one zero point
+
+
+def test_a_grid_reaches_what_its_channel_gave_and_is_finer_where_that_is_little():
+    x = torch.stack([torch.linspace(-3, 1, 101), torch.linspace(0, 0.02, 101)], 1)[..., None]
+    grid = _grid(x.amin((0, 2)), x.amax((0, 2)))
+    assert grid.scale.tolist() == pytest.approx([4 / 255, 0.02 / 255], rel=1e-5) and grid.zero.tolist() == [191, 0]
+    assert bool(((grid.rounded(x) - x).abs()[:, :, 0] <= grid.scale / 2 + 1e-6).all())
+
+
+def test_who_differs_is_told_from_what_was_computed_with_and_without_fused_kernels():
+    x = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
+    for with_outputs, plain, fused, alone, words in (
+        (x, x, 1.1 * x, x, "agrees to inf dB operator by operator"),
+        (1.1 * x, 1.1 * x, 1.1 * x, x, "rounding of outputs alone comes to 20.0 dB"),
+        (x, 1.1 * x, 1.1 * x, 1.03 * x, "a row at a time, comes to 30.5 dB"),
+        (x, 1.1 * x, 1.1 * x, x, "another onnxruntime may do"),
+    ):
+        with pytest.raises(CellFailedError) as caught:
+            Checks([x], [with_outputs], [plain], [fused], [alone]).refuse(30)
+        assert words in caught.value.hint
+    Checks([x], [x], [x], [1.001 * x], [x]).refuse(30)
 
 
 def test_too_many_graphs_are_refused_before_any_is_written(tmp_path):
@@ -151,7 +193,7 @@ def traced(written, monkeypatch):
 
     def as_if(factor: float) -> Deployable:
         monkeypatch.setattr("ptqbench_deployment.onnx_files.write_graph", lambda *given: given[-1].write_text("new"))
-        monkeypatch.setattr("ptqbench_deployment.onnx_files.run_file", lambda path, given: factor * cell.simulated(given))
+        monkeypatch.setattr("ptqbench_deployment.checks.run_file", lambda path, given, **_: factor * cell.simulated(given))
         return cell
 
     return as_if
