@@ -47,22 +47,22 @@ class Checks:
     @property
     def agreement(self) -> Agreement:
         """Of what runs with the cell's numbers."""
-        return Agreement.of(torch.cat(self.fused), torch.cat(self.simulated))
+        return Agreement.of_graphs(self.fused, self.simulated)
 
     @property
     def as_written(self) -> Agreement:
         """Of what the file says, output grids being part of it."""
-        return Agreement.of(torch.cat(self.plain), torch.cat(self.with_outputs))
+        return Agreement.of_graphs(self.plain, self.with_outputs)
 
     @property
     def rounding(self) -> Agreement:
         """Of the simulation with output grids with itself without: infinite where there are none."""
-        return Agreement.of(torch.cat(self.with_outputs), torch.cat(self.simulated))
+        return Agreement.of_graphs(self.with_outputs, self.simulated)
 
     @property
     def repeated(self) -> Agreement:
         """Of the simulation with itself: no program can be asked to agree better."""
-        return Agreement.of(torch.cat(self.alone), torch.cat(self.simulated))
+        return Agreement.of_graphs(self.alone, self.simulated)
 
     def refuse(self, least: float) -> None:
         """Raises `CellFailedError` where what runs is not what was simulated."""

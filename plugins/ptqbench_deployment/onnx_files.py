@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ptqbench.errors import UserError
+from ptqbench.errors import CellFailedError, UserError
 from ptqbench.roles.exporter import Deployable, Exporter
 from ptqbench_deployment import OnnxOptions
 from ptqbench_deployment.checks import Checks
@@ -61,9 +61,10 @@ class OnnxExporter(Exporter):
             write_graph(cell.call, made.module, rows.rows(slice(0, 2)), folder / name)
             files.append({"file": name, "steps": [steps.start, steps.stop - 1]})
             mine = rows.rows((rows.step >= steps.start) & (rows.step < steps.stop))
-            if len(mine):
-                said = {name: grid for name, grid in grids.items() if name in made.outputs}
-                checks.add(cell, folder / name, mine, said)
+            if not len(mine):
+                raise CellFailedError(f"no held-out state lies at the steps {steps.start} to {steps.stop - 1} of {name}")
+            said = {name: grid for name, grid in grids.items() if name in made.outputs}
+            checks.add(cell, folder / name, mine, said)
         checks.refuse(least)
         (folder / MANIFEST).write_text(_manifest(cell, made, files, checks), encoding="utf-8")
         return [*checks.sentences(), *_sentences(cell, made)]

@@ -15,7 +15,7 @@ from ptqbench.stage.cache import Costs
 from ptqbench.stage.context import RunContext
 
 ROWS = 32
-"""Held-out states that an export is checked on: a few rows at every one of up to as many sampling steps."""
+"""Held-out states that an export is checked on at least; where there are more sampling steps, one at each."""
 
 
 CALIBRATION_ROWS = 128
@@ -37,7 +37,7 @@ def deployable(ctx: RunContext, q: QuantizedDenoiser, save: Callable[[Path], obj
 
 def held_out(ctx: RunContext, rows: int = ROWS) -> Inputs:
     """States of the held-out trajectories, spread evenly over sampling steps, trajectories and branches."""
-    return _spread(ctx, probe_states(ctx, Costs())["x"], range(ctx.schedule.steps), rows)
+    return _spread(ctx, probe_states(ctx, Costs())["x"], range(ctx.schedule.steps), max(rows, ctx.schedule.steps))
 
 
 def _spread(ctx: RunContext, states: Tensor, steps: range, rows: int) -> Inputs:

@@ -55,7 +55,14 @@ def test_every_step_that_is_timed_was_taken_before_by_both():
 def test_what_is_no_number_agrees_with_nothing(wrong):
     wanted = torch.ones(2, 3)
     assert Agreement.of(wanted * wrong, wanted).snr == Agreement.of(wanted, wanted * wrong).snr == -float("inf")
-    assert Agreement.of(wanted, 0 * wanted).snr == -float("inf") and Agreement.of(0 * wanted, 0 * wanted).snr == float("inf")
+    assert Agreement.of(wanted, 0 * wanted).snr == Agreement.of(0 * wanted, 0 * wanted).snr == -float("inf")
+
+
+def test_several_graphs_agree_as_well_as_the_worst() -> None:
+    wanted = [torch.ones(4, 3), torch.ones(2, 3)]
+    found = Agreement.of_graphs([wanted[0], 1.1 * wanted[1]], wanted)
+    assert found.snr == pytest.approx(20.0, abs=1e-4) and (found.rows, found.graphs) == (6, 2)
+    assert "in the worst of 2 graphs" in str(found)
 
 
 @pytest.fixture(scope="module")
