@@ -21,6 +21,8 @@ EVALUATION = ("images", "probe")
 def stream(seed: int, name: str, *scope: object) -> Generator:
     """A generator that is a function of the seed, a name such as "weighter/gacq", and a scope such as the unit's name.
 
+    Torch's generator on the CPU takes 32 bits of a seed: among 50 000 streams some two are the same with a chance of 25 %.
+
     Raises `PluginFault` for noise of the evaluation where a method's own code asks for it.
     """
     if name in EVALUATION:
