@@ -128,7 +128,7 @@ SCREENS = 2 * 40
 
 
 def like_the_main_job(levels: dict[str, float], seeds: int) -> RunRecord:
-    """A run with columns like those of recipes/gacq_vs_qdiff.toml and a row more; `levels` are the methods' errors, the baseline's first."""
+    """A run with columns like those of recipes/gacq_vs_qdiff.toml; `levels` are the methods' errors, the baseline's first."""
     record = sampled_run(levels, bits=("W4A32", "W4A8"), seeds=seeds)
     for cell in record.cells:
         base = cell.metrics["psnr@fp" if "psnr@fp" in cell.metrics else "fd-digits@data"]
