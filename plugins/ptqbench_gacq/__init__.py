@@ -71,7 +71,6 @@ class GacqOptions(Options):
         idle = {
             "every": self.every > 0 and not fitting and "it counts mini-batches of the schedule fitting",
             "scope": self.scope != "all" and not fitting and "the other schedules have one of their own",
-            "updates": self.schedule == "each" and "updates" in self.model_fields_set and "each mini-batch has one",
             "gain": self.gain and self.validate_on == "unit" and "a unit's output has no sampler's factor",
             "matching_measure": self.matching_measure != "product" and not matched and "nothing is matched at matching = 0",
             "matching_space": self.matching_space != "weights" and not matched and "nothing is matched at matching = 0",

@@ -169,7 +169,8 @@ def _unclear(standings: Sequence[Standing]) -> str:
 
 
 def _amounts(found: Sequence[Comparison], most: int) -> str:
-    return _listed([f"{c.metric} {amount(c)}" for c in found], most, "more metrics")
+    rest = "more metric" if len(found) == most + 1 else "more metrics"
+    return _listed([f"{c.metric} {amount(c)}" for c in found], most, rest)
 
 
 def _listed(words: Sequence[str], most: int = MOST_NAMES, rest: str = "others") -> str:

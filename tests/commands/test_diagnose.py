@@ -57,14 +57,17 @@ def test_finished_runs_give_noise_error_and_cost(recipe, cache, tmp_path):
     data = json.loads((tmp_path / "out" / "diagnostics.json").read_text())
     record = json.loads((tmp_path / "run" / "results.json").read_text())
     cells = {cell["method"]: cell for cell in record["cells"]}
-    errors = {found["title"]: found["error"] for found in data["noise_errors"]}
     (name,) = (name for name in cells["gacq"]["metrics"] if name.startswith("eps-error"))
-    assert errors["gacq W4A8"] == pytest.approx(cells["gacq"]["metrics"][name]["detail"]["error"], rel=1e-5)
+    (chart,) = (found for found in data["noise_errors"] if found["title"] == f"{name} by timestep")
+    rows = [dict(zip(chart["columns"], row, strict=True)) for row in chart["rows"]]
+    assert [row["error"] for row in rows if row["method"] == "gacq"] == pytest.approx(
+        cells["gacq"]["metrics"][name]["detail"]["error"], rel=1e-5
+    )
     seconds = [sum(c["seconds"] for s, c in cells[m]["cost"].items() if s.startswith("reconstruct")) for m in ("gacq", "late")]
     (cost,) = data["costs"]
     assert cost["source"] == "run"
     assert cost["ratio"]["mean"] == pytest.approx(seconds[0] / seconds[1], rel=1e-4)
-    assert (tmp_path / "out" / "noise-error.png").is_file()
+    assert (tmp_path / "out" / f"timesteps-{name}.png").is_file()
 
 
 def test_some_cells_and_other_groups(recipe, cache, tmp_path):

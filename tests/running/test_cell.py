@@ -214,7 +214,7 @@ FAILURES = {
     "a bug in a plugin": ("methods.qdiffusion.weighter=broken", "ZeroDivisionError"),
     "weighter gives up": ("methods.qdiffusion.weighter=refusing", "the toy weighter refuses\n  ask another"),
     "pass changes nothing": ("methods.qdiffusion.partitioner={use='blocks', blocks=['No']}", "executes no block"),
-    "group without samples": ("calibration.samples=4", "too few to hold out"),
+    "group without samples": ("calibration.samples=2", "too few to hold out"),
 }
 
 

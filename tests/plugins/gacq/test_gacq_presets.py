@@ -48,7 +48,6 @@ def test_scores_live_where_the_losses_are() -> None:
     [
         {"schedule": "before", "every": 8},
         {"schedule": "each", "scope": "batch"},
-        {"schedule": "each", "updates": 2},
         {"gain": True},
         {"matching": 0.0, "matching_space": "trainables"},
         {"matching": 0.0, "matching_measure": "cosine"},
