@@ -60,9 +60,8 @@ def test_finished_runs_give_noise_error_and_cost(recipe, cache, tmp_path):
     (name,) = (name for name in cells["gacq"]["metrics"] if name.startswith("eps-error"))
     (chart,) = (found for found in data["noise_errors"] if found["title"] == f"{name} by timestep")
     rows = [dict(zip(chart["columns"], row, strict=True)) for row in chart["rows"]]
-    assert [row["error"] for row in rows if row["method"] == "gacq"] == pytest.approx(
-        cells["gacq"]["metrics"][name]["detail"]["error"], rel=1e-5
-    )
+    expected = cells["gacq"]["metrics"][name]["detail"]["error"]
+    assert [row["error"] for row in rows if row["method"] == "gacq"] == pytest.approx(expected, rel=1e-5)
     seconds = [sum(c["seconds"] for s, c in cells[m]["cost"].items() if s.startswith("reconstruct")) for m in ("gacq", "late")]
     (cost,) = data["costs"]
     assert cost["source"] == "run"
