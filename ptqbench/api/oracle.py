@@ -42,14 +42,14 @@ def find_oracle(
 
     if both := set(tuning) & set(held_out):
         raise UserError(f"seed {min(both)} is both for tuning and held out", "give other seeds")
-    row.experiment(recipe, tuning, overrides, profile)  # whether there is such a row at all
+    plain = row.experiment(recipe, tuning, overrides, profile)
+    if groups > plain.sampling.steps:
+        raise UserError(f"{groups} groups of {plain.sampling.steps} sampling steps cannot be", "give fewer --groups")
     weighter = value_text({"use": "step-weights", "weights": [1.0] * groups})
     words = [*overrides, f"methods.{row.method}.weighter={weighter}"]
     made = row.experiment(recipe, tuning, words, profile)
-    words.append(f"sampling.seed={made.sampling.seed + OTHER_PROBES}")
-    others = row.experiment(recipe, held_out, words, profile)
-    if groups > made.sampling.steps:
-        raise UserError(f"{groups} groups of {made.sampling.steps} sampling steps cannot be", "give fewer --groups")
+    elsewhere = [*words, f"sampling.seed={plain.sampling.seed + OTHER_PROBES}"]
+    others = row.experiment(recipe, held_out, elsewhere, profile)
     ctx = RunContext.of(made, settings)
     count = 0
 

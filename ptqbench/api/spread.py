@@ -38,10 +38,10 @@ def find_sources(
     if whole < len(seeds):
         raise UserError(f"calibration.batch = {whole} leaves no {len(seeds)} ways to cut batches", "raise it with --set")
     ctx, first, others = RunContext.of(made, settings), seeds[0], seeds[1:]
+    cells = {cell.seed: cell for cell in row.cells(made)}
 
     def error(change: str, i: int, *, drawn: int = first, fitted: int = first, ctx: RunContext = ctx) -> float:
-        cell = next(cell for cell in row.cells(made) if cell.seed == drawn)
-        return row.measured(ctx, cell, tell, f"{change} {i}/{len(others)}", fitted)
+        return row.measured(ctx, cells[drawn], tell, f"{change} {i}/{len(others)}", fitted)
 
     def cut_otherwise(i: int) -> RunContext:
         return RunContext.of(replace(made, calibration=replace(made.calibration, batch=whole - i)), settings)

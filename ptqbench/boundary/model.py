@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ptqbench.boundary.call import Call, wrapped
 from ptqbench.boundary.features import check_fingerprint
-from ptqbench.boundary.values import check_finite, check_held, check_named, check_tensor, described, held
+from ptqbench.boundary.values import check_finite, check_held, check_named, check_tensor, cumulative, described, held
 from ptqbench.roles.model import Conditions, DiffusionModel, ModelSource
 
 
@@ -42,7 +42,7 @@ def check_alphas(call: Call, alphas: Any, *, flow: bool = False) -> None:
     if not isinstance(alphas, Tensor) or alphas.dtype != torch.float64 or alphas.dim() != 1:
         raise call.refused(f"gave {described(alphas)} as alphas_cumprod", "alphas_cumprod is float64 (T,)")
     check_finite(call, "alphas_cumprod", alphas)
-    if not bool((((alphas >= 0) if flow else (alphas > 0)) & (alphas <= 1)).all()) or bool((alphas.diff() > 0).any()):
+    if not cumulative(alphas, flow=flow) or bool((alphas.diff() > 0).any()):
         raise call.refused("gave alphas_cumprod that are no noise schedule", "cumulative products of alphas fall within (0, 1]")
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ptqbench.boundary.call import Call, wrapped
-from ptqbench.boundary.values import check_finite, check_held, check_tensor, described, held
+from ptqbench.boundary.values import check_finite, check_held, check_tensor, cumulative, described, held
 from ptqbench.roles.solver import Schedule, Solver, StepNoise, Update
 
 
@@ -31,7 +31,7 @@ def _schedule(call: Call, solver: Solver, schedule: Callable[..., Schedule], *ar
         raise call.refused(f"gave {described(steps)} as timesteps", what)
     check_finite(call, "timesteps", steps)
     check_finite(call, "alpha", check_tensor(call, "alpha", alpha, steps.shape))
-    if alpha.dtype != torch.float64 or not bool((((alpha >= 0) if solver.flow else (alpha > 0)) & (alpha <= 1)).all()):
+    if alpha.dtype != torch.float64 or not cumulative(alpha, flow=solver.flow):
         raise call.refused("gave alphas that are no cumulative ones", "alpha is float64 (S,), within (0, 1]")
     starting, updating = Call(call.owner, "start"), Call(call.owner, "update")
     start = wrapped(starting, found.start)

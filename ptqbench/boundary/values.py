@@ -50,6 +50,11 @@ def check_finite(call: Call, what: str, value: Tensor, remedy: str = "look for a
         raise call.refused(f"gave {what} with {wrong} of {value.numel()} values that are not finite", remedy)
 
 
+def cumulative(alphas: Tensor, *, flow: bool) -> bool:
+    """Whether values may be cumulative alphas: within (0, 1], or from 0 on for a flow, which begins without any signal."""
+    return bool((((alphas >= 0) if flow else (alphas > 0)) & (alphas <= 1)).all())
+
+
 def check_named(call: Call, what: str, value: Any) -> dict[str, Tensor]:
     """Tensors by name."""
     if not isinstance(value, Mapping):

@@ -22,7 +22,7 @@ CALIBRATION_ROWS = 128
 """States that an export calibrates on what the simulation has no grid for."""
 
 
-def deployable(ctx: RunContext, q: QuantizedDenoiser, save: Callable[[Path], object], seed: int = 0) -> Deployable:
+def deployable(ctx: RunContext, q: QuantizedDenoiser, save: Callable[[Path], object], seed: int) -> Deployable:
     """The quantized denoiser of a run's context, calibrated with `seed`; `save` writes what `ptqbench.load` reads."""
 
     def calibration(steps: range) -> Iterator[Inputs]:

@@ -15,7 +15,7 @@ from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.quant.plan import Probe
 from ptqbench.recipe.experiment import Method
 from ptqbench.sampling.calibrate import CalibrationSet
-from ptqbench.sampling.reference import calibration_key, calibration_set, denoising_error
+from ptqbench.sampling.reference import calibration_key, calibration_set, denoising_error, evaluate_samples
 from ptqbench.stage.cache import Cache, Costs
 from ptqbench.stage.context import RunContext
 
@@ -67,6 +67,5 @@ class Subject:
 
 
 def _predict(ctx: RunContext, calibration: CalibrationSet, q: QuantizedDenoiser | None, index: Tensor) -> Tensor:
-    cond = ctx.to_device(calibration.conditions(index))
     predictor = ctx.predictor() if q is None else ctx.predictor(q.module, q.context)
-    return predictor.evaluate(calibration.x[index].to(ctx.device), calibration.step[index], cond, calibration.t[index])
+    return evaluate_samples(ctx, predictor, calibration, index)

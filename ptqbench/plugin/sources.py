@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.machinery import ModuleSpec
 from importlib.metadata import Distribution, EntryPoint
 from pathlib import Path
 from types import ModuleType
@@ -162,19 +163,18 @@ def source_digest(packages: Iterable[str], file: Path | None = None, plugins: Co
     when a size or a time of change differs. Raises `PluginError` if one of the `packages` cannot be found.
     """
     files: dict[str, tuple[Path, int, int]] = {}
-    waiting, seen = sorted(set(packages)), set(packages)
-    found = [_state(file)] if file else []
-    while found or waiting:
-        for state in found:
-            new = {name for name in _imported(*state) if name not in seen and (name in plugins or _uninstalled(name))}
-            waiting += sorted(new)
-            seen |= new
-        found = []
-        if waiting:
-            package = waiting.pop(0)
-            own = {f"{package}/{name}": _state(path) for name, path in _sources(package)}
-            files |= own
-            found = list(own.values())
+    wanted = sorted(set(packages))
+
+    def follow(states: Iterable[tuple[Path, int, int]]) -> None:
+        names = {name for state in states for name in _imported(*state)}.difference(wanted)
+        wanted.extend(name for name in sorted(names) if name in plugins or _uninstalled(name))
+
+    if file:
+        follow([_state(file)])
+    for package in wanted:  # which grows meanwhile
+        own = {f"{package}/{name}": _state(path) for name, path in _sources(package)}
+        files |= own
+        follow(own.values())
     return _digest(tuple((name, *state) for name, state in sorted(files.items()))) if files else ""
 
 
@@ -204,10 +204,10 @@ def _uninstalled(package: str) -> bool:
     """Whether a package is somebody's own files on the path."""
     if package in sys.stdlib_module_names:
         return False
-    try:
-        return any(not {"site-packages", "dist-packages"} & set(path.parts) for _, path in _sources(package))
-    except PluginError:
-        return False
+    spec = _spec(package)
+    # Where it lies and no list of its files: a library may have thousands.
+    places = (spec.submodule_search_locations or [spec.origin or ""]) if spec else []
+    return any(not {"site-packages", "dist-packages"} & set(Path(place).parts) for place in places)
 
 
 @lru_cache(maxsize=256)
@@ -216,15 +216,19 @@ def _digest(files: tuple[tuple[str, Path, int, int], ...]) -> str:
 
 
 def _sources(package: str) -> list[tuple[str, Path]]:
-    loaded = sys.modules.get(package)
-    try:
-        spec = loaded.__spec__ if loaded is not None and loaded.__spec__ else importlib.util.find_spec(package)
-    except (ImportError, ValueError):
-        spec = None
+    spec = _spec(package)
     if spec is None:
         raise PluginError(f"the package {package} that a plugin points at cannot be found", "is it installed?")
     if spec.submodule_search_locations:
         roots = [Path(root) for root in spec.submodule_search_locations]
         return sorted((path.relative_to(root).as_posix(), path) for root in roots for path in root.rglob("*.py"))
     origin = Path(spec.origin) if spec.origin else None
-    return [(origin.name, origin)] if origin and origin.is_file() else []
+    return [(origin.name, origin)] if origin and origin.suffix == ".py" and origin.is_file() else []
+
+
+def _spec(package: str) -> ModuleSpec | None:
+    """Where a package is, without importing it; None if it is nowhere."""
+    loaded = sys.modules.get(package)
+    with contextlib.suppress(ImportError, ValueError):
+        return loaded.__spec__ if loaded is not None and loaded.__spec__ else importlib.util.find_spec(package)
+    return None

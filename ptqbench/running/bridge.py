@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ptqbench.boundary.build import build
 from ptqbench.errors import CellFailedError
@@ -20,7 +20,7 @@ from ptqbench.quant.plan import ATTENTION, Plan
 from ptqbench.recipe.experiment import Method
 from ptqbench.roles.network import CalibrationCalls, LayerGrids, NetworkQuantizer, QuantizedNetwork
 from ptqbench.sampling.calibrate import CalibrationSet
-from ptqbench.sampling.reference import calibration_key, calibration_set
+from ptqbench.sampling.reference import calibration_key, calibration_set, evaluate_samples
 from ptqbench.stage.cache import Costs, content_key
 from ptqbench.stage.context import RunContext
 from ptqbench.stage.predictor import Predictor
@@ -78,13 +78,16 @@ def bridged(ctx: RunContext, method: Method, seed: int, chosen: Bound, costs: Co
         module = found.module.eval()
     if shown.any:
         costs.include(drawing)
+    predictor = ctx.predictor(module)
     with torch.no_grad():
-        seen = _predict(ctx, module, calibration, torch.arange(min(8, len(calibration)), dtype=torch.int64, device="cpu"))
+        seen = evaluate_samples(
+            ctx, predictor, calibration, torch.arange(min(8, len(calibration)), dtype=torch.int64, device="cpu")
+        )
     if not found.layers:
         raise CellFailedError(f"{chosen.name} left every layer in full precision", "choose other bits, or another library")
     digest = hashlib.sha256(seen.cpu().contiguous().numpy().tobytes()).hexdigest()[:12]
     ledger = _ledger(ctx, chosen.name, found)
-    return Bridged(ctx.predictor(module), key, ledger, digest, len(calibration) if shown.any else 0, found.executed)
+    return Bridged(predictor, key, ledger, digest, len(calibration) if shown.any else 0, found.executed)
 
 
 @dataclass
@@ -100,8 +103,9 @@ class _Shown:
     def feed(self, denoiser: nn.Module) -> None:
         """Show them all."""
         self.any = True
+        predictor = self.ctx.predictor(denoiser)
         for piece in torch.arange(len(self.calibration), dtype=torch.int64, device="cpu").split(self.batch):
-            _predict(self.ctx, denoiser, self.calibration, piece)
+            evaluate_samples(self.ctx, predictor, self.calibration, piece)
 
     def arguments(self, denoiser: nn.Module) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
         """What the denoiser is called with meanwhile."""
@@ -112,12 +116,6 @@ class _Shown:
         finally:
             handle.remove()
         return seen
-
-
-def _predict(ctx: RunContext, denoiser: nn.Module, calibration: CalibrationSet, index: Tensor) -> Tensor:
-    cond = ctx.to_device(calibration.conditions(index))
-    x, step, t = calibration.x[index].to(ctx.device), calibration.step[index], calibration.t[index]
-    return ctx.predictor(denoiser).evaluate(x, step, cond, t)
 
 
 def _ledger(ctx: RunContext, library: str, found: QuantizedNetwork) -> BitLedger:

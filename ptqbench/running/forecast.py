@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ptqbench.boundary.build import build
@@ -71,14 +71,15 @@ def forecast(ctx: RunContext) -> Forecast:
         cell.id: second * _cell_evaluations(ctx, cell, done) + (after if cell.method is not None else 0.0) for cell in e.cells
     }
     images = {c.id: second * _per_image(c.method) * e.sampling.images * calls + after if c.method else 0.0 for c in e.cells}
+    recordings = _recordings(ctx)
     measured = len(e.cells) * e.sampling.images + real
     return Forecast(
         cells,
         second * evaluations + after + real * image.features,
-        _memory(ctx) + image.features_mib,
+        _memory(ctx, recordings) + image.features_mib,
         _disk(ctx, seeds, image.size, measured),
         measured * image.features,
-        (*([f"features are not timed: {image.why}"] if image.why else []), *_spilled(ctx)),
+        (*([f"features are not timed: {image.why}"] if image.why else []), *_spilled(recordings)),
         images,
     )
 
@@ -128,10 +129,10 @@ def _phase_evaluations(ctx: RunContext, method: Method, reconstruction: Reconstr
     return captures + course.iterations * course.batch * BACKWARD * build(method.weighter).cost
 
 
-def _memory(ctx: RunContext) -> float:
+def _memory(ctx: RunContext, recordings: Sequence[int]) -> float:
     parameters = sum(p.numel() * p.element_size() for p in ctx.model.denoiser.parameters())
     kept = 2 * min(REPLAY_BUDGET, _layer_outputs(ctx))
-    recorded = max(1.5 * CAPTURE_BUDGET, sum(min(size, SPILL_FROM) for size in _recordings(ctx)))
+    recorded = max(1.5 * CAPTURE_BUDGET, sum(min(size, SPILL_FROM) for size in recordings))
     return PROCESS_MIB + (4 * parameters + recorded + kept) / 2**20
 
 
@@ -145,8 +146,8 @@ def _recordings(ctx: RunContext) -> list[int]:
     return [4 * ctx.experiment.calibration.samples * values for values in (inputs, inputs, outputs)]
 
 
-def _spilled(ctx: RunContext) -> list[str]:
-    size = sum(size for size in _recordings(ctx) if size >= SPILL_FROM)
+def _spilled(recordings: Sequence[int]) -> list[str]:
+    size = sum(size for size in recordings if size >= SPILL_FROM)
     where = tempfile.gettempdir()
     return [f"each process needs up to {size / 2**30:.1f} GiB in {where} (TMPDIR) for what units are fitted on"] if size else []
 

@@ -30,6 +30,12 @@ def evaluate_piece(ctx: RunContext, predictor: Predictor, x: Tensor, s: int, ids
     return predictor.evaluate(x.to(ctx.device), torch.full((len(ids),), s, dtype=torch.int64, device="cpu"), cond)
 
 
+def evaluate_samples(ctx: RunContext, predictor: Predictor, calibration: CalibrationSet, index: Tensor) -> Tensor:
+    """Noise predictions (n, C, H, W) on the calibration samples at these places (n,), each in its own branch, in one batch."""
+    cond = ctx.to_device(calibration.conditions(index))
+    return predictor.evaluate(calibration.x[index].to(ctx.device), calibration.step[index], cond, calibration.t[index])
+
+
 @torch.no_grad()
 def predict_states(ctx: RunContext, predictor: Predictor, x: Tensor, s: int) -> Prediction:
     """Predictions at step s for states x (n, C, H, W) of the images or trajectories 0..n-1: (n, C, H, W) float32 on the CPU.

@@ -42,7 +42,8 @@ class Arm:
     def interval(self) -> tuple[float, float]:
         """The 95 % interval of `spread`, for values with a normal distribution."""
         freedom, tail = len(self.values) - 1, (1 - LEVEL) / 2
-        return tuple(self.spread * math.sqrt(freedom / chi2.ppf(level, freedom)) for level in (1 - tail, tail))  # type: ignore[return-value]
+        low, high = (self.spread * math.sqrt(freedom / chi2.ppf(level, freedom)) for level in (1 - tail, tail))
+        return low, high
 
 
 @dataclass(frozen=True)

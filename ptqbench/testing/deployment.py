@@ -33,7 +33,7 @@ def _leaving(trial: Trial) -> Iterator[Deployable]:
         def save(folder: Path) -> None:
             save_file({name: value.contiguous() for name, value in q.export().items()}, folder / "tensors.safetensors")
 
-        yield deployable(ctx, q, save)
+        yield deployable(ctx, q, save, cell.seed)
 
 
 def exports(trial: Trial) -> None:

@@ -7,10 +7,8 @@ import math
 
 import pytest
 from click.testing import CliRunner
-from enginekit import recipe
 
 from ptqbench.cli import cli
-from ptqbench.recipe.toml_text import value_text
 from ptqbench.studies.oracle import Trial, Verdict, search
 
 
@@ -55,17 +53,6 @@ def test_the_verdict_is_held_out_and_paired(equal, found, gain, words):
     verdict = Verdict("m", "W4A32", "latent-error", trials, equal, found)
     assert verdict.gain == pytest.approx(gain)
     assert words in verdict.sentence
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    data = recipe()
-    data["methods"] = {"qdiffusion": data["methods"]["qdiffusion"]}
-    data["sweep"]["bits"] = ["W4A32"]
-    made = tmp_path_factory.mktemp("oracle") / "toy.toml"
-    tables = [f"{key} = {value_text(value)}" for key, value in data.items()]
-    made.write_text("\n".join(tables))
-    return made
 
 
 def run(path, *words):

@@ -7,10 +7,8 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from enginekit import recipe
 
 from ptqbench.cli import cli
-from ptqbench.recipe.toml_text import value_text
 from ptqbench.studies.spread import CHANGES, LAST_BITS, SEEDS, Arm, Sources
 
 
@@ -41,12 +39,7 @@ def test_seeds_without_an_effect_of_their_own_are_told_apart_in_five_of_a_hundre
 
 
 @pytest.fixture(scope="module")
-def command(tmp_path_factory):
-    data = recipe()
-    data["methods"] = {"qdiffusion": data["methods"]["qdiffusion"]}
-    data["sweep"]["bits"] = ["W4A32"]
-    path = tmp_path_factory.mktemp("spread") / "toy.toml"
-    path.write_text("\n".join(f"{key} = {value_text(value)}" for key, value in data.items()))
+def command(path):
     given = ["study", "spread", str(path), "--method", "qdiffusion", "--bits", "W4A32", "--metric", "eps-error"]
     return lambda *words: CliRunner().invoke(cli, [*given, "--cache", str(path.parent / "cache"), *words])
 
