@@ -6,17 +6,24 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from ptqbench.roles.executor import Crew, Ended, Executor, Task, Work, Workers
 
-_SPAWN = multiprocessing.get_context("spawn")
+# Workers are forks of one process that has imported what each needs (torch above all) and done nothing with it: no threads, no
+# device. Elsewhere they import for themselves, since system libraries of other platforms do not outlive a fork.
+_FORKED = sys.platform == "linux"
+_PROCESSES = multiprocessing.get_context("forkserver" if _FORKED else "spawn")
+if _FORKED:
+    _PROCESSES.set_forkserver_preload(["ptqbench.running.executor"])
 _KILLED = -getattr(signal, "SIGKILL", 9)
 _TOLD, _DONE, _RAISED = "told", "done", "raised"
 
@@ -60,7 +67,7 @@ class _Here(Workers):
 class _Worker:
     """A process, this end of its pipe, and what it works on."""
 
-    process: SpawnProcess
+    process: BaseProcess
     pipe: Connection
     task: Task | None = None
 
@@ -87,8 +94,8 @@ class _Processes(Workers):
             worker.pipe.send(task)
 
     def _start(self) -> _Worker:
-        ours, theirs = _SPAWN.Pipe()
-        process = _SPAWN.Process(target=_serve, args=(theirs, self.crew.prepare), daemon=True)
+        ours, theirs = _PROCESSES.Pipe()
+        process = _PROCESSES.Process(target=_serve, args=(theirs, self.crew.prepare), daemon=True)
         with _interrupts_blocked():
             process.start()
         theirs.close()  # so that the pipe ends with the process
@@ -149,6 +156,8 @@ def _interrupts_blocked() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    # It would be started with the first process, and unblocks interrupts when it has been.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

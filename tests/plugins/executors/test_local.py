@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,31 @@ def test_a_process_that_is_killed_costs_a_second_try_and_then_its_cell(tmp_path:
     assert found == {"whole": "whole", "once": "once"}
     words = "was killed by SIGKILL, alone as well as beside others, while it worked on this cell"
     assert words in _lost(experiment().cells[-1], always).reason
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_processes_never_see_an_interrupt_from_their_first_instruction_on(method, monkeypatch) -> None:
+    """None of the code that they run could see to it that early: it is in what they inherit."""
+    monkeypatch.setattr(local, "_PROCESSES", multiprocessing.get_context(method))
+    for server in (forkserver._forkserver, resource_tracker._resource_tracker):
+        server._stop()  # as in a new process, where whoever starts the tracker unblocks interrupts
+    monkeypatch.setattr(forkserver._forkserver, "_preload_modules", [])
+    crew = Crew(prepare=None, here=None, workers=2, threads=1, memory_mib=0.0, accelerator=False, folder="", report=None)
+    workers = local._Processes(crew)
+    worker = workers._start()
+    try:
+        started = [worker.process.pid, forkserver._forkserver._forkserver_pid, resource_tracker._resource_tracker._pid]
+        assert all(_interrupts_blocked_or_ignored(pid) for pid in started if pid is not None)
+    finally:
+        workers.kill()
+        workers.close()
+        forkserver._forkserver._stop()
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def _interrupts_blocked_or_ignored(pid: int) -> bool:
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return bool((int(status["SigBlk"], 16) | int(status["SigIgn"], 16)) >> (signal.SIGINT - 1) & 1)
 
 
 @dataclass
