@@ -20,10 +20,8 @@ from ptqbench.roles.executor import Crew, Ended, Executor, Task, Work, Workers
 
 # Workers are forks of one process that has imported what each needs (torch above all) and done nothing with it: no threads, no
 # device. Elsewhere they import for themselves, since system libraries of other platforms do not outlive a fork.
-_FORKED = sys.platform == "linux"
-_PROCESSES = multiprocessing.get_context("forkserver" if _FORKED else "spawn")
-if _FORKED:
-    _PROCESSES.set_forkserver_preload(["ptqbench.running.executor"])
+_PROCESSES = multiprocessing.get_context("forkserver") if sys.platform == "linux" else multiprocessing.get_context("spawn")
+_PROCESSES.set_forkserver_preload(["ptqbench.running.executor"])
 _KILLED = -getattr(signal, "SIGKILL", 9)
 _TOLD, _DONE, _RAISED = "told", "done", "raised"
 
