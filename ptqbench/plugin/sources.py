@@ -192,11 +192,21 @@ def _state(path: Path) -> tuple[Path, int, int]:
 def _imported(path: Path, size: int, changed: int) -> frozenset[str]:
     """Top-level names that a file imports, anywhere in it; one that does not parse says when it is imported itself."""
     with contextlib.suppress(SyntaxError):
-        nodes = list(ast.walk(ast.parse(path.read_bytes(), str(path))))
+        nodes = _statements(ast.parse(path.read_bytes(), str(path)))
         plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
         froms = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
         return frozenset(map(top_level, plain | froms)) - _VERSIONED
     return frozenset()
+
+
+def _statements(tree: ast.Module) -> list[ast.AST]:
+    """All of a file's statements. Expressions, which are most of a tree, hold none."""
+    found: list[ast.AST] = [tree]
+    for node in found:  # which grows meanwhile
+        found += (
+            part for part in ast.iter_child_nodes(node) if isinstance(part, (ast.stmt, ast.excepthandler, ast.match_case))
+        )
+    return found
 
 
 @lru_cache

@@ -242,6 +242,14 @@ def test_a_package_fingerprint_covers_its_source_and_nothing_else(alone):
     assert _fingerprint() != first
 
 
+def test_a_target_of_the_core_adds_nothing_to_what_every_key_names(tmp_path):
+    file = tmp_path / "plain.py"
+    file.write_text(late('"ptqbench.roles.weighter:SampleWeighter"'))
+    manager = PluginManager(installed=False)
+    info = manager.load_file(file)
+    assert manager.fingerprint(manager.find("weighter", "late")) == info.digest
+
+
 def test_own_code_that_a_plugin_imports_counts_as_well(alone, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     helper, below = tmp_path / "trial_lab" / "__init__.py", tmp_path / "trial_below.py"
