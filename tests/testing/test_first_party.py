@@ -68,3 +68,9 @@ def test_conformance(record, trials):
         # All of them are imported in one fresh process below.
         if one is not imports_quietly and not (one in (exports, programs, executes) and record.name in EXTRAS):
             run(one, trial)
+
+
+def test_every_component_and_option_is_explained():
+    for record in RECORDS:
+        assert record.entry.summary and not record.entry.summary.endswith("."), record.name
+        assert all(field.description for field in record.component.options.model_fields.values()), record.name

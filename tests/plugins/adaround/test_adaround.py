@@ -69,22 +69,6 @@ def test_before_learning_it_rounds_to_nearest() -> None:
     assert [(group.names, group.kind) for group in made.learnable()] == [(("alpha",), "rounding")]
 
 
-def test_gradient_against_finite_differences() -> None:
-    w = weight()
-    made = learning(w)
-    target = torch.randn(w.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-
-    def loss(alpha: Tensor) -> Tensor:
-        reconstruction = (functional_call(made, {"alpha": alpha}, (w,)) - target).square().sum()
-        return reconstruction + made.penalty(0.6, {"alpha": alpha})
-
-    # Away from the kinks: h saturates near +-2.4, and |2h - 1| has one at 0.
-    alpha = torch.empty_like(w).uniform_(0.2, 1.8, generator=torch.Generator().manual_seed(2))
-    alpha = (alpha * torch.randn(w.shape, generator=torch.Generator().manual_seed(3)).sign()).requires_grad_()
-    assert torch.autograd.gradcheck(loss, (alpha,))
-    assert torch.autograd.gradgradcheck(loss, (alpha,))
-
-
 def test_forward_mode_agrees_with_reverse_mode() -> None:
     w = weight()
     made = learning(w)

@@ -81,24 +81,6 @@ def test_every_unit_reports_its_weights(tmp_path: Path) -> None:
         assert all(bool(torch.isfinite(value).all()) for value in report.values())
 
 
-@pytest.mark.parametrize("preset", ["beyond-uniformity", "beyond-uniformity-brecq"])
-def test_both_presets_give_rows(tmp_path: Path, preset: str) -> None:
-    short: dict[str, Any] = {"iterations": 3, "batch": 8}
-    changes: dict[str, Any] = {"reconstruction": short, "weights": {"range": {"candidates": 8}}}
-    if preset.endswith("brecq"):
-        changes |= {"reconstruction": {**short, "step_iterations": 2}, "sampler": {"points": 5}}
-    raw = recipe()
-    raw["methods"] = {"mine": {"method": preset, **changes}}
-    raw["recipe"]["baseline"] = "mine"
-    network = "plain" if preset.endswith("brecq") else "unet"
-    ctx = context(tmp_path, experiment(f"model.network={network}", raw=raw))
-    cell = cell_of(ctx, "mine")
-    assert [term.name for term in cell.method.losses] == ["output", "haar"]
-    record = run_cell(ctx, cell)
-    assert (record.status, record.reason) == ("ok", "")
-    assert record.metrics["eps-error"].value > 0
-
-
 def test_bands_without_the_plain_error_fail_the_cell(tmp_path: Path) -> None:
     ctx = context(tmp_path, experiment(PLAIN, raw=with_methods(meta={"weighter": META, "losses": ["haar"]})))
     record = run_cell(ctx, cell_of(ctx, "meta"))

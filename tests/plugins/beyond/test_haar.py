@@ -125,14 +125,3 @@ def test_outputs_with_bands_add_up_and_others_are_left_out() -> None:
 def test_gamma_zero_leaves_nothing() -> None:
     pair = drawn(B, 2, 4, 4, seed=1), drawn(B, 2, 4, 4, seed=2)
     assert HaarError(HaarOptions(gamma=0.0)).losses(outcome(pair)) == {}
-
-
-def test_twice_differentiable() -> None:
-    target = drawn(B, 2, 2, 2, seed=2)
-
-    def loss(output: Tensor) -> tuple[Tensor, ...]:
-        return tuple(HaarError(HaarOptions()).losses(outcome((output, target))).values())
-
-    output = drawn(B, 2, 2, 2, seed=1).requires_grad_()
-    assert torch.autograd.gradcheck(loss, output)
-    assert torch.autograd.gradgradcheck(loss, output)

@@ -84,18 +84,6 @@ def test_fisher_approximates_the_second_order_rise_of_the_networks_error() -> No
         assert float(FisherError(FisherOptions()).losses(given)[""]) / 2 == pytest.approx(float(rise), rel=1e-6)
 
 
-@pytest.mark.parametrize("name", ["output", "fisher"])
-def test_twice_differentiable(name: str) -> None:
-    given = outcome([(B, 2, 2, 2)])
-    term = OutputError(NoOptions()) if name == "output" else FisherError(FisherOptions())
-
-    def loss(output: Tensor) -> Tensor:
-        return term.losses(Outcome((output,), given.target, given.step, 2.0, sensitivity=given.sensitivity))[""]
-
-    assert torch.autograd.gradcheck(loss, given.output[0].requires_grad_())
-    assert torch.autograd.gradgradcheck(loss, given.output[0])
-
-
 def test_fisher_without_sensitivities_is_refused() -> None:
     assert FisherError.reads_sensitivity and not OutputError.reads_sensitivity
     with pytest.raises(CellFailedError, match="0 sensitivities for 1 outputs"):

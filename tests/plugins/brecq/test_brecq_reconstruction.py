@@ -18,7 +18,6 @@ from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.roles.reconstruction import Course, Phase, Rate, Reconstruction
 from ptqbench.roles.weighter import Batch
 from ptqbench_brecq import BrecqOptions
-from ptqbench_brecq.reconstruction import TwoPhase
 
 ITERATIONS, STEP_ITERATIONS, BATCH, UNITS = 6, 5, 8, 5
 ROUNDING_RATE, STEP_RATE = 0.05, 0.01
@@ -136,12 +135,3 @@ def test_weighters_see_the_rate_of_each_iteration(tmp_path: Path, seen: Seen) ->
         for i, by_name in enumerate(told):
             assert by_name
             assert list(by_name.values()) == pytest.approx([rates[i % len(rates)]] * len(by_name), rel=1e-12)
-
-
-def test_the_published_constants_are_the_defaults() -> None:
-    made = BrecqOptions()
-    assert (made.iterations, made.rounding_rate, made.power) == (20_000, 1e-3, 2.0)
-    assert (made.step_iterations, made.step_rate, made.step_power) == (5_000, 4e-4, 2.4)
-    assert made.batch == 32
-    courses = [TwoPhase(made).course(phase) for phase in TwoPhase.phases]
-    assert [(course.iterations, course.batch) for course in courses] == [(20_000, 32), (5_000, 32)]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import torch
-from enginekit import cell_of, context, experiment, quantized, recipe, run_cell
+from enginekit import cell_of, context, experiment, quantized
 
 PLAIN = "model.network=plain"
 
@@ -31,21 +30,3 @@ def test_fisher_and_its_released_form_fit_differently(tmp_path: Path) -> None:
     assert not equal(plain, paper)
     assert not equal(plain, released)
     assert not equal(paper, released)
-
-
-@pytest.mark.parametrize(("preset", "term"), [("brecq", "output"), ("brecq-fisher", "fisher"), ("adaround", "output")])
-def test_the_presets_give_rows(tmp_path: Path, preset: str, term: str) -> None:
-    raw = recipe()
-    short = {"iterations": 3, "step_iterations": 2, "batch": 8}
-    raw["methods"] = {"mine": {"method": preset, "reconstruction": short}}
-    raw["recipe"]["baseline"] = "mine"
-    ctx = context(tmp_path, experiment(PLAIN, raw=raw))
-    cell = cell_of(ctx, "mine")
-    layerwise = preset == "adaround"
-    assert [loss.name for loss in cell.method.losses] == [term]
-    assert cell.method.partitioner.name == ("layers" if layerwise else "blocks")
-    record = run_cell(ctx, cell)
-    assert (record.status, record.reason) == ("ok", "")
-    layers = len(ctx.probe.layers)
-    # AdaRound's activation grids stay as they were found, so it has one phase only.
-    assert record.budget.gradient_steps == (layers * 3 if layerwise else 5 * (3 + 2))

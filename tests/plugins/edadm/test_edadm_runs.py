@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from enginekit import cell_of, context, experiment, quantized, recipe, run_cell
+from enginekit import cell_of, context, experiment, quantized, recipe
 from torch import Tensor
 
 from ptqbench.fitting.losses import per_sample_loss
 from ptqbench.fitting.units import UnitFitter
-from ptqbench.plugin.component import Bound
 from ptqbench.sampling.reference import step_features
 from ptqbench.sampling.rng import stream
 from ptqbench_edadm import MIDDLE_BLOCKS
@@ -31,63 +29,6 @@ def made(tmp_path: Path, bits: str = "W4A8", **changes: object):
     raw["recipe"]["baseline"] = "mine"
     ctx = context(tmp_path, experiment("model.network=plain", "calibration.samples=24", f'sweep.bits=["{bits}"]', raw=raw))
     return ctx, cell_of(ctx, "mine", bits)
-
-
-@pytest.mark.parametrize("bits", ["W4A8", "W4A32", "W32A8"])
-def test_the_preset_gives_a_row(tmp_path: Path, bits: str) -> None:
-    ctx, cell = made(tmp_path, bits)
-    chosen, method = cell.method.reconstruction.options, cell.method
-    assert (chosen.rounding_rate, chosen.rounding_decay, chosen.step_rate) == (0.5, "cosine", 5e-4)
-    assert [term.name for term in method.losses] == ["output", "layer-outputs"]
-    assert method.losses[1].options.factor == 0.8
-    assert method.weights.quantizer.options.round_weight == 0
-    record = run_cell(ctx, cell)
-    assert (record.status, record.reason) == ("ok", "")
-    assert record.metrics["eps-error"].value > 0
-    assert record.budget.gradient_steps == 5 * 4
-
-
-def test_the_preset_is_the_published_table() -> None:
-    """CIFAR-10 at W4: every component, and every constant that has been published."""
-    raw = recipe()
-    raw["methods"] = {"mine": {"method": "eda-dm"}}
-    raw["recipe"]["baseline"] = "mine"
-    method = next(cell.method for cell in experiment(raw=raw).cells if cell.name == "mine")
-
-    def table(bound: Bound) -> tuple[str, dict[str, Any]]:
-        return bound.name, bound.options.model_dump()
-
-    name, sampler = table(method.sampler)
-    assert (name, sampler["weight"]) == ("density-diversity", 1.2)
-    assert method.weighter.name == "uniform"
-    assert table(method.reconstruction) == (
-        "qdrop",
-        {
-            "iterations": 5000,
-            "rounding_rate": 0.5,
-            "rounding_decay": "cosine",
-            "step_rate": 5e-4,
-            "batch": 32,
-            "input_keep": 0.5,
-            "activation_keep": 0.5,
-            "power": 2.0,
-        },
-    )
-    assert [table(term) for term in method.losses] == [("output", {}), ("layer-outputs", {"factor": 0.8})]
-    assert (method.weights.per, method.weights.steps) == ("channel", 1)
-    assert table(method.weights.quantizer)[1]["round_weight"] == 0
-    assert (method.activations.per, method.activations.steps) == ("tensor", 1)
-    assert table(method.activations.quantizer) == ("lsq", {"gradient_scale": "none"})
-    for site in (method.weights, method.activations):
-        name, found_by = table(site.range)
-        assert name == "threshold"
-        assert (found_by["candidates"], found_by["power"], found_by["momentum"]) == (100, 2.4, 0.9)
-    assert [table(chosen) for chosen in method.passes] == [
-        ("first-last-8bit", {"bits": 8}),
-        ("skip-split", {"required": True}),
-        ("attention", {"q": 8, "k": 8, "v": 8, "softmax": 8}),
-    ]
-    assert method.hooks == ()
 
 
 def test_attention_has_eight_bits_whatever_the_other_activations_have(tmp_path: Path) -> None:

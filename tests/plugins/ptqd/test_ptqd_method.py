@@ -16,11 +16,6 @@ from ptqbench.stage.cache import Costs
 from ptqbench.stage.context import RunContext
 
 STEPS, TRAJECTORIES = 5, 8
-FAST = {
-    "reconstruction": {"iterations": 5, "step_iterations": 3, "batch": 8},
-    "weights": {"range": {"candidates": 8}},
-    "activations": {"range": {"candidates": 8}},
-}
 
 
 def with_methods(**methods: dict[str, Any]) -> dict[str, Any]:
@@ -34,17 +29,6 @@ def with_methods(**methods: dict[str, Any]) -> dict[str, Any]:
 
 def hooked(**options: Any) -> dict[str, Any]:
     return {"hooks": [{"use": "ptqd", **options}]}
-
-
-@pytest.mark.parametrize("name", ["ptqd", "ptqd-released"])
-def test_presets_give_rows(tmp_path, name):
-    released = name == "ptqd-released"
-    ctx = context(tmp_path, experiment(raw=with_methods(ptqd={"method": name, **FAST})))
-    record = run_cell(ctx, cell_of(ctx, "ptqd"))
-    assert (record.status, record.reason) == ("ok", "")
-    full = {row["name"] for row in record.ledger if row["kind"] in ("Conv2d", "Linear") and row["weight"] is None}
-    assert all("shortcut" in layer or "downsamplers" in layer for layer in full)
-    assert bool(full) == released
 
 
 @pytest.fixture(scope="module", params=[0.0, 1.0], ids=["deterministic", "stochastic"])

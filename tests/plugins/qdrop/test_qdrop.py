@@ -225,11 +225,3 @@ def test_weighters_see_the_rates_of_each_iteration(tmp_path: Path, monkeypatch: 
         expected = {"rounding": 0.05 * (half if decay == "cosine" else 1.0), "step": 0.001 * half}
         assert {kind for kind, _ in rates} == set(expected)
         assert all(rate == pytest.approx(expected[kind], rel=1e-12) for kind, rate in rates)
-
-
-def test_the_published_constants_are_the_defaults() -> None:
-    made = QDropOptions()
-    assert (made.iterations, made.rounding_rate, made.step_rate, made.batch) == (20_000, 1e-3, 4e-5, 32)
-    assert (made.input_keep, made.activation_keep, made.power) == (0.5, 0.5, 2.0)
-    course = QDrop(made).course(QDrop.phases[0])
-    assert (course.iterations, course.batch) == (20_000, 32)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from enginekit import cell_of, context, experiment, quantized, recipe, run_cell
+from enginekit import cell_of, context, experiment, quantized, run_cell
 
 from ptqbench.quant.model import QuantizedDenoiser
 
@@ -50,15 +49,3 @@ def test_without_steps_the_cell_says_what_to_set(tmp_path: Path) -> None:
     record = run_cell(ctx, cell_of(ctx, "qdiffusion"))
     assert record.status == "failed"
     assert "steps = 1" in record.reason and 'activations.steps = "each"' in record.reason
-
-
-def test_the_preset_gives_a_row(tmp_path: Path) -> None:
-    raw: dict[str, Any] = recipe()
-    short = {"iterations": 3, "step_iterations": 2, "batch": 8}
-    raw["methods"] = {"mine": {"method": "tdq", "reconstruction": short, "sampler": {"points": 5}}}
-    raw["recipe"]["baseline"] = "mine"
-    ctx = context(tmp_path, experiment(raw=raw))
-    cell = cell_of(ctx, "mine")
-    assert (cell.method.activations.quantizer.name, cell.method.activations.steps) == ("tdq", 5)
-    record = run_cell(ctx, cell)
-    assert (record.status, record.reason) == ("ok", "")

@@ -104,13 +104,6 @@ def test_the_whole_method_runs(ctx: RunContext) -> None:
         assert record.metrics["eps-error"].value > 0
 
 
-def test_the_released_method_runs(tmp_path: Path) -> None:
-    changes = merge(FAST, {"reconstruction": {"iterations": 4}})
-    released = context(tmp_path, experiment(raw=with_method("tfmq-dm-released", changes)))
-    record = run_cell(released, cell_of(released, "tfmq"))
-    assert (record.status, record.reason) == ("ok", "")
-
-
 def test_the_temporal_block_is_fitted_first_and_then_left_alone(ctx: RunContext, fitted: QuantizedDenoiser) -> None:
     entries = list((ctx.cache.root / "reconstruct-rounding").iterdir())
     reports = next(entry for entry in entries if (entry / "units.json").exists())
