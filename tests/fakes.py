@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -114,12 +115,14 @@ def ptqbench_components() -> list[Component | Preset]:
     ]
 
 
-def fake_manager() -> PluginManager:
-    """A manager that knows the fakes and nothing else."""
+def fake_manager(files: Iterable[str | Path] = ()) -> PluginManager:
+    """A manager that knows the fakes and these files, and nothing else."""
     import fakes
 
     manager = PluginManager(installed=False)
     manager.register(fakes, PluginInfo("fakes", "fakedist", "1.2", "fakes"))
+    for file in files:
+        manager.load_file(file)
     return manager
 
 

@@ -19,9 +19,7 @@ def chosen_component(role: str, name: str, set: Overrides = (), plugins: Sequenc
 
     Raises `UserError` where there is none, for options that it does not take, and for a class that is not of its role.
     """
-    manager = PluginManager()
-    for plugin in plugins:
-        manager.load_file(plugin)
+    manager = PluginManager(plugins)
     record = manager.find(role, name)
     problems = Problems()
     table = apply_overrides({role: {"use": record.qualified}}, [f"{role}.{word}" for word in words_of(set)], problems)

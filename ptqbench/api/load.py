@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -23,12 +23,12 @@ from ptqbench.measuring.state_hash import state_hash
 from ptqbench.plugin.component import Bound
 from ptqbench.plugin.manager import PluginManager
 from ptqbench.plugin.names import role_words
-from ptqbench.quant.grid import QuantSpec
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.quant.packing import Packing, unpack
-from ptqbench.quant.plan import SITES, AttentionPlan, AttentionProbe, LayerPlan, LayerProbe, Plan, Probe
+from ptqbench.quant.plan import Plan, Probe
 from ptqbench.recipe.experiment import SiteChoice
-from ptqbench.results.record import Budget
+
+T = TypeVar("T")
 
 
 def load(folder: str | Path, model: nn.Module, *, plugins: Sequence[str | Path] = ()) -> Quantized:
@@ -44,14 +44,12 @@ def load(folder: str | Path, model: nn.Module, *, plugins: Sequence[str | Path] 
     if given != base:
         message = f"{folder} was made from another model: a {base}; this is a {given}"
         raise UserError(message, "load the full-precision weights that it was made from")
-    manager = PluginManager()
-    for plugin in plugins:
-        manager.load_file(plugin)
+    manager = PluginManager(plugins)
     weights, activations = (_site(folder, manifest["quantizers"][key], manager) for key in ("weights", "activations"))
     timesteps = torch.tensor(
         manifest["timesteps"]["values"], dtype=getattr(torch, manifest["timesteps"]["dtype"]), device="cpu"
     )
-    plan, probe = _plan(manifest["plan"]), _probe(manifest["probe"])
+    plan, probe = _as(Plan, manifest["plan"]), _as(Probe, manifest["probe"])
     q = QuantizedDenoiser(model, plan, MethodFactory(weights, activations), len(timesteps))
     state = _read(folder, manifest["tensors"])
     q.restore({name: tensor for name, tensor in state.items() if not name.startswith(HOOK)})
@@ -61,7 +59,7 @@ def load(folder: str | Path, model: nn.Module, *, plugins: Sequence[str | Path] 
     )
     ledger = bit_ledger(model, probe, plan, q, sum(tensor.numel() for hook in hooks for tensor in hook.tensors.values()))
     parts = Parts(base, probe, timesteps, weights, activations, hooks, manifest["run"])
-    found = Quantized(q, parts, ledger, _report(manifest["report"]))
+    found = Quantized(q, parts, ledger, _as(Report, manifest["report"]))
     if found.report.state_hash != state_hash(q):
         raise UserError(
             f"{folder}: the quantizers here make other codes or grids of what was stored",
@@ -91,40 +89,14 @@ def _bound(folder: Path, key: Mapping[str, Any], manager: PluginManager) -> Boun
     return manager.bind(record, options)
 
 
-def _plan(data: Mapping[str, Any]) -> Plan:
-    layers = (
-        LayerPlan(
-            **{**row, "weight": _spec(row["weight"]), "activation": _spec(row["activation"])}
-            | {"partitions": tuple(row["partitions"]), "why": tuple(row["why"])}
-        )
-        for row in data["layers"]
-    )
-    attentions = (
-        AttentionPlan(**{**row, **{site: _spec(row[site]) for site in SITES}, "why": tuple(map(tuple, row["why"]))})
-        for row in data["attentions"]
-    )
-    return Plan(tuple(layers), tuple(attentions))
-
-
-def _probe(data: Mapping[str, Any]) -> Probe:
-    layers = tuple(
-        LayerProbe(**{**row, "weight_shape": tuple(row["weight_shape"]), "cat": tuple(row["cat"])}) for row in data["layers"]
-    )
-    attentions = tuple(AttentionProbe(**row) for row in data["attentions"])
-    return Probe(layers, (), data["steps"], attentions, tuple(data["softmaxes"]))
-
-
-def _spec(data: Mapping[str, Any] | None) -> QuantSpec | None:
-    return None if data is None else QuantSpec(**data)
-
-
-def _report(data: Mapping[str, Any]) -> Report:
-    return Report(**{**data, "budget": Budget(**data["budget"]), "notes": tuple(data["notes"])})
+def _as(kind: type[T], data: Any) -> T:
+    """What `dataclasses.asdict` and JSON made of a dataclass, as one again."""
+    return TypeAdapter(kind).validate_json(json.dumps(data))
 
 
 def _read(folder: Path, tensors: Mapping[str, Any]) -> dict[str, Tensor]:
     """The tensors of a folder, unpacked."""
-    packed = {name: Packing(**{**how, "shape": tuple(how["shape"])}) for name, how in tensors["packed"].items()}
+    packed = {name: _as(Packing, how) for name, how in tensors["packed"].items()}
     stored = load_file(folder / tensors["file"])
     nothing = torch.empty(0, dtype=torch.uint8, device="cpu")
     return stored | {name: unpack(stored.get(name, nothing), how) for name, how in packed.items()}

@@ -64,9 +64,7 @@ def quantize(
     """
     states = States.of(data)
     _check_model(model)
-    manager = PluginManager()
-    for plugin in plugins:
-        manager.load_file(plugin)
+    manager = PluginManager(plugins)
     chosen = load_method(method, bits, len(states.sampling_timesteps), overrides=set, manager=manager)
     check_classes(chosen.components())
     _check_method(chosen)

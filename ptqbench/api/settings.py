@@ -43,9 +43,7 @@ def executor_for(experiment: Experiment, chosen: Chosen = "local") -> Executor:
     Raises `UserError` for one that is not there, and for options that it does not have.
     """
     table = {"use": chosen} if isinstance(chosen, str) else dict(chosen)
-    manager = PluginManager(warn=lambda _: None)
-    for file in experiment.plugin_files:
-        manager.load_file(file)
+    manager = PluginManager(experiment.plugin_files, warn=lambda _: None)
     record = manager.find("executor", table.pop("use"))
     try:
         options = record.component.options.model_validate_json(json.dumps(table))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -52,8 +51,9 @@ def features(images: int, dims: list[int], what: list[str], threads: int) -> Non
     images, but for some numbers for each image.
     """
     from ptqbench.benchmarks.features import pairwise, progress
+    from ptqbench.process.torch_settings import using_threads
 
-    with _threads(threads):
+    with using_threads(threads):
         click.echo(f"{'what':<16} {'width':>6} {'images':>8} {'seconds':>8} {'images/s':>9} {'peak MiB':>9}")
         for kind in what:
             for width in dims:
@@ -75,9 +75,10 @@ def fit(rounds: int, device: str, as_json: bool) -> None:
     pass of all samples through the network.
     """
     from ptqbench.benchmarks.fit import figures
+    from ptqbench.process.torch_settings import using_threads
     from ptqbench.stage.context import pick_device
 
-    with _threads(1):
+    with using_threads(1):
         found = list(figures(pick_device(device), rounds))
     if as_json:
         print_json([dataclasses.asdict(figure) for figure in found])
@@ -88,16 +89,3 @@ def fit(rounds: int, device: str, as_json: bool) -> None:
 
 def _rows(found: Sequence[Figure]) -> list[tuple[str, ...]]:
     return [(x.part, x.what, f"{1000 * x.seconds:.2f}", f"{x.ratio:.2f}", x.beside) for x in found]
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """So many CPU threads meanwhile."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -11,7 +11,6 @@ from ptqbench.commands.describe_preset import preset_entry, print_preset
 from ptqbench.commands.options_table import OptionRow, option_rows
 from ptqbench.commands.output import (
     json_option,
-    manager_with,
     notes_entry,
     plugin_option,
     print_json,
@@ -52,7 +51,7 @@ _KEYS = {
 @json_option
 def command(name: str, role: str | None, plugins: tuple[Path, ...], as_json: bool) -> None:
     """Describe the component or preset NAME (or "plugin/name"); one that plays several roles is shown in each."""
-    manager = manager_with(plugins)
+    manager = PluginManager(plugins)
     records = manager.matches(name, role)
     if not records:
         raise _unknown(name, role, manager)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import click
 
+from ptqbench.api.files import require_folder
 from ptqbench.api.settings import default_cache
 from ptqbench.commands.output import json_option, print_json
-from ptqbench.errors import EXIT_OK, EXIT_USAGE
+from ptqbench.errors import EXIT_OK, EXIT_USAGE, UserError
 from ptqbench.plugin.manager import PluginManager
 from ptqbench.version import __version__
 
@@ -82,7 +81,9 @@ def diagnose() -> Diagnosis:
     _judge_packages(facts["packages"], probe["broken"], diagnosis)
     cache = default_cache()
     facts["cache"] = str(cache)
-    if not _writable(cache):
+    try:
+        require_folder(cache, "--cache")
+    except UserError:
         diagnosis.errors.append(f"the cache folder {cache} cannot be written: set PTQBENCH_CACHE to another folder")
     _judge_plugins(diagnosis)
     return diagnosis
@@ -144,13 +145,6 @@ def _judge_plugins(diagnosis: Diagnosis) -> None:
     if not manager.plugins:
         why = manager.left_out() or 'no distribution has an entry point in the group "ptqbench"; is ptqbench installed?'
         diagnosis.errors.append(f"no plugin loaded, so there is nothing to run: {why}")
-
-
-def _writable(folder: Path) -> bool:
-    """Whether files can be made there; the folder itself need not exist yet."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
 def _print(diagnosis: Diagnosis) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ptqbench.commands.output import json_option, manager_with, plugin_option, print_json, print_table, role_option
+from ptqbench.commands.output import json_option, plugin_option, print_json, print_table, role_option
 from ptqbench.plugin.manager import BLOCK, PluginManager
 from ptqbench.plugin.records import PresetRecord, Record
 
@@ -18,7 +18,7 @@ from ptqbench.plugin.records import PresetRecord, Record
 @json_option
 def command(role: str | None, plugins: tuple[Path, ...], recipe: Path | None, as_json: bool) -> None:
     """List components by role, and presets as the role "method", with the plugin and distribution that each comes from."""
-    manager = manager_with([*plugins, *_files_of(recipe)])
+    manager = PluginManager([*plugins, *_files_of(recipe)])
     records = manager.offers(role)
     if as_json:
         print_json(

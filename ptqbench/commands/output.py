@@ -18,7 +18,6 @@ import click
 from ptqbench.commands.tables import print_rows
 from ptqbench.plugin.component import NOTES, Component, Preset
 from ptqbench.plugin.hookspecs import PRESETS, ROLES
-from ptqbench.plugin.manager import PluginManager
 from ptqbench.stage.stages import Tell
 
 if TYPE_CHECKING:
@@ -50,14 +49,6 @@ def role_option(function: F) -> F:
     """Add `--role`, which takes the role of a component, or "method" for presets."""
     names = [role.name for role in (*ROLES, PRESETS)]
     return click.option("--role", type=click.Choice(names), help="Only this role.")(function)
-
-
-def manager_with(files: Sequence[Path]) -> PluginManager:
-    """The installed plugins and these files."""
-    manager = PluginManager()
-    for file in files:
-        manager.load_file(file)
-    return manager
 
 
 def print_json(data: object) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from ptqbench.boundary.build import build
-from ptqbench.commands.output import manager_with, plugin_option, print_json, print_tables, table_width
+from ptqbench.commands.output import plugin_option, print_json, print_tables, table_width
+from ptqbench.plugin.manager import PluginManager
 from ptqbench.recipe.select import find_cell
 from ptqbench.results.cell_tables import cell_tables
 from ptqbench.results.compare import compared
@@ -33,7 +34,7 @@ def command(run: Path, reporter: str, as_json: bool, everything: bool, wanted: s
     elif as_json:
         click.echo(record.to_json(), nl=False)
     else:
-        bound = manager_with(plugins).default("reporter", reporter)
+        bound = PluginManager(plugins).default("reporter", reporter)
         if everything and "all" in type(bound.options).model_fields:
             # A reporter without this option, such as csv, writes everything anyway.
             bound = dataclasses.replace(bound, options=bound.options.model_copy(update={"all": True}))

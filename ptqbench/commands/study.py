@@ -118,15 +118,11 @@ def fits(run: Path, wanted: tuple[str, ...], as_json: bool) -> None:
 @contextmanager
 def _ready(steps: int) -> Iterator[Callable[[], None]]:
     """One thread, so that results do not depend on the machine's cores; a progress bar where someone watches."""
-    import torch
+    from ptqbench.process.torch_settings import using_threads
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with click.progressbar(length=steps, label="simulating", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-            yield lambda: bar.update(1)
-    finally:
-        torch.set_num_threads(threads)
+    shown = click.progressbar(length=steps, label="simulating", file=sys.stderr, hidden=not sys.stderr.isatty())
+    with using_threads(1), shown as bar:
+        yield lambda: bar.update(1)
 
 
 def _print(found: Sequence[Any], setting: Setting, table: Table, as_json: bool, extra: dict[str, Any]) -> None:

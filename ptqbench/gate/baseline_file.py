@@ -10,7 +10,7 @@ from typing import Any
 
 from ptqbench.errors import UserError
 from ptqbench.gate.snapshot import Change, Entry, Measure, Scalar, Snapshot
-from ptqbench.recipe.toml_text import string
+from ptqbench.recipe.toml_text import string, value_text
 
 SCHEMA = 1
 
@@ -94,18 +94,12 @@ def _measure(measure: Measure) -> Iterator[str]:
     for key, values in (("by_seed", measure.by_seed), ("replicates", measure.replicates)):
         if values:
             # Long on purpose: a pull request shows one changed line for all of them.
-            yield f"{key} = [{', '.join(map(_value, values))}]"
+            yield f"{key} = {value_text(values)}"
 
 
 def _pairs(**values: Scalar) -> Iterator[str]:
     for key, value in values.items():
-        yield f"{key if key.replace('_', '').isalnum() and key.isascii() else string(key)} = {_value(value)}"
-
-
-def _value(value: Scalar) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return string(value) if isinstance(value, str) else repr(value)
+        yield f"{key if key.replace('_', '').isalnum() and key.isascii() else string(key)} = {value_text(value)}"
 
 
 def _read_entry(data: Mapping[str, Any]) -> Entry:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,12 +60,18 @@ def warn_on_stderr(message: str) -> None:
 class PluginManager:
     """All plugins with their components and presets.
 
-    `block` overrides the environment variable PTQBENCH_BLOCK; `installed=False` starts without entry points; `warn`
-    gets one message for each plugin that had to be left out.
+    `files` are single-file plugins to load as well (see `load_file`). `block` overrides the environment variable
+    PTQBENCH_BLOCK; `installed=False` starts without entry points; `warn` gets one message for each plugin that had to be left
+    out.
     """
 
     def __init__(
-        self, *, installed: bool = True, block: str | None = None, warn: Callable[[str], None] = warn_on_stderr
+        self,
+        files: Iterable[str | Path] = (),
+        *,
+        installed: bool = True,
+        block: str | None = None,
+        warn: Callable[[str], None] = warn_on_stderr,
     ) -> None:
         self._hooks = pluggy.PluginManager(PROJECT)
         self._hooks.add_hookspecs(hookspecs)
@@ -79,6 +85,8 @@ class PluginManager:
         self.broken_files: list[Path] = []
         if installed:
             self._load_installed(os.environ.get(BLOCK, "") if block is None else block)
+        for file in files:
+            self.load_file(file)
 
     def _load_installed(self, block: str) -> None:
         blocked = {name.strip() for name in block.split(",")}

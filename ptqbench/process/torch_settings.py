@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from operator import attrgetter
@@ -19,6 +20,17 @@ ATTENTION = torch._C._nn.scaled_dot_product_attention
 
 _TINY = 5e-309
 """A denormal number."""
+
+
+@contextmanager
+def using_threads(count: int) -> Iterator[None]:
+    """So many CPU threads meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @cache

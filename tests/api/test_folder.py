@@ -14,8 +14,10 @@ from toy_plugin import SHAPE, build_plain
 
 import ptqbench
 from ptqbench.api.folder import MANIFEST, TENSORS
+from ptqbench.api.load import _as
 from ptqbench.errors import UserError
 from ptqbench.measuring.state_hash import state_hash
+from ptqbench.quant.plan import AttentionProbe, LayerProbe, Probe
 
 QUICK = {"reconstruction.iterations": 2, "reconstruction.step_iterations": 2}
 METHODS = {
@@ -191,3 +193,8 @@ def test_a_quantizer_is_asked_for_by_its_plugin_and_version(net, tmp_path):
 
 CHANGED = """def restore(self, state):
         super().restore({**state, "scale": state["scale"] * 2})"""
+
+
+def test_a_probe_comes_back_whole():
+    there = Probe((LayerProbe("a", "Linear", (4, 8), 32, (4, 4), True),), (), 5, (AttentionProbe("b", 1, 2),), ("c",), ("c",))
+    assert _as(Probe, json.loads(json.dumps(dataclasses.asdict(there)))) == there

@@ -45,7 +45,8 @@ def late(tmp_path) -> str:
 
 @pytest.fixture(autouse=True)
 def fakes_only(monkeypatch):
-    monkeypatch.setattr("ptqbench.commands.output.PluginManager", fake_manager)
+    for command in ("list_", "describe"):
+        monkeypatch.setattr(f"ptqbench.commands.{command}.PluginManager", fake_manager)
 
 
 def ptqbench(*args: str, **env: str) -> Result:
