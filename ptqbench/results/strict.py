@@ -1,7 +1,5 @@
 """How records are read."""
 
-from __future__ import annotations
-
 from pydantic import ConfigDict
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)

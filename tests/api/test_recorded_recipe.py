@@ -1,7 +1,5 @@
 """The recipe of a record is bound again where it was: by `export`, `time`, `sensitivity` and what a gate runs again."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from e2ekit import LATE, write_recipe

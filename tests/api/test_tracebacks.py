@@ -1,7 +1,5 @@
 """Tracebacks beside a run's results: their files, and what is said of them."""
 
-from __future__ import annotations
-
 from ptqbench.api.tracebacks import write_tracebacks
 from ptqbench.commands.output import tell_failures
 

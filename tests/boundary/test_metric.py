@@ -1,7 +1,5 @@
 """Numbers of metrics: announced, real, finite, with an interval and a count."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Loss terms, ranges, passes, partitioners, hooks, features, models, reconstructions and reporters: what each may return."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest

@@ -1,7 +1,5 @@
 """Quantizers are held to the grid that they were asked for: bits, symmetry, step groups, dtype, what they export."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from boundarykit import make

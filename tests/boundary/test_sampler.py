@@ -1,7 +1,5 @@
 """Selections outside of the grid are refused, and so is a sampler that chooses others when it is asked again."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from boundarykit import answering, make

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
-from pathlib import Path
 
 import click
 import pytest
@@ -187,11 +185,3 @@ def test_doctor_reports_a_process_that_dies(monkeypatch):
     probe = doctor._probe()
     assert "ended Python" in probe["broken"]["torch"]
     assert doctor_says(monkeypatch, probe).exit_code == 2
-
-
-def test_every_first_party_folder_has_an_entry_point_and_every_entry_point_a_folder():
-    root = Path(__file__).parents[2]
-    declared = tomllib.loads((root / "pyproject.toml").read_text())["project"]["entry-points"]["ptqbench"]
-    folders = {path.parent.name for path in (root / "plugins").glob("*/__init__.py")}
-    assert set(declared.values()) == folders
-    assert all(value == f"ptqbench_{name}" for name, value in declared.items())

@@ -1,7 +1,5 @@
 """`ptqbench diagnose`: a small recipe from the command line."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

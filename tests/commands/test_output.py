@@ -1,7 +1,5 @@
 """Tables of results on stdout: width and colours."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

@@ -1,7 +1,5 @@
 """Pictures that show something, and the page that names them."""
 
-from __future__ import annotations
-
 import json
 import re
 

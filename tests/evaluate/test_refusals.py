@@ -25,12 +25,11 @@ from ptqbench.evaluate.pictures import open_pictures
 from ptqbench.measuring import protocol
 from ptqbench.measuring.features import check_metrics, feature_info
 from ptqbench.measuring.measure import Measurement
-from ptqbench.recipe.load import load_experiment
 from ptqbench.results.protocols import mismatch, refused
 from ptqbench.results.record import CellRecord, Number, RunRecord
 from ptqbench.results.rows import rows_of
 from ptqbench.sampling.images import full_precision_chunks
-from ptqbench.sampling.rng import NoiseSource, stream
+from ptqbench.sampling.rng import stream
 from ptqbench.sampling.sample import sample, to_bytes
 from ptqbench.stage.cache import Costs
 from ptqbench.stage.context import RunContext
@@ -234,11 +233,10 @@ def test_j_a_reference_that_collapsed_is_refused() -> None:
         assert "the extractor's weights" in caught.value.hint
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_j_full_precision_is_measured_in_every_run(path) -> None:
+def test_j_full_precision_is_measured_in_every_run() -> None:
     """The row that shows a wrong set-up first: nobody can leave it out."""
-    whole = load_experiment(path).cells
-    part = load_experiment(path, overrides=[f"sweep.only=['{whole[-1].id}']"]).cells
+    whole = experiment().cells
+    part = experiment(f"sweep.only=['{whole[-1].id}']").cells
     for cells in (whole, part):
         assert [cell.method for cell in cells].count(None) == 1
 
@@ -281,16 +279,6 @@ def test_l_a_row_is_the_mean_over_seeds_never_the_best() -> None:
 
 
 # M. Noise from the device's generator.
-
-
-def test_m_noise_is_drawn_on_the_cpu_for_each_image_alone() -> None:
-    assert stream(0, "images").device.type == "cpu"
-    alone = NoiseSource(7, "images", [5], (3, 4, 4))
-    together = NoiseSource(7, "images", range(8), (3, 4, 4))
-    for _ in range(3):  # x_T, and the fresh noise of two steps
-        first, all_of_them = alone.draw(), together.draw()
-        assert first.device.type == "cpu"
-        assert torch.equal(first[0], all_of_them[5])
 
 
 def test_m_images_do_not_depend_on_the_global_generator_or_on_the_batch(tmp_path) -> None:

@@ -1,7 +1,5 @@
 """The findings page of this repository is the one that its kept results give."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

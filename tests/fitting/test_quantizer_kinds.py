@@ -1,7 +1,5 @@
 """Quantizers say which kinds of trainables they offer; a kind that no shipped reconstruction knows is learned like any."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from enginekit import cell_of, context, experiment, quantized, run_cell

@@ -1,7 +1,5 @@
 """The hash of codes and grids: equal for equal states, another for any change in them."""
 
-from __future__ import annotations
-
 import pytest
 from enginekit import cell_of, context, experiment, quantized, run_cell
 

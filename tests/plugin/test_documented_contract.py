@@ -1,7 +1,5 @@
 """The lists of roles and hooks of docs/plugins.md are the program's, and its links lead somewhere."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

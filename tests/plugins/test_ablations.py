@@ -1,10 +1,8 @@
 """What a method adds, switched off, is the simpler method bit for bit: whole cells on the toy model.
 
 Each case also says with which switch the two differ, so that no equality is for want of an effect. Elsewhere: GACQ with
-scores that do not move against weights of one (tests/fitting/test_weighting.py), the same for sample and band weights
-(tests/plugins/beyond/test_beyond_run.py), QDrop with nothing dropped against plain joint reconstruction
-(tests/plugins/qdrop/test_qdrop.py), EDA-DM's loss with factor 0 (tests/plugins/edadm/test_edadm_runs.py), PTQD with every
-part off (tests/plugins/ptqd/test_ptqd_method.py).
+scores that do not move against weights of one (tests/fitting/test_weighting.py), QDrop with nothing dropped against plain joint
+reconstruction (tests/plugins/qdrop/test_qdrop.py), PTQD with every part off (tests/plugins/ptqd/test_ptqd_method.py).
 """
 
 from __future__ import annotations
@@ -58,7 +56,28 @@ def steps_at(rate: float) -> Table:
     return {"reconstruction": {"step_rate": rate}}
 
 
+def bands(gamma: float = 1.0, **options: Any) -> Table:
+    """Weights of bands alone, learned on validation samples."""
+    learned = {"use": "sample-frequency", "learn": "frequencies", "validation": 0.25, "groups": 2, "every": 3, **options}
+    return {"weighter": learned, "losses": ["output", {"use": "haar", "gamma": gamma}]}
+
+
+def layers(factor: float) -> Table:
+    return {"losses": ["output", {"use": "layer-outputs", "factor": factor}]}
+
+
+def fisher(compat: bool) -> Table:
+    return {"losses": [{"use": "fisher", "compat": compat}]}
+
+
 ABLATIONS = {
+    "the loss of a recipe that names none": Ablation({"losses": ["output"]}, {}, fisher(False)),
+    "fisher as its paper has it": Ablation(fisher(False), {"losses": ["fisher"]}, fisher(True)),
+    "layer-outputs times nothing": Ablation(layers(0.0), {"losses": ["output"]}, layers(0.8)),
+    "sample-frequency without bands": Ablation(bands(gamma=0.0), {"weighter": "validated-ones"}, bands()),
+    "sample-frequency whose bands stand still": Ablation(
+        bands(frequency_rate=LOST), {"weighter": "validated-ones", "losses": ["output", "haar"]}, bands(frequency_rate=0.2)
+    ),
     "late counts its samples once": weighed({"use": "late", "factor": 1.0}, {"use": "late", "factor": 20.0}),
     "early counts its samples once": weighed({"use": "early", "factor": 1.0}, {"use": "early", "factor": 20.0}),
     "random without spread": weighed({"use": "random", "spread": 0.0}, {"use": "random", "spread": 2.0}),

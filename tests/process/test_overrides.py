@@ -1,7 +1,5 @@
 """Which variables of the environment count as another arithmetic."""
 
-from __future__ import annotations
-
 import pytest
 
 from ptqbench.process.overrides import overrides

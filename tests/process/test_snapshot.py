@@ -1,7 +1,5 @@
 """State that moved is found and put back, whichever piece it is."""
 
-from __future__ import annotations
-
 import os
 import random
 import subprocess

@@ -1,7 +1,5 @@
 """Profiles: a recipe's own changes to itself."""
 
-from __future__ import annotations
-
 import pytest
 from fakes import fake_manager, recipe
 

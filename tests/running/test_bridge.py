@@ -1,8 +1,6 @@
 """Libraries that quantize whole networks are rows: same noise and samples, a ledger of what they made, one sentence where they
 are not installed."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """The calibration set and its validation split."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from enginekit import cell_of, context, experiment

@@ -1,7 +1,5 @@
 """What units see and produce, captured by hooks."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

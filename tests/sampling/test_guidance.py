@@ -1,7 +1,5 @@
 """Classifier-free guidance: evaluations by branch, samples by branch, one combined prediction."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from enginekit import cell_of, context, experiment, quantized, run_cell, values

@@ -1,7 +1,5 @@
 """Sampling: an image is a function of its id, the seed and the model, and of nothing else."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from enginekit import cell_of, context, experiment, quantized

@@ -1,7 +1,5 @@
 """The processor that a record names, without which no cost is compared."""
 
-from __future__ import annotations
-
 import platform
 from pathlib import Path
 

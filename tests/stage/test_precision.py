@@ -1,7 +1,5 @@
 """The precision of float32 is measured: what rounds more coarsely is seen whatever made it so."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.nn.functional as F

@@ -1,7 +1,5 @@
 """What a denoiser was trained to predict becomes the noise in its input."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

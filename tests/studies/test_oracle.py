@@ -1,7 +1,5 @@
 """The oracle of fixed weights: the search on functions whose minimum is known, its verdict, the command on the toy model."""
 
-from __future__ import annotations
-
 import json
 import math
 

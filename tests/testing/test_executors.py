@@ -1,7 +1,5 @@
 """An executor is tried with two workers, one of whose processes ends, and must bring results back as they were."""
 
-from __future__ import annotations
-
 import pytest
 
 from ptqbench.errors import PluginError

@@ -1,7 +1,5 @@
 """Plugins that are wrong in eight ways: each is caught, and told what would be right."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from click.testing import CliRunner

@@ -11,7 +11,6 @@ from enginekit import cell_of, context, experiment, quantized, recipe, run_cell
 from safetensors.torch import load_file
 
 PLAIN = "model.network=plain"
-FROZEN = {"learn": "frequencies", "validation": 0.25, "groups": 2, "every": 3}
 META = {"use": "sample-frequency", "validation": 0.25, "groups": 2, "every": 3}
 
 
@@ -20,42 +19,6 @@ def with_methods(**methods: dict[str, Any]) -> dict[str, Any]:
     base = raw["methods"]["qdiffusion"]
     raw["methods"] = {"qdiffusion": base, **{name: {"extends": "qdiffusion", **table} for name, table in methods.items()}}
     return raw
-
-
-def states(folder: Path, **methods: dict[str, Any]) -> list[dict[str, torch.Tensor]]:
-    """The quantized network of each method."""
-    ctx = context(folder, experiment(PLAIN, raw=with_methods(**methods)))
-    return [quantized(ctx, cell_of(ctx, name))[0].export() for name in methods]
-
-
-def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    assert a.keys() == b.keys()
-    return all(torch.equal(a[key], b[key]) for key in a)
-
-
-def test_without_bands_and_with_frozen_samples_it_equals_weights_of_one_bit_for_bit(tmp_path: Path) -> None:
-    off = ["output", {"use": "haar", "gamma": 0.0}]
-    plain, frozen, on = states(
-        tmp_path,
-        plain={"weighter": "validated-ones"},
-        frozen={"weighter": {**META, **FROZEN}, "losses": off},
-        on={"weighter": {**META, **FROZEN}, "losses": ["output", "haar"]},
-    )
-    assert equal(plain, frozen)
-    assert not equal(plain, on)
-
-
-def test_bands_that_cannot_move_equal_a_longer_loss_bit_for_bit(tmp_path: Path) -> None:
-    """With a rate that is lost in rounding, every factor stays exactly 1."""
-    losses = ["output", "haar"]
-    plain, still, moving = states(
-        tmp_path,
-        plain={"weighter": "validated-ones", "losses": losses},
-        still={"weighter": {**META, **FROZEN, "frequency_rate": 1e-30}, "losses": losses},
-        moving={"weighter": {**META, **FROZEN, "frequency_rate": 0.2}, "losses": losses},
-    )
-    assert equal(plain, still)
-    assert not equal(plain, moving)
 
 
 def test_every_unit_reports_its_weights(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """The share of multiplications on integers comes from what an engine made of a network."""
 
-from __future__ import annotations
-
 import pytest
 
 from ptqbench_deployment.onnx_engines import _kernel, integer_share

@@ -1,7 +1,5 @@
 """Fingerprints, reference images, and everything that is refused."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from types import SimpleNamespace

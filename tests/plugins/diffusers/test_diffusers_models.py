@@ -1,7 +1,5 @@
 """What the source makes of a pipeline, against diffusers' own code."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Quantizing such models through the engine, and the recipes made for them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -73,15 +73,6 @@ def test_the_middle_of_diffusers_networks_is_found(unet: tuple, conditional_unet
         assert set(MIDDLE_BLOCKS) & set(probe.calls) == {"mid_block.attentions.0"}
 
 
-def test_factor_zero_is_the_plain_loss_bit_for_bit(tmp_path: Path) -> None:
-    switched_off = {"losses": ["output", {"use": "layer-outputs", "factor": 0.0}]}
-    states = [
-        quantized(*made(tmp_path / str(i), **c))[0].export() for i, c in enumerate((switched_off, {"losses": ["output"]}, {}))
-    ]
-    assert all(torch.equal(states[0][key], states[1][key]) for key in states[1])
-    assert any(not torch.equal(states[0][key], states[2][key]) for key in states[2])
-
-
 def test_the_unit_loss_has_every_inner_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine's part equals a sum over outputs of hooked layers, on inputs that are not mixed."""
     found: dict[str, tuple[dict[str, Tensor], Tensor]] = {}

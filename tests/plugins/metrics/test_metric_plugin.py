@@ -217,11 +217,6 @@ def test_equal_images_are_at_no_distance_from_full_precision() -> None:
         assert number.high == pytest.approx(0.0, abs=1e-8)
 
 
-def test_too_few_images_for_the_features() -> None:
-    with pytest.raises(CellFailedError, match="needs at least 7"):
-        compute("fd", evidence(6))
-
-
 def test_kernel_distance_over_disjoint_subsets() -> None:
     (whole,) = compute("kid", evidence(400)).values()
     (parts,) = compute("kid", evidence(400), subset=50).values()

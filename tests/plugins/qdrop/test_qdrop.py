@@ -17,7 +17,6 @@ from ptqbench.fitting.fit import UnitFit
 from ptqbench.fitting.quantize import MethodQuantizer
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.roles.reconstruction import Course, Phase, Rate, Reconstruction
-from ptqbench.roles.weighter import Batch
 from ptqbench.sampling.rng import stream
 from ptqbench_qdrop import QDropOptions
 from ptqbench_qdrop.reconstruction import QDrop
@@ -206,22 +205,3 @@ def test_learning_rates_follow_torchs_cosine(tmp_path: Path, monkeypatch: pytest
     for unit in found:
         torch.testing.assert_close(unit[:, 0], 0.05 * (shape if decay == "cosine" else torch.ones_like(shape)))
         torch.testing.assert_close(unit[:, 1], 0.001 * shape)
-
-
-@pytest.mark.parametrize("decay", ["none", "cosine"])
-def test_weighters_see_the_rates_of_each_iteration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decay: str) -> None:
-    told: list[list[tuple[str, float]]] = []
-    original = UnitFit.weighted_loss
-
-    def weighted_loss(self: UnitFit, batch: Batch) -> Tensor:
-        told.append([(kind, self.problem.learning_rate[name]) for name, kind in self.problem.kinds.items()])
-        return original(self, batch)
-
-    monkeypatch.setattr(UnitFit, "weighted_loss", weighted_loss)
-    run(tmp_path, rounding_decay=decay)
-    assert len(told) == UNITS * ITERATIONS
-    for i, rates in enumerate(told):
-        half = (1 + math.cos(math.pi * (i % ITERATIONS) / ITERATIONS)) / 2
-        expected = {"rounding": 0.05 * (half if decay == "cosine" else 1.0), "step": 0.001 * half}
-        assert {kind for kind, _ in rates} == set(expected)
-        assert all(rate == pytest.approx(expected[kind], rel=1e-12) for kind, rate in rates)

@@ -1,7 +1,5 @@
 """The solver flow-euler: levels, steps and gains against diffusers' scheduler, and what it does not take."""
 
-from __future__ import annotations
-
 import math
 import re
 
