@@ -23,6 +23,7 @@ import torch.autograd.forward_ad as fwAD
 from torch import Tensor
 
 from ptqbench.errors import CellFailedError
+from ptqbench.fitting.one_sided import OneSided
 
 Params = Mapping[str, Tensor]
 """Trainables, or one tensor of the same shape for each of them, by name."""
@@ -95,7 +96,7 @@ def slope_along(function: Scalar, params: Params, direction: Params) -> Tensor:
     `direction` is by name, of all trainables or of some.
     """
     _load_rules()
-    with fwAD.dual_level():
+    with fwAD.dual_level(), OneSided():
         moved = {name: fwAD.make_dual(params[name].detach(), tangent) for name, tangent in direction.items()}
         found = function({name: value.detach() for name, value in params.items()} | moved)
         slope = fwAD.unpack_dual(found).tangent
