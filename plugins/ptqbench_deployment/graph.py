@@ -74,5 +74,20 @@ def write_graph(call: Evaluate, denoiser: nn.Module, example: Inputs, path: Path
         node.metadata_props.clear()
         for output in node.outputs:
             output.metadata_props.clear()
+    _zero_points_of_their_own(program.model.graph)
     program.save(path)
     onnx.checker.check_model(path, full_check=True)
+
+
+def _zero_points_of_their_own(graph: Any) -> None:
+    """Torch's exporter stores equal tensors once, and onnxruntime 1.32 cannot turn int8 weights that share a zero point into
+    uint8, which its exact products are of."""
+    import onnx_ir
+
+    for node in list(graph.all_nodes()):
+        zero = node.inputs[2] if node.op_type == "DequantizeLinear" else None
+        if zero is not None and zero.is_initializer() and len(zero.uses()) > 1:
+            name = f"{node.outputs[0].name}_zero_point"
+            own = onnx_ir.Value(name=name, const_value=onnx_ir.tensor(zero.const_value.numpy(), name=name))
+            graph.register_initializer(own)
+            node.replace_input_with(2, own)

@@ -25,6 +25,9 @@ from ptqbench_deployment.onnx_files import MANIFEST, OnnxExporter
 
 Graph = Callable[[Inputs], Tensor]
 
+Kernel = tuple[str, str, Sequence[Sequence[int]], Sequence[int]]
+"""What was executed: kind of operator, type that it multiplies, shapes of its inputs and of its output."""
+
 INTEGERS = ("int8", "uint8", "i8", "u8")
 
 
@@ -75,21 +78,34 @@ class OnnxruntimeEngine(GraphEngine):
 
     def open(self, path: Path, threads: int, first: Inputs) -> tuple[Graph, float]:
         """The share is of a profile: the kernels that ran, with the types and shapes of what they got."""
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
-        options.enable_profiling, options.profile_file_prefix = True, str(path.with_suffix(""))
-        session = open_session(path, options)
-        session.run([OUTPUT], feeds(first))
-        profile = Path(session.end_profiling())
-        events = json.loads(profile.read_text(encoding="utf-8"))
-        profile.unlink()
+        share = integer_share(_profiled(path, threads, first))
+        session = open_session(path, _options(threads))
 
         def run(given: Inputs) -> Tensor:
             return torch.from_numpy(session.run([OUTPUT], feeds(given))[0])
 
-        return run, integer_share(_kernel(event["args"]) for event in events if "input_type_shape" in event.get("args", {}))
+        return run, share
+
+
+def _options(threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    return options
+
+
+def _profiled(path: Path, threads: int, first: Inputs) -> list[Kernel]:
+    """The kernels of one run, in a session of its own: a profile has no shapes of weights that were packed for speed."""
+    options = _options(threads)
+    options.enable_profiling, options.profile_file_prefix = True, str(path.with_suffix(""))
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    session = open_session(path, options)
+    session.run([OUTPUT], feeds(first))
+    profile = Path(session.end_profiling())
+    events = json.loads(profile.read_text(encoding="utf-8"))
+    profile.unlink()
+    return [_kernel(event["args"]) for event in events if "input_type_shape" in event.get("args", {})]
 
 
 class OpenvinoEngine(GraphEngine):
@@ -112,10 +128,6 @@ class OpenvinoEngine(GraphEngine):
 
         run(first)
         return run, integer_share(_layer(op) for op in compiled.get_runtime_model().get_ops())
-
-
-Kernel = tuple[str, str, Sequence[Sequence[int]], Sequence[int]]
-"""What was executed: kind of operator, type that it multiplies, shapes of its inputs and of its output."""
 
 
 def integer_share(kernels: Iterable[Kernel]) -> float:

@@ -42,7 +42,7 @@ def command(
     with work_on_cell(cell) as (tell, _):
         found = export(loaded, cell, to, format=form, set=options, cache=cache, device=device, plugins=plugins, progress=tell)
     tell_notes(found.quantized.report.notes)
-    sizes = {path.name: path.stat().st_size for path in sorted(to.iterdir())}
+    sizes = {path.name: path.stat().st_size for path in sorted(to.iterdir()) if path.is_file()}
     files = ", ".join(f"{name} {size / 1024:.0f} KiB" for name, size in sizes.items())
     ledger = found.quantized.bit_ledger
     click.echo(f"written to {to}: {files}")

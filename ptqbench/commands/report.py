@@ -46,12 +46,16 @@ def command(run: Path, to: Path | None, figures: Path | None, site: Path | None)
         _page(shown, page, beside)
 
 
+def _left_out(reason: str) -> None:
+    click.echo(f"left out: {reason}", err=True)
+
+
 def _site(runs: Path, folder: Path) -> None:
     from ptqbench.report.site import write_site
 
     require_folder(folder, "--site")
-    found = past_runs(runs, lambda reason: click.echo(f"left out: {reason}", err=True))
-    written = write_site(found, folder)
+    found = past_runs(runs, _left_out)
+    written = write_site(found, folder, _left_out)
     click.echo(f"written: {written[-1]} and {len(written) - 1} pages", err=True)
 
 
@@ -59,14 +63,14 @@ def _figures(record: RunRecord, folder: Path, beside: Path) -> None:
     # Pictures and templates take a second to import: help and listings do without.
     from ptqbench.report.figures import write_figures
 
-    written = write_figures(record, folder, beside)
+    written = write_figures(record, folder, beside, _left_out)
     click.echo(f"written: {len(written)} files in {folder}", err=True)
 
 
 def _page(record: RunRecord, path: Path, beside: Path) -> None:
     from ptqbench.report.page import render
 
-    text = render(record, beside)
+    text = render(record, beside, _left_out)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     click.echo(f"written: {path} ({len(text.encode()) / 2**20:.2f} MiB)", err=True)

@@ -1,8 +1,8 @@
-"""Cosines between the gradients of timestep groups as maps, of a run beside which `ptqbench diagnose` put its findings."""
+"""Cosines between the gradients of timestep groups as maps, of a run that `ptqbench diagnose` has looked into."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from pydantic import TypeAdapter, ValidationError
 
 from ptqbench.diagnostics.statistics import Array, mean_known
-from ptqbench.errors import UserError
 from ptqbench.report.chart import WIDTH, Chart, file_name
 from ptqbench.results.record import RunRecord
 
@@ -66,24 +65,24 @@ class Diagnosis:
     arms: list[Arm]
 
     @classmethod
-    def beside(cls, run: RunRecord, folder: Path) -> Diagnosis | None:
-        """The diagnosis in a run's folder, if there is one.
+    def of(cls, run: RunRecord, folder: Path, left_out: Callable[[str], object]) -> Diagnosis | None:
+        """The diagnosis of a run's recipe: in the run's folder, or the latest beside it, where `ptqbench diagnose` writes.
 
-        Raises `UserError` for a file that is none, and for one of another recipe.
+        `left_out` is told why what lies in the folder is not shown.
         """
-        path = folder / DIAGNOSIS
-        if not path.is_file():
-            return None
-        try:
-            found = TypeAdapter(cls).validate_json(path.read_bytes())
-        except ValidationError as error:
-            raise UserError(f"{path} is no diagnosis: {error.errors()[0]['msg']}", _REMEDY) from error
-        if _without_choice(found.recipe) != _without_choice(run.recipe):
-            raise UserError(f"{path} is of another recipe than the run", _REMEDY)
-        return found
-
-
-_REMEDY = "let ptqbench diagnose write it anew, or move it away"
+        beside = sorted(folder.absolute().parent.glob(f"{DIAGNOSIS.parent}-*/{DIAGNOSIS.name}"), reverse=True)
+        for path in filter(Path.is_file, (folder / DIAGNOSIS, *beside)):
+            try:
+                found = TypeAdapter(cls).validate_json(path.read_bytes())
+            except (OSError, ValidationError):
+                reason = "it is no diagnosis"
+            else:
+                if _without_choice(found.recipe) == _without_choice(run.recipe):
+                    return found
+                reason = "it is of another recipe than the run"
+            if path not in beside:
+                left_out(f"{path}: {reason}")
+        return None
 
 
 def _without_choice(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,9 +90,9 @@ def _without_choice(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return {**recipe, "sweep": {**recipe.get("sweep", {}), "only": None}}
 
 
-def gradients(run: RunRecord, folder: Path | None) -> list[Chart]:
-    """A chart for each phase that the diagnosis in a run's folder has seen; none without one."""
-    found = Diagnosis.beside(run, folder) if folder else None
+def gradients(run: RunRecord, folder: Path | None, left_out: Callable[[str], object]) -> list[Chart]:
+    """A chart for each phase that the run's diagnosis has seen; none without one (see `Diagnosis.of`)."""
+    found = Diagnosis.of(run, folder, left_out) if folder else None
     return [_chart(phase, found) for phase in dict.fromkeys(arm.phase for arm in found.arms)] if found else []
 
 

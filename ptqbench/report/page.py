@@ -6,7 +6,7 @@ import base64
 import io
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,12 +144,13 @@ def templates() -> Environment:
     )
 
 
-def render(run: RunRecord, folder: Path | None = None) -> str:
-    """The page of a run with comparisons; `folder` is where its picture of samples and its diagnosis lie."""
+def render(run: RunRecord, folder: Path | None = None, left_out: Callable[[str], object] = lambda _: None) -> str:
+    """The page of a run with comparisons; `folder` is where its picture of samples and its diagnosis lie, and `left_out` is
+    told which diagnosis is not shown, and why."""
     ledgers, left = ledger_tables(run)
     figures = [
         (heading, HEADINGS[heading], [(chart, Markup(chart.inline())) for chart in charts])
-        for heading, charts in figures_of(run, folder).items()
+        for heading, charts in figures_of(run, folder, left_out).items()
     ]
     return (
         templates()

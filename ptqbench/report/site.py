@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from ptqbench.version import __version__
 INDEX, PAGES = "index.html", "pages.txt"
 
 
-def write_site(runs: Sequence[Past], folder: Path) -> list[Path]:
-    """Write the pages of runs, the latest first, and the index; returns all files. Pages of runs that are gone are removed."""
+def write_site(runs: Sequence[Past], folder: Path, left_out: Callable[[str], object]) -> list[Path]:
+    """Write the pages of runs, the latest first, and the index; returns all files. Pages of runs that are gone are removed.
+    `left_out` is as in `render`."""
     folder.mkdir(parents=True, exist_ok=True)
     pages = {_page_name(past): past for past in runs}
     before = _listed(folder)
@@ -25,7 +26,7 @@ def write_site(runs: Sequence[Past], folder: Path) -> list[Path]:
     written, recipes = [], dict[str, list[tuple[Past, str]]]()
     for name, past in pages.items():
         path = folder / name
-        path.write_text(render(past.record, past.folder), encoding="utf-8")
+        path.write_text(render(past.record, past.folder, left_out), encoding="utf-8")
         recipes.setdefault(past.record.name, []).append((past, name))
         written.append(path)
     listed = [

@@ -16,7 +16,7 @@ from comparison_samples import cell, one_seed, run
 from paired_samples import sampled_run
 
 from ptqbench.cli import cli
-from ptqbench.errors import EXIT_OK, EXIT_USAGE, UserError
+from ptqbench.errors import EXIT_OK, EXIT_USAGE
 from ptqbench.report.figures import figures_of, write_figures
 from ptqbench.report.forest import axis_limit
 from ptqbench.report.series import APART, MOST_APART, _beside
@@ -45,6 +45,21 @@ def test_an_axis_keeps_its_scale_beside_a_row_far_away(record: RunRecord) -> Non
     far = replace(base, difference=800.0, low=790.0, high=810.0, detectable=5.0)
     assert axis_limit(near) == pytest.approx(3.15)
     assert axis_limit([*near, far]) == axis_limit(near)
+
+
+def test_each_bit_setting_has_its_axis_and_what_goes_beyond_an_edge_ends_in_an_arrow(record: RunRecord) -> None:
+    base = next(c for c in record.comparisons if c.difference is not None)
+    near = [replace(base, bits="W4A32", difference=d, low=d - 1, high=d + 1, detectable=1.0) for d in (-1.0, 0.5)]
+    noisy = replace(near[0], difference=-2.0, low=-90.0, high=86.0)
+    wide = [replace(one, bits="W4A8", low=-40.0, high=40.0) for one in near]
+    compared = [*near, noisy, *wide]
+    (chart,) = figures_of(replace(record, comparisons=compared))["differences"]
+    first, second = chart.draw().axes
+    unit = 2.1 / first.get_xlim()[1]
+    assert [axes.get_xlim()[1] * unit for axes in (first, second)] == pytest.approx([2.1, 42.0])
+    markers = [line.get_marker() for line in first.get_lines()]
+    assert [markers.count(kind) for kind in "<>"] == [1, 1] and "arrow" in chart.caption
+    assert not {line.get_marker() for line in second.get_lines()} & {"<", ">"}
 
 
 def test_errors_by_timestep_are_means_over_seeds() -> None:
@@ -91,7 +106,7 @@ def test_learned_weights_are_means_and_quarters_over_units_and_rows_with_equal_o
     assert len(chart.draw().axes) == 2
 
 
-def test_a_diagnosis_of_some_cells_beside_the_run_gives_maps_and_another_recipe_s_is_refused(tmp_path: Path) -> None:
+def test_a_diagnosis_of_some_cells_gives_maps_and_one_of_another_recipe_is_left_out(tmp_path: Path) -> None:
     record = replace(one_seed(), recipe={"model": {"use": "digits"}, "sweep": {"bits": ["W4A8"]}})
     assert "gradients" not in figures_of(record, tmp_path)
     maps = [[[1.0, 0.1 * m + seed], [0.1 * m + seed, None]] for seed in (0.0, 0.4) for m in range(5)]
@@ -110,12 +125,25 @@ def test_a_diagnosis_of_some_cells_beside_the_run_gives_maps_and_another_recipe_
     shown = chart.draw().axes
     assert [axes.get_title() for axes in shown] == ["start", "middle", "end, before hardening"]
     assert [text.get_text() for text in shown[2].texts] == ["1.00", "0.60", "0.60", "?"]
-    path.write_text(json.dumps(data | {"recipe": {"model": {"use": "other"}}}))
-    with pytest.raises(UserError, match="another recipe"):
-        figures_of(record, tmp_path)
-    path.write_text("{}")
-    with pytest.raises(UserError, match="no diagnosis"):
-        figures_of(record, tmp_path)
+    left: list[str] = []
+    for content, reason in ((json.dumps(data | {"recipe": {}}), "another recipe"), ("{}", "no diagnosis")):
+        path.write_text(content)
+        assert "gradients" not in figures_of(record, tmp_path, left.append)
+        assert str(path) in left[-1] and reason in left[-1]
+
+
+def test_the_latest_diagnosis_beside_the_run_is_its_own_where_the_recipe_is(tmp_path: Path) -> None:
+    record = replace(one_seed(), recipe={"model": {"use": "digits"}})
+    (run := tmp_path / "20260101-run").mkdir()
+    for day, use, cosine in (("0101", "digits", 0.1), ("0102", "digits", 0.2), ("0103", "other", 0.3)):
+        arm = {"method": "gacq", "variant": "", "bits": "W4A8", "phase": "rounding", "rows": [{"cosine": [[[cosine]]] * 5}]}
+        folder = tmp_path / f"diagnosis-2026{day}"
+        folder.mkdir()
+        data = {"recipe": {"model": {"use": use}}, "groups": [[9, 0]], "arms": [arm]}
+        (folder / "diagnostics.json").write_text(json.dumps(data))
+    left: list[str] = []
+    (chart,) = figures_of(record, run, left.append)["gradients"]
+    assert [row["cosine"] for row in csv.DictReader(chart.csv().splitlines())] == ["0.2"] * 3 and not left
 
 
 def test_places_of_nearly_equal_sizes_do_not_cover_each_other() -> None:
