@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ptqbench.api.cell import open_cell
 from ptqbench.api.component import chosen_component
-from ptqbench.api.recipe import Overrides
+from ptqbench.api.recipe import Overrides, words_of
 from ptqbench.api.record import amend
 from ptqbench.api.result import Run
 from ptqbench.boundary.build import build
@@ -41,8 +41,8 @@ def time(
     """Execute a sampling step of a cell in an engine, by turns with full precision in the same one (see `time_cell`).
 
     `threads` are all cores if left out. `set` has options of the engine, `plugins` are single-file plugins to look in as well.
-    The result is put into the run's record, and written where the run has a folder. `note` is told where what is timed is not
-    the run's bit for bit.
+    The result is put into the run's record, under the engine with its options, and written where the run has a folder. `note`
+    is told where what is timed is not the run's bit for bit.
 
     Raises `UserError` as `Run.quantized` does, for an engine that is none or lacks a package, for what it cannot execute, and
     for a cell of an accelerator that the CPU does not make again bit for bit.
@@ -68,5 +68,6 @@ def time(
             found = time_cell(
                 opened.ctx, opened.predictor, subject, program, batch=batch, repeats=repeats, threads=used, tell=progress
             )
-    amend(given, cell, lambda kept: kept.executed.update({engine: found}))
+    name = " ".join((engine, *words_of(set)))
+    amend(given, cell, lambda kept: kept.executed.update({name: found}))
     return found
