@@ -40,7 +40,9 @@ class DiffusersOptions(Options):
         None, description="the class that stands for none, which guidance needs; if left out, what the pipeline says"
     )
     prompts: RecipePath = Field(
-        "", description="text file with one prompt a line: image i has prompt i modulo their number; needed for text-to-image"
+        "",
+        description="text file with one prompt a line, needed for text-to-image: images take them from the first line on, "
+        "trajectories from the last one backwards",
     )
     latent_scale: float | None = Field(
         None, gt=0, description="factor between latents and the autoencoder's codes, instead of its scaling_factor"
@@ -66,6 +68,7 @@ class RandomOptions(Options):
         "stable-diffusion-2",
         "stable-diffusion-xl",
         "pixart",
+        "pixart-alpha",
         "stable-diffusion-3",
         "flux",
     ] = Field(description="the architecture")

@@ -10,9 +10,10 @@ from typing import Any
 from ptqbench.errors import UserError
 
 UNETS = ("UNet2DModel", "UNet2DConditionModel")
-DITS = ("DiTTransformer2DModel", "Transformer2DModel")
-"""The second is what the first was called when DiT's own weights were published."""
-PIXART = ("PixArtTransformer2DModel",)
+EARLY = "Transformer2DModel"
+"""What both of these were called when weights of DiT and of PixArt-alpha were published."""
+DITS = ("DiTTransformer2DModel", EARLY)
+PIXART = ("PixArtTransformer2DModel", EARLY)
 SD3 = ("SD3Transformer2DModel",)
 FLUX = ("FluxTransformer2DModel",)
 CLIP, CLIP_PROJECTION, T5 = "CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel"
@@ -98,7 +99,9 @@ class Network:
     def class_name(self) -> str:
         """The class that loads it."""
         name = str(self.config.get("_class_name"))
-        return DITS[0] if name in DITS else name
+        if name != EARLY:
+            return name
+        return PIXART[0] if self.config.get("norm_type") == "ada_norm_single" else DITS[0]
 
     @property
     def files(self) -> tuple[Path, ...]:

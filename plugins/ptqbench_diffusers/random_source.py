@@ -10,7 +10,8 @@ import torch
 
 from ptqbench.roles.model import DiffusionModel, ModelSource
 from ptqbench_diffusers import DiffusersOptions, RandomOptions
-from ptqbench_diffusers.random_pipelines import FLUX_SIZE, save_random
+from ptqbench_diffusers.random_pipelines import save_random
+from ptqbench_diffusers.random_text import FLUX_SIZE
 from ptqbench_diffusers.source import DiffusersSource
 
 

@@ -15,7 +15,7 @@ from ptqbench.stage.context import RunContext, Settings
 from ptqbench_diffusers.random_pipelines import save_random
 
 FLOWS = {"stable-diffusion-3": "linspace", "flux": "trailing"}
-TRANSFORMERS = ("dit", "pixart", *FLOWS)
+TRANSFORMERS = ("dit", "pixart", "pixart-alpha", *FLOWS)
 FIT = {"iterations": 1, "step_iterations": 1, "batch": 2}
 
 
@@ -42,7 +42,7 @@ def recipe(kind: str, **model: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("kind", ["ldm-class", "dit", "stable-diffusion-xl", "pixart", *FLOWS])
+@pytest.mark.parametrize("kind", ["ldm-class", "dit", "stable-diffusion-xl", "pixart", "pixart-alpha", *FLOWS])
 def test_a_family_goes_through_plan_and_run(tmp_path, kind):
     if kind not in ("ldm-class", "dit"):
         pytest.importorskip("transformers")

@@ -20,7 +20,8 @@ from ptqbench.sampling.rng import NoiseSource
 from ptqbench.sampling.sample import sample
 from ptqbench.stage.predictor import Predictor
 from ptqbench_diffusers import DiffusersOptions
-from ptqbench_diffusers.random_pipelines import FLUX_SIZE, PROMPTS, save_random
+from ptqbench_diffusers.random_pipelines import save_random
+from ptqbench_diffusers.random_text import FLUX_SIZE, PROMPTS
 from ptqbench_diffusers.source import DiffusersSource
 from ptqbench_solvers import FlowEulerOptions
 from ptqbench_solvers.flow import FlowEuler

@@ -25,8 +25,9 @@ from ptqbench.sampling.rng import NoiseSource
 from ptqbench.sampling.sample import sample
 from ptqbench.stage.predictor import Predictor
 from ptqbench_diffusers import DiffusersOptions, RandomOptions
-from ptqbench_diffusers.random_pipelines import PROMPTS, save_random
+from ptqbench_diffusers.random_pipelines import save_random
 from ptqbench_diffusers.random_source import RandomSource
+from ptqbench_diffusers.random_text import PROMPTS
 from ptqbench_diffusers.source import DiffusersSource
 from ptqbench_solvers import DdimOptions, DpmSolverOptions, PlmsOptions
 from ptqbench_solvers.ddim import Ddim
@@ -34,7 +35,8 @@ from ptqbench_solvers.multistep import DpmSolver, Plms
 
 CPU = torch.device("cpu")
 STEPS, IDS, SEED = 6, [0, 1, 12], 5
-TOLD = ("stable-diffusion", "stable-diffusion-2", "stable-diffusion-xl", "pixart")
+TOLD = ("stable-diffusion", "stable-diffusion-2", "stable-diffusion-xl", "pixart", "pixart-alpha")
+PIXART = {"use_resolution_binning": False, "clean_caption": False}
 """Pipelines with text encoders."""
 SOLVERS = {
     "ddim": (Ddim, DdimOptions(steps_offset=0), "leading"),
@@ -105,7 +107,7 @@ def test_latents_of_text_are_those_of_the_pipeline(folders, kind, solver, guidan
     scheduler = PNDMScheduler if solver == "plms" else DPMSolverMultistepScheduler
     changes = {} if solver == "plms" else {"timestep_spacing": "linspace", "steps_offset": 0}
     pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **changes)
-    others = {"use_resolution_binning": False, "clean_caption": False} if kind == "pixart" else {}
+    others = PIXART if kind.startswith("pixart") else {}
     theirs = pipeline(
         [PROMPTS[i % len(PROMPTS)] for i in IDS],
         guidance_scale=guidance,
@@ -187,6 +189,32 @@ def test_variants_are_loaded_on_request(folders, tmp_path):
     assert all(torch.equal(loaded[name], value.float()) for name, value in half.items())
     with pytest.raises(UserError, match="no weights of the variant 'bf16'"):
         source(folder, variant="bf16").load(CPU)
+
+
+def test_pixart_at_1024_is_told_the_size_of_images(tmp_path):
+    """As published, where the denoiser's latents are 128 x 128: large patches keep it cheap here."""
+    pytest.importorskip("transformers")
+    from ptqbench_diffusers.random_text import pixart_alpha
+
+    torch.manual_seed(0)
+    pixart_alpha(tmp_path, sample_size=128, patch_size=32)
+    pipeline = DiffusionPipeline.from_pretrained(tmp_path)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config, timestep_spacing="linspace")
+    told, start = [PROMPTS[i % len(PROMPTS)] for i in IDS], noise((4, 128, 128))
+    theirs = pipeline(told, guidance_scale=4.5, num_inference_steps=STEPS, latents=start, output_type="latent", **PIXART).images
+    assert_same(our_latents(tmp_path, "dpm", 4.5), theirs)
+    cond = source(tmp_path).load(CPU).conditions([0, 1], "uncond")
+    assert cond["resolution"].tolist() == [[1024.0, 1024.0]] * 2
+    assert cond["aspect_ratio"].tolist() == [[1.0]] * 2
+
+
+def test_pixart_too_had_another_name(folders, tmp_path, edit):
+    pytest.importorskip("transformers")
+    folder = save_random("pixart-alpha", tmp_path / "pixart", seed=0)
+    more = {"num_vector_embeds": 0, "only_cross_attention": False, "use_linear_projection": False}
+    edit(folder / "transformer" / "config.json", _class_name="Transformer2DModel", **more)
+    assert type(source(folder).load(CPU).denoiser).__name__ == "PixArtTransformer2DModel"
 
 
 def test_early_diffusion_transformers_had_another_name(folders, tmp_path, edit):
