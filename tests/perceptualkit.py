@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ptqbench_diffusers.random_pipelines import PROMPTS, clip
+from ptqbench_diffusers.random_text import clip
 
 
 def options_of(name: str, folder: Path) -> dict[str, Any]:
@@ -16,9 +16,7 @@ def options_of(name: str, folder: Path) -> dict[str, Any]:
         return {"network": "squeeze", "weights": str(squeezenet(folder / "squeeze.pth"))}
     if name == "dinov2":
         return {"model": str(dinov2(folder / "dinov2"))}
-    prompts = folder / "prompts.txt"
-    prompts.write_text("\n".join(PROMPTS), encoding="utf-8")
-    return {"model": str(clip_model(folder / "clip")), "prompts": str(prompts)}
+    return {"model": str(clip_model(folder / "clip"))}
 
 
 def squeezenet(path: Path) -> Path:

@@ -33,7 +33,7 @@ from ptqbench_diffusers.networks import (
 )
 from ptqbench_diffusers.noise import read_noise
 from ptqbench_diffusers.reference import read_reference, reference_files
-from ptqbench_diffusers.text import read_prompts
+from ptqbench_diffusers.text import TextContext, read_prompts
 
 
 def call(denoiser: nn.Module, x: Tensor, t: Tensor, cond: Conditions) -> Tensor:
@@ -104,6 +104,7 @@ class DiffusersSource(ModelSource):
             prediction=noise.prediction,
             branches=branches,
             embedded_guidance=bool(folder.denoiser.config.get("guidance_embeds")),
+            prompts=conditions.prompts if isinstance(conditions, TextContext) else (),
         )
 
     def reference_images(self) -> Tensor | None:

@@ -29,7 +29,7 @@ def ddim(model: DiffusionModel, count: int, steps: int, seed: int, batch: int = 
 
 
 def _ddim_batch(model: DiffusionModel, x: Tensor, ids: list[int], steps: int) -> Tensor:
-    alphas, conditions = model.alphas_cumprod, model.conditions_of(ids, x.device)
+    alphas, conditions = model.alphas_cumprod, model.conditions_of(ids, x.device, "images")
     bound = 1.0 if model.decode is decode else torch.inf
     timesteps = uniform_timesteps(len(alphas), steps)
     for now, following in zip(timesteps, [*timesteps[1:], None], strict=True):

@@ -26,6 +26,7 @@ class ClipScore(Metric):
     """Mean over images of 100 max(cos, 0), the cosine between CLIP's embeddings of the image and of its prompt."""
 
     better = "higher"
+    needs_prompts = True
     options: ClipOptions
 
     def names(self, extractor: FeatureInfo) -> list[str]:
@@ -33,21 +34,22 @@ class ClipScore(Metric):
         return ["clip-score"]
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over the network's files, the prompts and the package's version. Raises `UserError` if a file is
-        missing."""
-        folder, prompts = Path(self.options.model), Path(self.options.prompts)
+        """SHA-256 (hex) over the network's files and the package's version; prompts are the model's, which its own hash has.
+
+        Raises `UserError` if a file or the package is missing.
+        """
+        folder = Path(self.options.model)
         files = {path.name: path for path in sorted(folder.glob("*")) if path.suffix in (".json", ".txt", ".safetensors")}
         if "model.safetensors" not in files:
             raise UserError(f"{folder} holds no model.safetensors", "name a folder of CLIP as transformers saves it")
-        self._prompts()
-        content = fingerprint({**files, "prompts": prompts})
-        return hashlib.sha256(f"{content}\n{version_of('transformers')}".encode()).hexdigest()
+        _package()
+        return hashlib.sha256(f"{fingerprint(files)}\n{version_of('transformers')}".encode()).hexdigest()
 
     @torch.no_grad()
     def compute(self, evidence: Evidence) -> Mapping[str, MetricValue]:
         """Raises `CellFailedError` for fewer than two images, `UserError` if the network's files do not fit."""
         network, processor = self._network()
-        prompts = self._prompts()
+        prompts = evidence.prompts
         told: dict[str, Tensor] = {}
         found: list[float] = []
         for images in evidence.images:
@@ -61,16 +63,6 @@ class ClipScore(Metric):
                         told[prompt] = _embedded(network.get_text_features(**words))[0]
                     found.append(100.0 * float((row @ told[prompt]).clamp_min(0.0)))
         return {"clip-score": mean_value(torch.tensor(found, dtype=torch.float64).numpy())}
-
-    def _prompts(self) -> list[str]:
-        path = Path(self.options.prompts)
-        try:
-            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"cannot read the prompts {path}: {error}", "name the file that model.prompts names") from error
-        if not any(lines):
-            raise UserError(f"{path} holds no prompt", "name the file that model.prompts names")
-        return [line for line in lines if line]
 
     def _network(self) -> tuple[Any, Any]:
         folder = self.options.model

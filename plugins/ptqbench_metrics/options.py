@@ -63,7 +63,6 @@ class ClipOptions(Options):
         exclude=True,
         description="folder of a CLIP network as transformers saves it, for example openai/clip-vit-base-patch16 downloaded",
     )
-    prompts: RecipePath = Field(min_length=1, exclude=True, description="the file that model.prompts names")
 
 
 class ScoreOptions(Options):

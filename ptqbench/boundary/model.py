@@ -24,6 +24,8 @@ def _load(call: Call, _: ModelSource, load: Callable[[torch.device], DiffusionMo
     if not isinstance(shape, tuple) or len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
         raise call.refused(f"gave {shape!r} as shape", "shape is (channels, height, width)")
     check_alphas(call, found.alphas_cumprod, flow=found.prediction == "flow")
+    if isinstance(found.prompts, str) or not all(isinstance(text, str) for text in found.prompts):
+        raise call.refused(f"gave {described(found.prompts)} as prompts", "prompts are texts in a tuple, one for each")
     return _guarded(call, found)
 
 

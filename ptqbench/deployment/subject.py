@@ -27,7 +27,7 @@ def deployable(ctx: RunContext, q: QuantizedDenoiser, save: Callable[[Path], obj
 
     def calibration(steps: range) -> Iterator[Inputs]:
         states = calibration_states(ctx, seed, ctx.experiment.calibration.trajectories)
-        found = _spread(ctx, states, steps, CALIBRATION_ROWS)
+        found = _spread(ctx, "calibration", states, steps, CALIBRATION_ROWS)
         batches = -(-len(found) // ctx.experiment.calibration.batch)
         for i in range(batches):  # of every step in each
             yield found.rows(slice(i, None, batches))
@@ -37,15 +37,16 @@ def deployable(ctx: RunContext, q: QuantizedDenoiser, save: Callable[[Path], obj
 
 def held_out(ctx: RunContext, rows: int = ROWS) -> Inputs:
     """States of the held-out trajectories, spread evenly over sampling steps, trajectories and branches."""
-    return _spread(ctx, probe_states(ctx, Costs())["x"], range(ctx.schedule.steps), max(rows, ctx.schedule.steps))
+    states, steps = probe_states(ctx, Costs())["x"], range(ctx.schedule.steps)
+    return _spread(ctx, "probe", states, steps, max(rows, len(steps)))
 
 
-def _spread(ctx: RunContext, states: Tensor, steps: range, rows: int) -> Inputs:
-    """`rows` of the states (N, S or more, C, H, W) of trajectories 0..N-1."""
+def _spread(ctx: RunContext, block: str, states: Tensor, steps: range, rows: int) -> Inputs:
+    """`rows` of the states (N, S or more, C, H, W) of a block's trajectories 0..N-1."""
     model, device = ctx.model, ctx.device
     place = torch.arange(rows, dtype=torch.int64, device="cpu")
     step, trajectory = steps.start + place * len(steps) // rows, place % len(states)
-    branches = [dict(model.conditions(range(len(states)), branch)) for branch in model.branches]
+    branches = [dict(model.conditions_in(block, range(len(states)), branch)) for branch in model.branches]
     cond = {
         name: torch.stack([branches[i % len(branches)][name][trajectory[i]] for i in range(rows)]).to(device)
         for name in branches[0]

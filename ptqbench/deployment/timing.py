@@ -139,7 +139,7 @@ def _step(
     """A function that takes one sampling step of a batch, of full precision without hooks."""
     model, ids = ctx.model, range(batch)
     noise = NoiseSource(ctx.experiment.sampling.seed, "images", ids, model.shape)
-    x, fresh, conditions = noise.draw(), noise.draw(), model.conditions_of(ids, ctx.device)
+    x, fresh, conditions = noise.draw(), noise.draw(), model.conditions_of(ids, ctx.device, "images")
     executed = ExecutedPredictor(model, predictor.denoiser, ctx.schedule, None, tuple(hooks), program=program)  # type: ignore[arg-type]
 
     @torch.inference_mode()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -21,7 +21,8 @@ class Evidence:
     float64 is the mean squared difference of the noise predictions to full precision for each held-out trajectory and
     sampling step, `timesteps` (S,) the steps' labels, and `gains` (S,) float64 how far an error of one in a step's noise
     prediction moves the sampler's next latent. `branch_errors` are errors like `noise_error`, of each evaluation that a guided
-    prediction is combined of, by its name.
+    prediction is combined of, by its name. `prompts` are those of a model that is told a text: image i shows
+    `prompts[i % len(prompts)]`.
     """
 
     images: Chunks
@@ -33,6 +34,7 @@ class Evidence:
     gains: Tensor
     is_full_precision: bool
     branch_errors: Mapping[str, Tensor] = field(default_factory=dict)
+    prompts: Sequence[str] = ()
 
     def features(self, which: str, output: str = POOL) -> FeatureSet | None:
         """One output of the extractor for "cell", "fp" (full precision on the same noise) or "data" (real images).

@@ -85,7 +85,7 @@ class HookFitter:
 
         def at(s: int) -> tuple[Tensor, Tensor]:
             self.tell(f"sampler hook {name}, step {s + 1}/{steps}", s / steps)
-            full, quantized = (predict_states(ctx, p, states[:, s], s).eps for p in (ctx.predictor(), predictor))
+            full, quantized = (predict_states(ctx, p, states[:, s], s, "calibration").eps for p in (ctx.predictor(), predictor))
             return full, quantized
 
         return PredictionPairs(steps, count, at)

@@ -32,7 +32,7 @@ def constant_sites(ctx: RunContext, q: QuantizedDenoiser, predictor: Predictor) 
     watches = {name: Watch(quantizer) for name, quantizer in _rounding(q)}
     try:
         for s in range(ctx.schedule.steps):
-            predict_states(ctx, predictor, x[:, s], s)
+            predict_states(ctx, predictor, x[:, s], s, "probe")
             found.update({name for name, watch in watches.items() if watch.constant()})
     finally:
         for watch in watches.values():

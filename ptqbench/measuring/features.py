@@ -87,6 +87,10 @@ def _check_metric(
                 f"{', '.join(info.outputs)}",
                 'choose features = "inception", or leave the metric out',
             )
+    if metric.needs_prompts and not ctx.model.prompts:
+        raise UserError(
+            f'the metric "{bound.name}" compares images with their prompts, and the model is told none', "leave the metric out"
+        )
     metric.fingerprint()
     _check_images(bound.name, metric.least_images(info), ctx.experiment.sampling.images)
     for name in metric.names(info):

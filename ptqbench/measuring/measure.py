@@ -75,6 +75,7 @@ class Measurement:
             timesteps=self.ctx.schedule.timesteps,
             gains=self.ctx.schedule.gains,
             is_full_precision=self.cell.method is None,
+            prompts=self.ctx.model.prompts,
         )
 
     def _extract(self, tell: Tell) -> None:
@@ -105,7 +106,7 @@ class Measurement:
         def make(_: Entry) -> dict[str, Tensor]:
             errors = []
             for s in range(x.shape[1]):
-                found = predict_states(ctx, self.predictor, x[:, s], s)
+                found = predict_states(ctx, self.predictor, x[:, s], s, "probe")
                 predictions = {COMBINED: found.eps, **found.branches}
                 errors.append({name: squared_errors(predictions[name], eps[:, s]) for name, eps in full.items()})
             return {name: torch.stack([step[name] for step in errors], dim=1) for name in full}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from ptqbench.plugin.component import Bound
 from ptqbench.recipe.experiment import DEFAULT_SOLVER
 from ptqbench.roles.metric import Metric
+from ptqbench.roles.model import prompts_needed
 from ptqbench.stage.cache import content_key
 from ptqbench.stage.context import RunContext
 from ptqbench.stage.precision import FLOAT32
@@ -69,6 +71,18 @@ def protocol(ctx: RunContext) -> dict[str, Any]:
         "trajectories": e.calibration.trajectories,
         "calibration samples": e.calibration.samples,
         "execution": "simulated",
+        **({"prompts": len(ctx.model.prompts), "shared prompts": shared_prompts(ctx)} if ctx.model.prompts else {}),
         **({"guidance": ctx.model.guidance, "calibrated branches": list(ctx.calibrated)} if e.sampling.guided else {}),
         **({"arithmetic": ctx.arithmetic} if ctx.arithmetic != FLOAT32 else {}),
     }
+
+
+def shared_prompts(ctx: RunContext) -> str:
+    """How many prompts are told to more than one of images, calibration and held-out trajectories, and how many would be
+    enough; "" for none."""
+    e, prompts = ctx.experiment, ctx.model.prompts
+    wanted = {"images": e.sampling.images, "calibration": e.calibration.trajectories, "probe": e.evaluation.probes}
+    ids = {block: ctx.model.condition_ids(range(count), block) for block, count in wanted.items()}
+    told = Counter(text for block in ids.values() for text in {prompts[i % len(prompts)] for i in block}) if prompts else {}
+    shared = sum(count > 1 for count in told.values())
+    return f"{shared} of {len(told)}; {prompts_needed(*wanted.values())} different lines keep them apart" if shared else ""

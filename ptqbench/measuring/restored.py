@@ -55,6 +55,6 @@ def _latent_errors(ctx: RunContext, predictor: Predictor, x: Tensor, eps: Tensor
     sampler's factor for it, over all steps."""
     steps = []
     for s, gain in enumerate(ctx.schedule.gains.double().tolist()):
-        found = predict_states(ctx, predictor, x[:, s], s).eps
+        found = predict_states(ctx, predictor, x[:, s], s, "probe").eps
         steps.append(gain**2 * squared_errors(found, eps[:, s]))
     return torch.stack(steps).mean(0).cpu()

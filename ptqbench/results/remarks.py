@@ -6,19 +6,27 @@ from collections.abc import Iterator
 
 from ptqbench.results.record import RunRecord
 
+SHARED_PROMPTS = "Calibration, held-out trajectories and images have prompts in common"
+
 MOST_SITES = 3
 """Sites that a remark names; `ptqbench show RUN --cell ID` has all."""
 
 
 def remarks(run: RunRecord) -> list[str]:
     """One sentence for each thing that is odd, with the cells that it concerns."""
-    return [*_arithmetic(run), *_constant_sites(run), *_unseen_attention(run)]
+    return [*_arithmetic(run), *_shared_prompts(run), *_constant_sites(run), *_unseen_attention(run)]
 
 
 def _arithmetic(run: RunRecord) -> Iterator[str]:
     """What numbers were computed in, where that is not what a reader takes for granted."""
     if words := run.protocol.get("arithmetic", ""):
         yield f"All numbers were computed under other arithmetic than usual: {words}."
+
+
+def _shared_prompts(run: RunRecord) -> Iterator[str]:
+    """That a text-conditioned model was judged on what it was calibrated on."""
+    if words := run.protocol.get("shared prompts", ""):
+        yield f"{SHARED_PROMPTS}: {words}."
 
 
 def _constant_sites(run: RunRecord) -> Iterator[str]:

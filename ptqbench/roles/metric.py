@@ -37,13 +37,15 @@ class Metric(ABC):
     full-precision row therefore does not have. `reads` names the extractor's outputs that `compute` asks for, for example
     ("pool",); an extractor without them is refused before anything is computed. `from_statistics` is true if a number against
     real images can be had from their features' mean and covariance alone; for other metrics a reference file that holds no
-    images is refused.
+    images is refused. One that asks for `Evidence.prompts` says so with `needs_prompts`, and is refused where the model is told
+    no text.
     """
 
     better: Literal["lower", "higher"] = "lower"
     relative = False
     reads: tuple[str, ...] = ()
     from_statistics = False
+    needs_prompts = False
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -21,6 +21,9 @@ Conditions = Mapping[str, Tensor]
 COND, UNCOND = "cond", "uncond"
 """Names of branches: the evaluation under an image's own conditions, and the one under none."""
 
+FROM_THE_END = {"calibration": 1, "probe": 2}
+"""Of blocks of noise that take prompts from the last line backwards, every second one: where each begins."""
+
 PredictionType = Literal["epsilon", "v_prediction", "sample", "flow"]
 """What a denoiser was trained to predict, in diffusers' words: the noise, the velocity (arXiv:2202.00512), the clean sample; or
 the velocity of a rectified flow (`ptqbench.roles.flow`)."""
@@ -45,6 +48,10 @@ class DiffusionModel:
     `conditions(ids, branch)` gives the conditions of images by id, the same for every method, with equal keys and shapes in all
     branches. `guidance` is the scale that they are combined with. A model with `embedded_guidance` was trained to be told the
     scale instead: its one branch gets it as the condition "guidance" (N,).
+
+    `prompts` are the texts that a text-conditioned model is told: id i stands for `prompts[i % len(prompts)]`, also below 0,
+    where they are counted from the last. Calibration, held-out trajectories and images go through different ones
+    (`condition_ids`).
     """
 
     denoiser: nn.Module
@@ -57,6 +64,7 @@ class DiffusionModel:
     branches: tuple[str, ...] = (COND,)
     guidance: float = 1.0
     embedded_guidance: bool = False
+    prompts: Sequence[str] = ()
 
     def guided(self, scale: float | None) -> DiffusionModel:
         """The model under guidance of this scale. 1, and None, need no second evaluation: that is the model unguided.
@@ -88,9 +96,28 @@ class DiffusionModel:
         without = predictions[UNCOND]
         return without + self.guidance * (predictions[COND] - without)
 
-    def conditions_of(self, ids: Sequence[int], device: torch.device) -> dict[str, Conditions]:
-        """The conditions of images by branch, on `device`."""
-        return {b: {name: value.to(device) for name, value in self.conditions(ids, b).items()} for b in self.branches}
+    def condition_ids(self, ids: Sequence[int], block: str) -> Sequence[int]:
+        """The ids that conditions of a block of noise go by: its own, if there are no prompts.
+
+        Images take prompts from the first line on; calibration and held-out trajectories by turns from the last one backwards.
+        So none of them moves when there are more of another, and all are different while there are enough lines
+        (`prompts_needed`).
+        """
+        start = FROM_THE_END.get(block)
+        return ids if start is None or not self.prompts else [-start - 2 * i for i in ids]
+
+    def conditions_in(self, block: str, ids: Sequence[int], branch: str) -> Conditions:
+        """The conditions of a block's ids in one branch."""
+        return self.conditions(self.condition_ids(ids, block), branch)
+
+    def conditions_of(self, ids: Sequence[int], device: torch.device, block: str) -> dict[str, Conditions]:
+        """The conditions of a block's ids by branch, on `device`."""
+        return {b: {name: value.to(device) for name, value in self.conditions_in(block, ids, b).items()} for b in self.branches}
+
+
+def prompts_needed(images: int, trajectories: int, probes: int) -> int:
+    """How many prompts keep those of images, calibration trajectories and held-out ones apart."""
+    return images + max(2 * trajectories - 1, 2 * probes)
 
 
 def _with_guidance(

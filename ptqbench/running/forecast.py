@@ -13,8 +13,10 @@ from ptqbench.evaluate.pictures import count_pictures
 from ptqbench.fitting.hooks import fitting_trajectories
 from ptqbench.fitting.method import make_plan, phases_with_work
 from ptqbench.measuring.features import KEPT_WIDTH, wanted_outputs
+from ptqbench.measuring.protocol import shared_prompts
 from ptqbench.quant.plan import Plan
 from ptqbench.recipe.experiment import Cell, Method
+from ptqbench.results.remarks import SHARED_PROMPTS
 from ptqbench.roles.reconstruction import Phase, Reconstruction
 from ptqbench.running.timing import seconds_per_evaluation, time_images
 from ptqbench.stage.context import CAPTURE_BUDGET, REFERENCE_SETTING, REPLAY_BUDGET, RunContext
@@ -79,7 +81,7 @@ def forecast(ctx: RunContext) -> Forecast:
         _memory(ctx, recordings) + image.features_mib,
         _disk(ctx, seeds, image.size, measured),
         measured * image.features,
-        (*([f"features are not timed: {image.why}"] if image.why else []), *_spilled(recordings)),
+        (*([f"features are not timed: {image.why}"] if image.why else []), *_spilled(recordings), *_shared_prompts(ctx)),
         images,
     )
 
@@ -150,6 +152,11 @@ def _spilled(recordings: Sequence[int]) -> list[str]:
     size = sum(size for size in recordings if size >= SPILL_FROM)
     where = tempfile.gettempdir()
     return [f"each process needs up to {size / 2**30:.1f} GiB in {where} (TMPDIR) for what units are fitted on"] if size else []
+
+
+def _shared_prompts(ctx: RunContext) -> list[str]:
+    words = shared_prompts(ctx)
+    return [f"{SHARED_PROMPTS}: {words}"] if words else []
 
 
 def _layer_outputs(ctx: RunContext) -> int:

@@ -162,7 +162,7 @@ def _try_model(ctx: RunContext) -> None:
 
 def _predict(ctx: RunContext, x: Tensor, s: int) -> Tensor:
     step = torch.full((1,), s, dtype=torch.int64, device="cpu")
-    return ctx.predictor()(x, step, ctx.model.conditions_of(range(1), ctx.device)).eps
+    return ctx.predictor()(x, step, ctx.model.conditions_of(range(1), ctx.device, "images")).eps
 
 
 def _model_call(ctx: RunContext, what: str, call: Callable[[], Tensor]) -> Tensor:

@@ -25,8 +25,9 @@ SAVED = ("x", "t", "step", "trajectory", "branch")
 
 
 def evaluate_piece(ctx: RunContext, predictor: Predictor, x: Tensor, s: int, ids: range, branch: str) -> Tensor:
-    """One branch's noise prediction (n, C, H, W) at step s for states x (n, C, H, W) of trajectories `ids`, in one batch."""
-    cond = ctx.to_device(dict(ctx.model.conditions(ids, branch)))
+    """One branch's noise prediction (n, C, H, W) at step s for states x (n, C, H, W) of calibration trajectories `ids`, in one
+    batch."""
+    cond = ctx.to_device(dict(ctx.model.conditions_in("calibration", ids, branch)))
     return predictor.evaluate(x.to(ctx.device), torch.full((len(ids),), s, dtype=torch.int64, device="cpu"), cond)
 
 
@@ -37,8 +38,8 @@ def evaluate_samples(ctx: RunContext, predictor: Predictor, calibration: Calibra
 
 
 @torch.no_grad()
-def predict_states(ctx: RunContext, predictor: Predictor, x: Tensor, s: int) -> Prediction:
-    """Predictions at step s for states x (n, C, H, W) of the images or trajectories 0..n-1: (n, C, H, W) float32 on the CPU.
+def predict_states(ctx: RunContext, predictor: Predictor, x: Tensor, s: int, block: str) -> Prediction:
+    """Predictions at step s for states x (n, C, H, W) of trajectories 0..n-1 of a block: (n, C, H, W) float32 on the CPU.
 
     They are made `calibration.batch` at a time.
     """
@@ -46,7 +47,7 @@ def predict_states(ctx: RunContext, predictor: Predictor, x: Tensor, s: int) -> 
     for ids in shards(len(x), ctx.experiment.calibration.batch):
         state = x[ids.start : ids.stop].to(ctx.device)
         step = torch.full((len(ids),), s, dtype=torch.int64, device="cpu")
-        found.append(predictor(state, step, ctx.model.conditions_of(ids, ctx.device)))
+        found.append(predictor(state, step, ctx.model.conditions_of(ids, ctx.device, block)))
     eps = torch.cat([piece.eps.float().cpu() for piece in found])
     branches = {name: torch.cat([piece.branches[name].float().cpu() for piece in found]) for name in ctx.model.branches}
     return Prediction(eps, branches)
@@ -100,7 +101,7 @@ def calibration_set(ctx: RunContext, costs: Costs, method: Method, seed: int) ->
             ids, tensor = next(p for p in pieces if trajectory in p[0])
             return tensor[trajectory - ids.start]
 
-        cond = [ctx.model.conditions(range(wanted.trajectories), branch) for branch in branches]
+        cond = [ctx.model.conditions_in("calibration", range(wanted.trajectories), branch) for branch in branches]
         found = gather(chosen, ctx.schedule.timesteps, states, cond)
         fields = {name: getattr(found, name) for name in SAVED}
         return fields | {f"cond.{name}": value for name, value in found.cond.items()}

@@ -29,7 +29,7 @@ def sample(
     """
     model, schedule = predictor.model, predictor.schedule
     noise = NoiseSource(seed, block, ids, model.shape)
-    conditions = model.conditions_of(ids, device)
+    conditions = model.conditions_of(ids, device, block)
     x, update = noise.draw().to(device), schedule.start()
     for s in range(schedule.steps):
         found = predictor(x, torch.full((len(ids),), s, dtype=torch.int64, device="cpu"), conditions)

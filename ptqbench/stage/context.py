@@ -198,7 +198,7 @@ class RunContext:
         rng = torch.Generator("cpu").manual_seed(0)
         x = torch.randn(2, *model.shape, generator=rng, dtype=torch.float32, device="cpu").to(self.device)
         t = self.schedule.timesteps[:1].repeat(2).to(self.device)
-        cond = next(iter(model.conditions_of(range(2), self.device).values()))
+        cond = next(iter(model.conditions_of(range(2), self.device, "images").values()))
         with arithmetic():
             found = probe_denoiser(model.denoiser, lambda: model.call(model.denoiser, x, t, cond), x)
         return dataclasses.replace(found, steps=self.schedule.steps)

@@ -156,6 +156,7 @@ def evidence(info: FeatureInfo, *, quantized: bool) -> Evidence:
         gains=gains,
         is_full_precision=not quantized,
         branch_errors={COND: error, UNCOND: error / 2},
+        prompts=("a red bicycle", "two zebras at dusk"),
     )
 
 

@@ -138,7 +138,7 @@ def quantize(manager: PluginManager, method: Mapping[str, Any], network: Network
             corrected = HookFitter(ctx, Costs(), lambda *_: None, cell.seed).fit(corrected, chosen)
         x, step = inputs(), torch.arange(4)
         with torch.inference_mode():
-            eps = corrected.predictor(x, step, ctx.model.conditions_of(range(4), ctx.device)).eps
+            eps = corrected.predictor(x, step, ctx.model.conditions_of(range(4), ctx.device, "calibration")).eps
         return q.export() | {"prediction": eps.clone()}
 
 

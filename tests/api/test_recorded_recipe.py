@@ -12,7 +12,7 @@ from ptqbench.results.record import RunRecord
 NAMED = {
     "model": {"use": "diffusers", "path": "models/ddpm", "reference": "models/images"},
     "evaluation.features": {"use": "dinov2", "model": "dinov2"},
-    "evaluation.metrics": [{"use": "lpips", "weights": "alex.pth"}, {"use": "clip-score", "model": "clip", "prompts": "p.txt"}],
+    "evaluation.metrics": [{"use": "lpips", "weights": "alex.pth"}, {"use": "clip-score", "model": "clip"}],
     "evaluation.reference": "real",
 }
 

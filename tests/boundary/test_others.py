@@ -168,6 +168,7 @@ MODELS = {
     "half": ({"denoiser": nn.Linear(1, 1).half().eval()}, "in torch.float16", "float()"),
     "no module": ({"denoiser": len}, "as denoiser", "torch.nn.Module"),
     "shape": ({"shape": (1, 4)}, "gave (1, 4) as shape", "(channels, height, width)"),
+    "one text": ({"prompts": "a red bicycle"}, "as prompts", "in a tuple"),
     "single": ({"alphas_cumprod": ALPHAS.float()}, "gave float32 (10,) as alphas_cumprod", "float64 (T,)"),
     "rising": ({"alphas_cumprod": ALPHAS.flip(0)}, "no noise schedule", "fall"),
     "betas": ({"alphas_cumprod": -ALPHAS}, "no noise schedule", "(0, 1]"),

@@ -26,6 +26,13 @@ def test_other_arithmetic_is_told():
     assert "NVIDIA_TF32_OVERRIDE=1" in said
 
 
+def test_prompts_that_were_seen_in_calibration_are_told():
+    run = one_seed()
+    run.protocol |= {"prompts": 8, "shared prompts": "8 of 8; 20 different lines keep them apart"}
+    (said,) = remarks(run)
+    assert "8 of 8; 20 different lines" in said
+
+
 @pytest.mark.parametrize("names", [("mid.attn",), ("down.attn", "mid.attn")])
 def test_attentions_that_no_grid_reaches_are_told_once_where_activations_are_on_grids(names):
     run = one_seed()

@@ -74,7 +74,7 @@ def test_nothing_is_predicted_in_larger_batches_than_the_recipe_allows(tmp_path)
         ctx, rows = batched(tmp_path, batch)
         probes, error = probe_states(ctx, Costs()), denoising_error(ctx, Costs(), 0)
         states = calibration_states(ctx, 0, 8)
-        again = torch.stack([predict_states(ctx, ctx.predictor(), probes["x"][:, s], s).eps for s in range(5)], dim=1)
+        again = torch.stack([predict_states(ctx, ctx.predictor(), probes["x"][:, s], s, "probe").eps for s in range(5)], dim=1)
         features = step_features(ctx, 0, "attention", 8)
         assert max(rows) <= batch
         assert len(rows) > 0

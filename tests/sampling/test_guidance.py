@@ -129,7 +129,7 @@ def test_errors_are_of_the_combined_prediction_and_of_each_branch(ctx):
         with torch.no_grad():
             full = combined(ctx.model.denoiser, x, t, labels.tolist())
             torch.testing.assert_close(probes["eps"][:, s], full)
-            found = made(x, step, ctx.model.conditions_of(range(4), CPU))
+            found = made(x, step, ctx.model.conditions_of(range(4), CPU, "calibration"))
             errors["eps-error"].append((found.eps - full).square().mean())
             for branch, label in (("cond", labels), ("uncond", torch.full_like(labels, CLASSES))):
                 difference = found.branches[branch] - evaluated(ctx.model.denoiser, x, t, label.tolist())
@@ -167,7 +167,7 @@ def test_a_hook_is_fitted_on_combined_predictions(ctx):
     with torch.no_grad():
         x = calibration_states(ctx, 0, 4)[:, 2]
         torch.testing.assert_close(full, combined(ctx.model.denoiser, x, ctx.schedule.timesteps[2], [0, 1, 2, 0]))
-        expected = predictor(x, torch.full((4,), 2), ctx.model.conditions_of(range(4), CPU)).eps
+        expected = predictor(x, torch.full((4,), 2), ctx.model.conditions_of(range(4), CPU, "calibration")).eps
         torch.testing.assert_close(low, expected)
 
 
