@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,18 @@ def test_a_shipped_recipe_loads(path):
     assert warnings == []
     assert experiment.name == path.stem
     assert len(experiment.cells) > 1
+
+
+PROFILES = [(path, name) for path in RECIPES for name in tomllib.loads(path.read_text(encoding="utf-8")).get("profiles", {})]
+
+
+@pytest.mark.parametrize(("path", "profile"), PROFILES, ids=lambda value: value if isinstance(value, str) else value.stem)
+def test_its_profiles_load(path, profile):
+    experiment = load_experiment(path, profile=profile, manager=PluginManager(block=""))
+    assert experiment.name == f"{path.stem}-{profile}"
+    assert len(experiment.cells) > 1
+
+
+def test_recipes_of_large_models_can_be_tried_on_random_ones():
+    small = {path.stem: profile for path, profile in PROFILES if profile.startswith("small")}
+    assert small.keys() >= {"imagenet_ldm4", "imagenet_dit", "sd15_coco", "text_flows"}
