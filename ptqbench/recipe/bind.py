@@ -16,7 +16,7 @@ from ptqbench.plugin.manager import PluginManager
 from ptqbench.plugin.names import role_words
 from ptqbench.plugin.paths import FOLDER
 from ptqbench.plugin.records import Record
-from ptqbench.recipe.keypath import KeyPath
+from ptqbench.recipe.keypath import KeyPath, at
 from ptqbench.recipe.presets import whole_preset
 from ptqbench.recipe.problems import Problems
 from ptqbench.recipe.schema import METHOD_REFERENCES
@@ -151,8 +151,6 @@ def is_table(value: object, where: KeyPath, problems: Problems, hint: str) -> bo
 
 def reference_name(table: Mapping[str, Any], path: Sequence[str]) -> str | None:
     """The `use` of the reference at `path` in a completed method, if it is well formed."""
-    value: object = table
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
+    value = at(table, path)
     name = value.get("use") if isinstance(value, dict) else value
     return name if isinstance(name, str) else None

@@ -10,7 +10,7 @@ from ptqbench.plugin.component import Bound
 from ptqbench.recipe.bind import Binder, sound_values, validate
 from ptqbench.recipe.checks import CLOSED_FORM, Components, check_closed_form
 from ptqbench.recipe.experiment import Method, SiteChoice
-from ptqbench.recipe.keypath import KeyPath, show
+from ptqbench.recipe.keypath import KeyPath, at, show
 from ptqbench.recipe.schema import METHOD_LISTS, METHOD_REFERENCES, ActivationSite, MethodSection, WeightSite
 
 
@@ -31,7 +31,7 @@ def choose(table: Mapping[str, Any], where: KeyPath, binder: Binder) -> Choices:
     """The components of a complete table; what does not resolve or fit together is reported."""
     single: dict[tuple[str, ...], Bound | None] = {}
     for path, (role, _) in METHOD_REFERENCES.items():
-        single[path] = binder.bind(role, _at(table, path), (*where, *path))
+        single[path] = binder.bind(role, at(table, path), (*where, *path))
     _take_defaults(single, where, binder)
     reconstruction = single[("reconstruction",)]
     closed_form = reconstruction is not None and CLOSED_FORM in reconstruction.component.traits
@@ -50,7 +50,7 @@ def choose(table: Mapping[str, Any], where: KeyPath, binder: Binder) -> Choices:
 
 def records(table: Mapping[str, Any], binder: Binder) -> Components:
     """What a table names at each key path, whatever the options are."""
-    return {path: binder.named(role, _at(table, path)) for path, (role, _) in METHOD_REFERENCES.items()}
+    return {path: binder.named(role, at(table, path)) for path, (role, _) in METHOD_REFERENCES.items()}
 
 
 @dataclass(frozen=True)
@@ -128,11 +128,3 @@ def _site(section: WeightSite | ActivationSite, steps: int, chosen: Mapping[tupl
         quantizer=chosen[(key, "quantizer")],
         range=chosen[(key, "range")],
     )
-
-
-def _at(table: object, path: Sequence[str]) -> Any:
-    for key in path:
-        if not isinstance(table, dict) or key not in table:
-            return None
-        table = table[key]
-    return table

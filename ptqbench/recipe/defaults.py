@@ -15,7 +15,7 @@ from ptqbench.errors import UserError
 from ptqbench.plugin.names import suggest
 from ptqbench.recipe.bind import Binder, is_table
 from ptqbench.recipe.extend import Table, complete, merge
-from ptqbench.recipe.keypath import put
+from ptqbench.recipe.keypath import at, put, writes
 from ptqbench.recipe.problems import Problems
 from ptqbench.recipe.schema import METHOD_REFERENCES, STARTS
 
@@ -38,7 +38,7 @@ class Defaults:
     def under(self, own: Mapping[str, Any], preset: Mapping[str, Any], binder: Binder) -> tuple[Table, frozenset[Path]]:
         """A method's complete table from what it says itself and its preset's, and which of `options` it took."""
         table = complete(merge(merge(preset, self.table), own))
-        taken = frozenset(path for path in self.options if not _says(own, path) and binder.has_option(table, path))
+        taken = frozenset(path for path in self.options if not writes(own, path) and binder.has_option(table, path))
         for path in taken:
             put(table, path, copy.deepcopy(self.options[path]))
         self.used.update(taken)
@@ -55,12 +55,9 @@ def read_defaults(raw: object, problems: Problems) -> Defaults:
             problems.add((SECTION, key), "what a method starts from cannot be a default", "say it in each method")
     options: dict[Path, Any] = {}
     for path in METHOD_REFERENCES:
-        owner: Any = table
-        for key in path[:-1]:
-            owner = owner.get(key) if isinstance(owner, dict) else None
-        given = owner.get(path[-1]) if isinstance(owner, dict) else None
+        given = at(table, path)
         if isinstance(given, dict) and "use" not in given:
-            options |= {(*path, option): value for option, value in owner.pop(path[-1]).items()}
+            options |= {(*path, option): value for option, value in at(table, path[:-1]).pop(path[-1]).items()}
     return Defaults(table, options)
 
 
@@ -78,12 +75,3 @@ def report_untaken(defaults: Defaults, tables: Iterable[Mapping[str, Any]], bind
         if path[-1] not in known and whole and len(there) == len(records):
             message = "no method has a component with this option"
             binder.problems.add((SECTION, *path), message, suggest(path[-1], known, "options there"))
-
-
-def _says(own: Mapping[str, Any], path: Path) -> bool:
-    value: Any = own
-    for key in path:
-        if not isinstance(value, dict) or key not in value:
-            return False
-        value = value[key]
-    return True

@@ -10,6 +10,7 @@ KeyPath = tuple[str | int, ...]
 
 _PART = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([^\s."'=\[\]]+))\s*""")
 _BARE = re.compile(r"[A-Za-z0-9_*+-]+")
+_NOTHING = object()
 
 
 def parse(text: str) -> tuple[str, ...]:
@@ -39,6 +40,21 @@ def show(path: Sequence[str | int]) -> str:
             key = part if _BARE.fullmatch(part) else f'"{part}"'
             text += f".{key}" if text else key
     return text
+
+
+def at(table: object, path: Sequence[str | int], otherwise: Any = None) -> Any:
+    """What stands at a path of nested tables and arrays, or what is said `otherwise`."""
+    for key in path:
+        items = dict(enumerate(table)) if isinstance(table, list) else table
+        if not isinstance(items, dict) or key not in items:
+            return otherwise
+        table = items[key]
+    return table
+
+
+def writes(table: object, path: Sequence[str | int]) -> bool:
+    """Whether a table itself has something at a path."""
+    return at(table, path, _NOTHING) is not _NOTHING
 
 
 def put(table: dict[str, Any], path: Sequence[str], value: object) -> None:

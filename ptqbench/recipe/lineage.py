@@ -12,7 +12,7 @@ from ptqbench.plugin.names import suggest
 from ptqbench.recipe.bind import Binder
 from ptqbench.recipe.defaults import SECTION
 from ptqbench.recipe.extend import Table, merge, merged_into
-from ptqbench.recipe.keypath import KeyPath, show
+from ptqbench.recipe.keypath import KeyPath, show, writes
 from ptqbench.recipe.problems import Problem, Problems
 from ptqbench.recipe.schema import STARTS
 
@@ -132,16 +132,6 @@ def _located(problem: Problem, lines: Mapping[str, Lineage]) -> tuple[Lineage | 
     if len(problem.path) < 3 or problem.path[0] != "methods" or problem.path[2] in STARTS:
         return None, ()
     return lines.get(str(problem.path[1])), problem.path[2:]
-
-
-def writes(table: object, path: KeyPath) -> bool:
-    """Whether a table itself has something at a path."""
-    for key in path:
-        items = dict(enumerate(table)) if isinstance(table, list) else table
-        if not isinstance(items, dict) or key not in items:
-            return False
-        table = items[key]
-    return True
 
 
 def _from_child(parent: Mapping[str, Any], child: Mapping[str, Any], path: KeyPath) -> bool | None:

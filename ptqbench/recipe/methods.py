@@ -12,7 +12,8 @@ from ptqbench.recipe.build import Draft, choose, draft, records
 from ptqbench.recipe.checks import check_network
 from ptqbench.recipe.defaults import Defaults, report_untaken
 from ptqbench.recipe.extend import Table, check_names, complete
-from ptqbench.recipe.lineage import Lineage, lineage, writes
+from ptqbench.recipe.keypath import writes
+from ptqbench.recipe.lineage import Lineage, lineage
 from ptqbench.recipe.problems import Problem, Problems
 from ptqbench.recipe.schema import ActivationSite, MethodSection
 from ptqbench.recipe.words import render
