@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,8 +23,6 @@ from ptqbench.stage.stages import Tell
 if TYPE_CHECKING:
     from ptqbench.results.tables import Table
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 PIPE_WIDTH = 120
 """Columns when stdout is no terminal and COLUMNS is not set."""
 
@@ -33,22 +31,16 @@ TABLE_WIDTH = 100
 """The same for tables of results, which people paste into issues."""
 
 
-def json_option(function: F) -> F:
-    """Add `--json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
-
-
-def plugin_option(function: F) -> F:
-    """Add `--plugin FILE`, any number of times."""
-    path = click.Path(path_type=Path)
-    help_text = "A single-file plugin to load as well; may be repeated."
-    return click.option("--plugin", "plugins", type=path, multiple=True, metavar="FILE", help=help_text)(function)
-
-
-def role_option(function: F) -> F:
-    """Add `--role`, which takes the role of a component, or "method" for presets."""
-    names = [role.name for role in (*ROLES, PRESETS)]
-    return click.option("--role", type=click.Choice(names), help="Only this role.")(function)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+plugin_option = click.option(
+    "--plugin",
+    "plugins",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="A single-file plugin to load as well; may be repeated.",
+)
+role_option = click.option("--role", type=click.Choice([role.name for role in (*ROLES, PRESETS)]), help="Only this role.")
 
 
 def print_json(data: object) -> None:
