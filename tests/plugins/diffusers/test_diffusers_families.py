@@ -5,14 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
-from ptqbench.cli import cli
 from ptqbench.recipe.load import load_experiment
 from ptqbench.running.forecast import forecast
 from ptqbench.running.run import run_experiment
 from ptqbench.stage.context import RunContext, Settings
-from ptqbench_diffusers.random_pipelines import save_random
 
 FLOWS = {"stable-diffusion-3": "linspace", "flux": "trailing"}
 TRANSFORMERS = ("dit", "pixart", "pixart-alpha", *FLOWS)
@@ -60,34 +57,3 @@ def test_a_family_goes_through_plan_and_run(tmp_path, kind):
     assert len(states) == 2
     again = run_experiment(experiment, settings, lambda *_: None, lambda _: None)
     assert all(cost.cached for cell in again.cells for cost in cell.cost.values())
-
-
-def test_a_pipeline_that_cannot_be_used_ends_the_run_before_anything_is_computed(tmp_path):
-    folder = save_random("ldm-class", tmp_path / "ldm", seed=0)
-    (folder / "class_embedder" / "config.json").unlink()
-    path, cache = tmp_path / "recipe.toml", tmp_path / "cache"
-    path.write_text(
-        f"""
-[recipe]
-name = "broken"
-baseline = "nearest"
-[model]
-use = "diffusers"
-path = "{folder}"
-[sampling]
-steps = 2
-images = 2
-[calibration]
-trajectories = 2
-samples = 4
-[evaluation]
-metrics = ["psnr"]
-[methods.nearest]
-"""
-    )
-    for command in ("plan", "run"):
-        more = ["--out", str(tmp_path / "out")] if command == "run" else []
-        done = CliRunner().invoke(cli, [command, str(path), "--cache", str(cache), "--device", "cpu", *more])
-        assert done.exit_code == 2, done.output
-        assert "the pipeline has no class_embedder" in done.stderr
-    assert not list(cache.glob("*/*/*.safetensors"))

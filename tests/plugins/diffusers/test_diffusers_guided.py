@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import json
 from pathlib import Path
 
 import pytest
@@ -228,71 +227,6 @@ def test_random_pipelines_are_functions_of_kind_and_seed():
     assert one.fingerprint() != two.fingerprint()
     assert one.load(CPU).shape == (4, 8, 8)
     assert one.reference_images() is None
-
-
-def spoiled(folder: Path, what: str, edit) -> dict:
-    """Spoil a pipeline; returns options that go with it."""
-    embedder = folder / "class_embedder"
-    if what == "no embedder":
-        (embedder / "config.json").unlink()
-    elif what == "width":
-        edit(embedder / "config.json", embed_dim=16)
-    elif what == "classes":
-        edit(embedder / "config.json", n_classes=12)
-    elif what == "silent":
-        edit(embedder / "config.json", n_classes=None)
-    elif what.startswith("null class "):
-        edit(embedder / "config.json", null_class=json.loads(what.removeprefix("null class ")))
-    elif what == "null":
-        return {"null_class": 11}
-    elif what == "label":
-        return {"labels": 40}
-    elif what == "prompts":
-        return {"prompts": str(folder / "model_index.json")}
-    elif what == "nan":
-        weights = folder / "vqvae" / "diffusion_pytorch_model.safetensors"
-        tensors = load_file(weights)
-        tensors["decoder.conv_in.bias"][3] = float("nan")
-        save_file(tensors, weights)
-    elif what == "size":
-        edit(folder / "vqvae" / "config.json", latent_channels=4)
-    elif what == "precisions":
-        weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
-        tensors = load_file(weights)
-        save_file(tensors | {"conv_in.weight": tensors["conv_in.weight"].half()}, weights)
-    elif what == "statistics":
-        edit(folder / "vqvae" / "config.json", latents_mean=[0.0, 0.0, 0.0])
-    elif what == "shard":
-        index = {"metadata": {}, "weight_map": {"conv_in.weight": "diffusion_pytorch_model-00002-of-00002.safetensors"}}
-        (folder / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
-    return {}
-
-
-@pytest.mark.parametrize(
-    ("what", "said"),
-    [
-        ("no embedder", "attends to a context, and the pipeline has no class_embedder"),
-        ("width", "has tokens of width 16, the denoiser attends to 32"),
-        ("classes", "does not fit"),
-        ("silent", "does not state n_classes and embed_dim"),
-        ("null class -1", "null_class is -1"),
-        ('null class "10"', "null_class is '10'"),
-        ("null", "null class 11 is not one of the model's 11"),
-        ("label", "class 40 is not one of the model's 11"),
-        ("prompts", "is told no text"),
-        ("nan", "decoder.conv_in.bias holds values that are not finite"),
-        ("size", "the autoencoder reads 4 channels, the denoiser has 3"),
-        ("precisions", "holds weights of several precisions: F16, F32"),
-        ("statistics", "latents_mean and latents_std are not supported"),
-        ("shard", "has no diffusion_pytorch_model-00002-of-00002.safetensors"),
-    ],
-)
-def test_unusable_class_conditional_pipelines_are_refused(tmp_path, edit, what, said):
-    folder = save_random("ldm-class", tmp_path / "ldm", seed=0)
-    options = spoiled(folder, what, edit)
-    with pytest.raises(UserError, match=said) as caught:
-        source(folder, **options).load(CPU)
-    assert caught.value.hint
 
 
 @pytest.mark.parametrize(
