@@ -24,19 +24,22 @@ else
     kind=ddpm-cifar10
 fi
 
+# The limits add up to less than 8 minutes; a part that is stopped or fails does not take the others with it.
+failed=0
 echo "== tests on the device"
-python -m pytest -q tests/gpu
+timeout 100 python -m pytest -q tests/gpu || failed=1
 
 if [ ! "${SMALL:-}" ]; then
     echo "== parts of a fit"
-    timeout 120 python -m ptqbench bench fit --device "$device" --rounds 10 | tee "$out/fit.txt"
+    timeout 70 python -m ptqbench bench fit --device "$device" --rounds 10 | tee "$out/fit.txt" || failed=1
 fi
 
 echo "== CIFAR-10's architecture: published batch of 32, few iterations, 500 images"
-timeout 330 python -m ptqbench run recipes/cifar10_ddpm.toml --device "$device" --workers 1 --out "$out/run" --cache "$out/cache" \
+timeout 290 python -m ptqbench run recipes/cifar10_ddpm.toml --device "$device" --workers 1 --out "$out/run" --cache "$out/cache" \
     --set model="{ use = 'random-pipeline', kind = '$kind' }" --set "evaluation.metrics=['latent-error', 'psnr']" \
     --set evaluation.probes=8 --set 'sweep.bits=["W4A8"]' "${sizes[@]}" \
-    --only nearest/W4A8 --only qdiffusion/W4A8 | tee "$out/run.txt"
+    --only nearest/W4A8 --only qdiffusion/W4A8 | tee "$out/run.txt" || failed=1
 
 echo "== what it took"
-python -m ptqbench show "$out/run" --all | tee "$out/times.txt"
+python -m ptqbench show "$out/run" --all | tee "$out/times.txt" || failed=1
+exit "$failed"
