@@ -9,7 +9,7 @@ from ptqbench.quant.grid import Levels
 from ptqbench.roles.range import RangeEstimator
 from ptqbench_ranges import MseOptions
 from ptqbench_ranges.extrema import Extrema, joint
-from ptqbench_ranges.scoring import Thinned, grid_errors
+from ptqbench_ranges.scoring import Thinned, best_grid
 
 
 class Search(RangeEstimator):
@@ -40,6 +40,5 @@ class Search(RangeEstimator):
         lo, hi = (extremum.unsqueeze(1) for extremum in self._range)
         factors = 1 - torch.arange(self.options.candidates, dtype=lo.dtype, device=lo.device) * self.options.shrink
         scale, zero_point = self.levels.from_range(lo * factors, hi * factors, include_zero=self.options.include_zero)
-        scores = grid_errors(self._values.values(), scale, zero_point, self.levels, self.options.power)
-        best = scores.argmin(dim=1, keepdim=True)
+        best = best_grid(self._values.values(), scale, zero_point, self.levels, self.options.power)
         return scale.gather(1, best).squeeze(1), zero_point.gather(1, best).squeeze(1)

@@ -9,7 +9,7 @@ from ptqbench.quant.grid import Levels
 from ptqbench.roles.range import RangeEstimator
 from ptqbench_ranges import ThresholdOptions
 from ptqbench_ranges.extrema import Extrema, joint
-from ptqbench_ranges.scoring import Thinned, grid_errors
+from ptqbench_ranges.scoring import Thinned, best_grid
 
 
 class Threshold(RangeEstimator):
@@ -69,8 +69,8 @@ class Threshold(RangeEstimator):
         count = self.options.candidates
         thresholds = largest[:, None] * torch.arange(1, count + 1, dtype=largest.dtype, device=largest.device) / count
         scale, zero_point = self._grid_of(thresholds)
-        errors = grid_errors(x, scale, zero_point, self.levels, self.options.power)
-        return thresholds.gather(1, errors.argmin(dim=1, keepdim=True)).squeeze(1)
+        best = best_grid(x, scale, zero_point, self.levels, self.options.power)
+        return thresholds.gather(1, best).squeeze(1)
 
     def _grid_of(self, threshold: Tensor) -> tuple[Tensor, Tensor]:
         """Scale and zero point of thresholds of any shape."""

@@ -49,8 +49,20 @@ def test_search_matches_a_loop(bits: int, symmetric: bool, candidates: int, powe
 
 
 def test_the_first_of_equally_good_candidates_wins() -> None:
-    errors = scoring.grid_errors(torch.zeros(1, 4), torch.ones(1, 3), torch.zeros(1, 3), Levels(2, symmetric=True), 2.4)
-    assert int(errors.argmin(1)) == 0
+    best = scoring.best_grid(torch.zeros(1, 4), torch.ones(1, 3), torch.zeros(1, 3), Levels(2, symmetric=True), 2.4)
+    assert best.tolist() == [[0]]
+
+
+@pytest.mark.parametrize("power", [2.4, 2.0, 1.5])
+@pytest.mark.parametrize("levels", [Levels(4), Levels(8), Levels(4, symmetric=True), Levels(8, symmetric=True)])
+def test_grids_that_a_bound_rules_out_would_not_have_won(levels: Levels, power: float) -> None:
+    x = drawn(6, 500).float()
+    x[1], x[2, 7], x[3], x[4, 0] = 0.0, 40.0, x[3] * 1e-20, torch.nan
+    lo, hi = (extremum[:, None] * (1 - torch.arange(80) / 100) for extremum in x.aminmax(dim=1))
+    scale, zero = levels.from_range(lo, hi, include_zero=False)
+    codes = (torch.round(x[:, None] / scale[..., None]) + zero[..., None]).clamp(levels.low, levels.high)
+    errors = (codes - zero[..., None]).mul(scale[..., None]).sub(x[:, None]).abs().pow(power).mean(2)
+    assert torch.equal(scoring.best_grid(x, scale, zero, levels, power), errors.argmin(1, keepdim=True))
 
 
 def test_memory_bound_does_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
