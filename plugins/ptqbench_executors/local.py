@@ -21,7 +21,6 @@ from ptqbench.roles.executor import Crew, Ended, Executor, Task, Work, Workers
 # Workers are forks of one process that has imported what each needs (torch above all) and done nothing with it: no threads, no
 # device. Elsewhere they import for themselves, since system libraries of other platforms do not outlive a fork.
 _PROCESSES = multiprocessing.get_context("forkserver") if sys.platform == "linux" else multiprocessing.get_context("spawn")
-_PROCESSES.set_forkserver_preload(["ptqbench.running.executor"])
 _KILLED = -getattr(signal, "SIGKILL", 9)
 _TOLD, _DONE, _RAISED = "told", "done", "raised"
 
@@ -34,6 +33,7 @@ class Local(Executor):
         if crew.workers == 1:
             yield _Here(crew)
             return
+        _PROCESSES.set_forkserver_preload(["ptqbench.running.executor"])
         workers = _Processes(crew)
         try:
             yield workers
