@@ -60,8 +60,8 @@ def train(out: Path, steps: int | None, seed: int, threads: int, only: str) -> N
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True, help="CPU threads.")
 def assess(folder: str, steps: int, count: int, model: str, guidance: float | None, threads: int) -> None:
     """Print the model card's figures as JSON: loss, accuracy, and how close samples are to the data."""
+    from ptqbench.process.torch_settings import using_threads
     from ptqbench_digits.assess import figures
-    from ptqbench_digits.train import using_threads
 
     with using_threads(threads):
         click.echo(json.dumps(figures(model, folder, steps, count, guidance), indent=2))

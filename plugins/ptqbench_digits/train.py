@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
+from ptqbench.process.torch_settings import using_threads
 from ptqbench_digits import DigitsOptions, bundle
 from ptqbench_digits.autoencoder import reconstruction_error, train_autoencoder
 from ptqbench_digits.classifier import CLASSIFIER_CONFIG, ClassifierSettings, held_out_accuracy, train_classifier
@@ -52,17 +53,6 @@ def run(out: Path, steps: int | None, seed: int, threads: int, only: str) -> Non
             if only in ("all", name):
                 fewer = {"autoencoder_steps": steps} if settings is LatentSettings and steps is not None else {}
                 _denoiser(name, out, settings(**changes, **fewer), threads, console)
-
-
-@contextlib.contextmanager
-def using_threads(count: int) -> Iterator[None]:
-    """Let torch use `count` CPU threads inside the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _classifier(out: Path, settings: ClassifierSettings, threads: int, console: Console) -> None:

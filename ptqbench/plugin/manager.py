@@ -238,7 +238,7 @@ class PluginManager:
         asked = (record.plugin.path, *sorted(names))
         if asked not in self._digests:
             plugins = {top_level(info.module) for info in self.plugins}
-            self._digests[asked] = record.plugin.digest + source_digest(names - {"ptqbench"}, record.plugin.path, plugins)
+            self._digests[asked] = record.plugin.digest + source_digest(names, record.plugin.path, plugins)
         return self._digests[asked]
 
     def bind(self, record: Record, options: Options) -> Bound:
