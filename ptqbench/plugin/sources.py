@@ -160,7 +160,8 @@ def source_digest(packages: Iterable[str], file: Path | None = None, plugins: Co
 
     What every key names anyway is left to it. What they and the single `file` import counts as well, and what that imports, if
     it is one of the `plugins` or was not installed by a package manager: code that changes without a new version. Imports none
-    of them. Files are read again only when a size or a time of change differs. Raises `PluginError` if one of the `packages` cannot be found.
+    of them. Files are read again only when a size or a time of change differs. Raises `PluginError` if one of the
+    `packages` cannot be found.
     """
     files: dict[str, tuple[Path, int, int]] = {}
     wanted = sorted(set(packages) - _VERSIONED)
