@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from ptqbench.errors import CellFailedError, UserError
+from ptqbench.files import locked
 from ptqbench.roles.exporter import Deployable, Exporter
 from ptqbench_deployment import OnnxOptions
 from ptqbench_deployment.checks import Checks
@@ -44,9 +47,9 @@ class OnnxExporter(Exporter):
                 f"grids change {len(sets) - 1} times while sampling: {len(sets)} graphs with all weights in each",
                 f"ONNX has no grid that depends on the step; allow as many with graphs = {len(sets)}, or use safetensors",
             )
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as beside:
-            sentences = self._write(cell, sets, Path(beside))
-            _swap(Path(beside), folder)
+        with _beside(folder) as beside:
+            sentences = self._write(cell, sets, beside)
+            _swap(beside, folder)
         return sentences
 
     def _write(self, cell: Deployable, sets: Sequence[range], folder: Path) -> list[str]:
@@ -68,6 +71,21 @@ class OnnxExporter(Exporter):
         checks.refuse(least)
         (folder / MANIFEST).write_text(_manifest(cell, made, files, checks), encoding="utf-8")
         return [*checks.sentences(), *_sentences(cell, made)]
+
+
+@contextmanager
+def _beside(folder: Path) -> Iterator[Path]:
+    """A hidden folder in `folder`, of one export after the other; what killed ones left goes first."""
+    lock = folder / ".export.lock"
+    with locked(lock):
+        try:
+            for left in folder.glob(".export-*"):
+                shutil.rmtree(left, ignore_errors=True)
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as beside:
+                yield Path(beside)
+        finally:
+            with suppress(OSError):  # where files that are open cannot go
+                lock.unlink()  # who waits for it makes another: filelock looks whether the file that it got is still there
 
 
 def _swap(new: Path, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,5 +58,10 @@ def export(
         exporter: Exporter = build(chosen)
         subject = deployable(ctx, found.quantized, found.save, opened.seed)
         folder.mkdir(parents=True, exist_ok=True)
-        notes = exporter.write(subject, folder)
+        try:
+            notes = exporter.write(subject, folder)
+        except BaseException:
+            with suppress(OSError):  # that it has files of before
+                folder.rmdir()
+            raise
     return Exported(found, folder, tuple(notes))

@@ -1,36 +1,44 @@
 """A quantized denoiser as a folder: packed codes and grids as safetensors, everything else as JSON. Nothing in it is code.
 
-`manifest.json` has the plan, what the probe saw, the report with the method's table, the chosen quantizers, versions, the
+`manifest.json.gz` has the plan, what the probe saw, the report with the method's table, the chosen quantizers, versions, the
 hash of the full-precision weights, and how each tensor is packed (`ptqbench.quant.packing`). `tensors.safetensors` has the
 tensors under the names of `QuantizedDenoiser.export`: "LAYER|w.PART.codes", "LAYER|w.PART.scale", "LAYER|a.PART.scale" (K, G)
-for K groups of sampling steps, "ATTENTION|a.SITE.scale" and so on, and those of hooks as "|hook|NUMBER|NAME". What stays in
-floating point is in neither: it is taken from the full-precision weights, without which a folder cannot be used.
+for K groups of sampling steps, "ATTENTION|a.SITE.scale" and so on, and those of hooks as "|hook|NUMBER|NAME"; those of few
+bytes lie in one, "|small|". What stays in floating point is in neither: it is taken from the full-precision weights, without
+which a folder cannot be used.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ptqbench.api.parts import Parts, Report
+from ptqbench.api.pieces import join
 from ptqbench.digest import file_sha256
-from ptqbench.errors import UserError
+from ptqbench.errors import UserError, system_words
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.quant.packing import pack
 from ptqbench.stage.machine import computing_packages
 from ptqbench.version import __version__
 
-FORMAT, SCHEMA = "ptqbench quantized denoiser", 1
-MANIFEST, TENSORS = "manifest.json", "tensors.safetensors"
-HOOK = "|hook|"
+FORMAT, SCHEMA = "ptqbench quantized denoiser", 2
+MANIFEST, TENSORS = "manifest.json.gz", "tensors.safetensors"
+FIRST = "manifest.json"
+"""What schema 1 called its manifest."""
+
+HOOK, SMALL = "|hook|", "|small|"
+FEW = 4096
+"""Tensors of fewer bytes lie in one: a hundred bytes of the file's header for each would be a twentieth of a small network."""
 
 
 def write(folder: Path, q: QuantizedDenoiser, parts: Parts, report: Report) -> Path:
@@ -43,17 +51,21 @@ def write(folder: Path, q: QuantizedDenoiser, parts: Parts, report: Report) -> P
         packings[name] = dataclasses.asdict(packed[1])
         if packed[0].numel():  # values that are all the same need no byte, and no line in the file's header
             stored[name] = packed[0]
-    folder.mkdir(parents=True, exist_ok=True)
-    # No temporary names: what is cut short has another hash than the manifest says, or no manifest.
-    (folder / MANIFEST).unlink(missing_ok=True)
-    try:
-        save_file(stored, folder / TENSORS)
-    except SafetensorError as error:
-        raise UserError(f"{folder / TENSORS} cannot be written: {error}", "make room, or name another folder") from error
-    manifest = _manifest(q, parts, report, packings, file_sha256(folder / TENSORS))
+    small = {name: tensor for name, tensor in stored.items() if tensor.nbytes < FEW}
+    together, pieces = join(small)
+    content = save({SMALL: together} | {name: tensor for name, tensor in stored.items() if name not in small})
+    how = {"packed": packings, SMALL: [dataclasses.asdict(piece) for piece in pieces]}
+    manifest = _manifest(q, parts, report, {"file": TENSORS, "sha256": hashlib.sha256(content).hexdigest(), **how})
     manifest["digest"] = _digest(manifest)
     lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in manifest.items())
-    (folder / MANIFEST).write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # No temporary names: what is cut short has another hash than the manifest says, or no manifest.
+        (folder / MANIFEST).unlink(missing_ok=True)
+        (folder / TENSORS).write_bytes(content)  # safetensors' own save_file makes files that only their owner can read
+        (folder / MANIFEST).write_bytes(gzip.compress(f"{{\n{lines}\n}}\n".encode(), mtime=0))
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {system_words(error)}", "make room, or name another folder") from error
     return folder
 
 
@@ -62,12 +74,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     hint = "give a folder that Quantized.save or `ptqbench export` wrote"
     path = folder / MANIFEST
     if not path.is_file():
+        if (folder / FIRST).is_file():
+            raise UserError(
+                f"{folder} has a {FIRST}, of schema 1; this version reads {MANIFEST}, of schema {SCHEMA}",
+                "export the cell again, or load the folder with the version that wrote it",
+            )
         raise UserError(f"{folder} has no {MANIFEST}", hint)
     again = "it was cut short or changed: take the folder again from where it came"
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(gzip.decompress(path.read_bytes()))
         kind, schema, digest = manifest["format"], manifest["schema"], manifest.pop("digest")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} cannot be read: {error}", again) from error
     if (kind, schema) != (FORMAT, SCHEMA):
         raise UserError(f"{path} is {kind!r}, schema {schema}; this version reads {FORMAT!r}, schema {SCHEMA}", hint)
@@ -87,7 +104,7 @@ def _state(q: QuantizedDenoiser, parts: Parts) -> dict[str, Tensor]:
     return q.export() | {f"{HOOK}{i}|{name}": tensor for i, hook in hooks for name, tensor in hook.tensors.items()}
 
 
-def _manifest(q: QuantizedDenoiser, parts: Parts, report: Report, packings: Mapping[str, Any], sha256: str) -> dict[str, Any]:
+def _manifest(q: QuantizedDenoiser, parts: Parts, report: Report, tensors: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "schema": SCHEMA,
@@ -100,7 +117,7 @@ def _manifest(q: QuantizedDenoiser, parts: Parts, report: Report, packings: Mapp
         "report": dataclasses.asdict(report),
         "plan": dataclasses.asdict(q.plan),
         "probe": dataclasses.asdict(dataclasses.replace(parts.probe, calls=())),
-        "tensors": {"file": TENSORS, "sha256": sha256, "packed": packings},
+        "tensors": tensors,
     }
 
 

@@ -12,8 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ptqbench.api.folder import HOOK, read_manifest
+from ptqbench.api.folder import HOOK, MANIFEST, SMALL, read_manifest
 from ptqbench.api.parts import Base, Parts, Report
+from ptqbench.api.pieces import Piece, split
 from ptqbench.api.quantized import Quantized
 from ptqbench.errors import UserError
 from ptqbench.fitting.hooks import KeptHook
@@ -63,7 +64,7 @@ def load(folder: str | Path, model: nn.Module, *, plugins: Sequence[str | Path] 
     if found.report.state_hash != state_hash(q):
         raise UserError(
             f"{folder}: the quantizers here make other codes or grids of what was stored",
-            "use the plugins that the folder was made with; manifest.json names them",
+            f"use the plugins that the folder was made with; {MANIFEST} names them",
         )
     return found
 
@@ -98,6 +99,7 @@ def _read(folder: Path, tensors: Mapping[str, Any]) -> dict[str, Tensor]:
     """The tensors of a folder, unpacked."""
     packed = {name: _as(Packing, how) for name, how in tensors["packed"].items()}
     stored = load_file(folder / tensors["file"])
+    stored |= split(stored.pop(SMALL), [_as(Piece, piece) for piece in tensors[SMALL]])
     nothing = torch.empty(0, dtype=torch.uint8, device="cpu")
     return stored | {name: unpack(stored.get(name, nothing), how) for name, how in packed.items()}
 

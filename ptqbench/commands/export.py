@@ -45,7 +45,7 @@ def command(
     sizes = {path.name: path.stat().st_size for path in sorted(to.iterdir()) if path.is_file()}
     files = ", ".join(f"{name} {size / 1024:.0f} KiB" for name, size in sizes.items())
     ledger = found.quantized.bit_ledger
-    click.echo(f"written to {to}: {files}")
+    click.echo(f"written to {to}: {files}, {sum(sizes.values()) / 1024:.0f} KiB in all")
     click.echo(
         f"the ledger counts {ledger.quantized_bytes / 1024:.0f} KiB of codes and grids; "
         f"{ledger.float_bytes / 1024:.0f} KiB stay in floating point"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -71,20 +72,20 @@ def test_what_is_loaded_is_what_was_saved(saved, net):
     # And once more: what was loaded can leave again.
     again = found.save(folder.parent / "again")
     assert (again / TENSORS).read_bytes() == (folder / TENSORS).read_bytes()
-    assert (again / MANIFEST).read_text() == (folder / MANIFEST).read_text()
+    assert (again / MANIFEST).read_bytes() == (folder / MANIFEST).read_bytes()
 
 
 def test_codes_take_their_bits_and_nothing_is_code(saved):
     q, folder = saved
     assert sorted(path.name for path in folder.iterdir()) == [MANIFEST, TENSORS]
-    packed = json.loads((folder / MANIFEST).read_text())["tensors"]["packed"]
+    packed = json.loads(gzip.decompress((folder / MANIFEST).read_bytes()))["tensors"]["packed"]
     for layer in q.plan.layers:
         for i, _ in enumerate(layer.partitions or (0,)):
             how = packed[f"{layer.name}|w.{i}.codes"]
             assert how["bits"] <= layer.weight.bits and how["dtype"] == "int16"
 
 
-def test_a_file_is_at_most_a_twentieth_larger_than_the_ledger_counts(tmp_path):
+def test_all_files_are_at_most_a_twentieth_larger_than_the_ledger_counts(tmp_path):
     from diffusers import UNet2DModel
 
     torch.manual_seed(0)
@@ -92,7 +93,7 @@ def test_a_file_is_at_most_a_twentieth_larger_than_the_ledger_counts(tmp_path):
     net = UNet2DModel(sample_size=8, layers_per_block=1, block_out_channels=(64, 128), norm_num_groups=4, **kinds).eval()
     data = states((3, 8, 8))
     q = ptqbench.quantize(net, method="nearest-minmax", bits="W4A8", data=data, set={"activations.steps": "each"})
-    size = (q.save(tmp_path) / TENSORS).stat().st_size
+    size = sum(path.stat().st_size for path in q.save(tmp_path).iterdir())
     assert q.bit_ledger.quantized_bytes < size <= 1.05 * q.bit_ledger.quantized_bytes
     assert q.bit_ledger.quantized_bytes + q.bit_ledger.float_bytes == q.report.bytes
 
@@ -104,9 +105,9 @@ def spoil(folder: Path, name: str, change) -> None:
 
 def manifest(change):
     def apply(content: bytes) -> bytes:
-        data = json.loads(content)
+        data = json.loads(gzip.decompress(content))
         change(data)
-        return json.dumps(data).encode()
+        return gzip.compress(json.dumps(data).encode())
 
     return apply
 
@@ -118,8 +119,10 @@ def manifest(change):
         (TENSORS, lambda b: b[:-1] + bytes([b[-1] ^ 1]), "its SHA-256 differs"),
         (MANIFEST, lambda b: b[: len(b) // 2], "cannot be read"),
         (MANIFEST, lambda b: b"", "cannot be read"),
-        (MANIFEST, lambda b: b"[1]", "cannot be read"),
-        (MANIFEST, lambda b: b"\xff\xfe", "cannot be read"),
+        (MANIFEST, lambda b: b"{}", "cannot be read"),
+        (MANIFEST, lambda b: gzip.compress(b"[1]"), "cannot be read"),
+        (MANIFEST, lambda b: gzip.compress(b"\xff\xfe"), "cannot be read"),
+        (MANIFEST, lambda b: b[:40] + b"\0" * 40 + b[80:], "cannot be read"),
         (MANIFEST, manifest(lambda m: m["plan"]["layers"][0]["weight"].update(bits=8)), "its digest differs"),
         (MANIFEST, manifest(lambda m: m["base"].update(sha256="0" * 64)), "its digest differs"),
         (MANIFEST, manifest(lambda m: m.update(schema=99)), "schema 99"),
@@ -140,9 +143,21 @@ def test_a_file_that_is_gone_is_named(folder, net, name):
         ptqbench.load(folder, net)
 
 
+def test_a_folder_of_the_first_schema_is_refused_with_what_to_do(folder, net):
+    (folder / MANIFEST).rename(folder / "manifest.json")
+    with pytest.raises(UserError, match=r"of schema 1; this version reads .* of schema 2") as caught:
+        ptqbench.load(folder, net)
+    assert "export the cell again" in caught.value.hint
+
+
+def test_others_may_read_what_their_umask_lets_them(folder):
+    (folder / "new").touch()
+    assert {path.stat().st_mode for path in folder.iterdir()} == {(folder / "new").stat().st_mode}
+
+
 def test_another_layout_of_the_manifest_is_the_same_manifest(folder, net):
-    data = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps(data, indent=4, sort_keys=True))
+    data = json.loads(gzip.decompress((folder / MANIFEST).read_bytes()))
+    (folder / MANIFEST).write_bytes(gzip.compress(json.dumps(data, indent=4, sort_keys=True).encode()))
     assert ptqbench.load(folder, net).report.bits == "W4A8"
 
 

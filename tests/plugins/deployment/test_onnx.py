@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from ptqbench.roles.exporter import Deployable, Inputs
 from ptqbench.testing.networks import call_plain
 from ptqbench_deployment import OnnxOptions
 from ptqbench_deployment.checks import Checks
-from ptqbench_deployment.onnx_files import MANIFEST, OnnxExporter
+from ptqbench_deployment.onnx_files import MANIFEST, OnnxExporter, _beside
 from ptqbench_deployment.outputs import _grid, affordable, output_grids, simulated_with
 from ptqbench_deployment.qdq import SpelledOut, _at, _piece, rewrite, step_sets
 
@@ -220,3 +222,14 @@ def test_nothing_of_an_earlier_export_stays_beside_a_new_one(traced, tmp_path):
     assert data.keys() == {"steps_000-001.onnx", "steps_002-002.onnx", MANIFEST, "mine.onnx"}
     assert data["steps_000-001.onnx"] == "new" and data["mine.onnx"] == "old"
     assert [g["file"] for g in json.loads(data[MANIFEST])["graphs"]] == ["steps_000-001.onnx", "steps_002-002.onnx"]
+
+
+def test_what_a_killed_export_left_goes_with_the_next(traced, tmp_path):
+    if (child := os.fork()) == 0:
+        with _beside(tmp_path) as beside:
+            (beside / "model.onnx").write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert [path.name for path in tmp_path.glob(".export-*/*")] == ["model.onnx"]
+    OnnxExporter(OnnxOptions()).write(traced(1.0001), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"steps_000-001.onnx", "steps_002-002.onnx", MANIFEST}
