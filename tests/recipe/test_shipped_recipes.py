@@ -38,4 +38,4 @@ def test_its_profiles_load(path, profile):
 
 def test_recipes_of_large_models_can_be_tried_on_random_ones():
     small = {path.stem: profile for path, profile in PROFILES if profile.startswith("small")}
-    assert small.keys() >= {"imagenet_ldm4", "imagenet_dit", "sd15_coco", "text_flows"}
+    assert small.keys() >= {"cifar10_ddpm", "lsun_bedrooms_ldm", "imagenet_ldm4", "imagenet_dit", "sd15_coco", "text_flows"}
