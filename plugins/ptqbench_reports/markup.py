@@ -18,6 +18,9 @@ LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
     "\N{PLUS-MINUS SIGN}": r"$\pm$",
     "\N{MINUS SIGN}": "$-$",
     "\N{EN DASH}": "--",
@@ -89,7 +92,7 @@ class MarkdownReporter(MarkupReporter):
 class LatexReporter(MarkupReporter):
     """table environments with the rules of booktabs; what is better than the baseline is bold, the sentences are comments.
 
-    A caption is the table's title; its notes stand below the table.
+    A caption is the table's title and what it was measured on, about two lines; its notes stand below the table.
     """
 
     suffix = ".tex"
@@ -97,8 +100,9 @@ class LatexReporter(MarkupReporter):
 
     def table(self, table: Table) -> str:
         notes = " ".join(self.escape(note.rstrip(".")) + "." for note in [*table.footnotes, *table.notes])
-        lead = [f"% {line.label} {line.text}".replace("%  ", "% ") for line in table.lead]
-        caption = rf"\caption{{{self.escape(table.title.rstrip('.'))}.}}"
+        lead = [f"% {line.label} {line.text}" for line in table.lead if line.label]
+        facts = [line.text for line in table.lead if not line.label]
+        caption = rf"\caption{{{' '.join(self.escape(text.rstrip('.')) + '.' for text in [table.title, *facts])}}}"
         below = [rf"\par\smallskip{{\footnotesize {notes}\par}}"] if notes else []
         return "\n".join([*lead, r"\begin{table}", r"\centering", caption, self.body(table), *below, r"\end{table}", ""])
 

@@ -7,9 +7,14 @@ from pathlib import Path
 import click
 
 from ptqbench.api.files import require_file, require_folder
+from ptqbench.boundary.build import build
+from ptqbench.plugin.manager import PluginManager
 from ptqbench.results.compare import compared
 from ptqbench.results.history import past_runs
 from ptqbench.results.record import RunRecord
+from ptqbench.roles.reporter import Reporter
+
+TABLES = "tables.tex"
 
 
 @click.command("report", short_help="Write a run as one HTML page, or its figures.")
@@ -19,7 +24,7 @@ from ptqbench.results.record import RunRecord
     "--figures",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Write each figure there as SVG and PDF, its data as CSV; then no page unless --to names one.",
+    help=f"Write each figure there as SVG and PDF, its data as CSV, and {TABLES}; then no page unless --to names one.",
 )
 @click.option(
     "--site",
@@ -64,7 +69,9 @@ def _figures(record: RunRecord, folder: Path, beside: Path) -> None:
     from ptqbench.report.figures import write_figures
 
     written = write_figures(record, folder, beside, _left_out)
-    click.echo(f"written: {len(written)} files in {folder}", err=True)
+    latex: Reporter = build(PluginManager().default("reporter", "latex"))
+    (folder / TABLES).write_text(latex.render(record), encoding="utf-8")
+    click.echo(f"written: {len(written) + 1} files in {folder}", err=True)
 
 
 def _page(record: RunRecord, path: Path, beside: Path) -> None:

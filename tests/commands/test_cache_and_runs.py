@@ -51,11 +51,15 @@ def test_pruning_as_json(cache: Path) -> None:
     assert folders == {"deleted": [str(cache / "images/a")], "in_use": [], "stay": [str(cache / "trajectories/b")]}
 
 
-@pytest.mark.parametrize("words", [["--prune"], ["--days", "3"], ["--prune", "--room", "much"], ["--prune", "--days", "-1"]])
+HALF_SAID = [["--prune"], ["--days", "3"], *(["--prune", *more] for more in (["--room", "much"], ["--days", "-1"]))]
+
+
+@pytest.mark.parametrize("words", [*HALF_SAID, ["--prune", "--recipe", "on"]])
 def test_nothing_is_deleted_on_a_half_said_wish(cache: Path, words: list[str]) -> None:
     result = CliRunner().invoke(cli, ["cache", "--cache", str(cache), *words])
     assert result.exit_code == 2
     assert (cache / "images/a").is_dir()
+    assert "--recipe" not in words or 'did you mean "one"? recipes: one, two' in result.output
 
 
 @pytest.fixture

@@ -174,6 +174,7 @@ def test_the_command_writes_beside_the_results_or_where_it_is_told(tmp_path: Pat
     assert CliRunner().invoke(cli, [*arguments, "--figures", str(tmp_path / "f")]).exit_code == EXIT_OK
     assert (tmp_path / "deep" / "x.html").read_text() == (tmp_path / "report.html").read_text()
     assert list((tmp_path / "f").glob("*.pdf"))
+    assert r"\toprule" in (tmp_path / "f" / "tables.tex").read_text()
 
 
 def test_a_target_that_cannot_be_written_is_refused_with_its_name(tmp_path: Path) -> None:
