@@ -5,7 +5,6 @@ torch is looked at only where something has imported it, so that light commands 
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -65,5 +64,6 @@ def remedies(moved: Iterable[Shared]) -> str:
 def _settings() -> Mapping[str, Shared]:
     if "torch" not in sys.modules:
         return {}
-    found: Mapping[str, Shared] = importlib.import_module("ptqbench.process.torch_settings").torch_settings()
-    return found
+    from ptqbench.process.torch_settings import torch_settings
+
+    return torch_settings()
