@@ -43,15 +43,10 @@ def _ddim_batch(model: DiffusionModel, x: Tensor, ids: list[int], steps: int) ->
     return x
 
 
-def save_grid(images: Tensor, path: Path, columns: int = 8, scale: int = 4, gap: int = 2) -> None:
-    """Write images uint8 (N, 1, H, W) as one PNG, `columns` per row, each pixel drawn `scale` times as large."""
+def save_grid(images: Tensor, path: Path, columns: int) -> None:
+    """Write images uint8 (N, 1, H, W) as one PNG, `columns` per row, each pixel drawn four times as large."""
     from PIL import Image
+    from torchvision.utils import make_grid
 
-    enlarged = images[:, 0].repeat_interleave(scale, dim=1).repeat_interleave(scale, dim=2)
-    height, width = enlarged.shape[1:]
-    rows = -(-len(images) // columns)
-    sheet = torch.full((rows * (height + gap) + gap, columns * (width + gap) + gap), 96, dtype=torch.uint8)
-    for index, image in enumerate(enlarged):
-        top, left = gap + (index // columns) * (height + gap), gap + (index % columns) * (width + gap)
-        sheet[top : top + height, left : left + width] = image
-    Image.fromarray(sheet.numpy()).save(path, optimize=True)
+    enlarged = images.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+    Image.fromarray(make_grid(enlarged, nrow=columns, pad_value=96)[0].numpy()).save(path, optimize=True)

@@ -30,18 +30,9 @@ def required_images(dimensions: int) -> int:
     return max(2, dimensions + 1)
 
 
-def frechet_between(a: Gaussian, b: Gaussian) -> float:
-    """||mean_a - mean_b||^2 + tr cov_a + tr cov_b - 2 tr (cov_a cov_b)^(1/2), in squared feature units.
-
-    The trace of the root is the sum of the roots of the eigenvalues of cov_a^(1/2) cov_b cov_a^(1/2), which is symmetric: no
-    complex arithmetic and no matrix root that may fail to converge. Eigenvalues below 0 are rounding errors and count as 0,
-    and so does a distance below 0.
-    """
-    return _frechet(a, _square_root(a.covariance), b)
-
-
 def frechet_distance(features: Tensor | FeatureSet, reference: Tensor | FeatureSet) -> float:
-    """Frechet distance between Gaussians fitted to features (N, D) and (M, D).
+    """||mean_a - mean_b||^2 + tr cov_a + tr cov_b - 2 tr (cov_a cov_b)^(1/2), in squared feature units, of Gaussians fitted to
+    features (N, D) and (M, D), or of ready-made ones.
 
     Raises `CellFailedError` when either set has fewer than D + 1 rows, or values that are not finite.
     """
@@ -82,7 +73,12 @@ def _without_each(features: FeatureSet, blocks: NDArray[np.int64]) -> Iterator[G
 
 
 def _frechet(a: Gaussian, root: Tensor, b: Gaussian) -> float:
-    """The distance of two Gaussians; `root` is the square root of the first one's covariance."""
+    """The distance of two Gaussians; `root` is the square root of the first one's covariance.
+
+    The trace of the root is the sum of the roots of the eigenvalues of cov_a^(1/2) cov_b cov_a^(1/2), which is symmetric: no
+    complex arithmetic and no matrix root that may fail to converge. Eigenvalues below 0 are rounding errors and count as 0,
+    and so does a distance below 0.
+    """
     middle = root @ b.covariance @ root
     cross = torch.linalg.eigvalsh((middle + middle.T) / 2).clamp_min(0.0).sqrt().sum()
     shift = (a.mean - b.mean).square().sum()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import takewhile
 
@@ -24,29 +25,27 @@ from ptqbench.sampling.sample import shards
 from ptqbench.stage.context import CAPTURE_BUDGET, REPLAY_BUDGET
 
 
+@dataclass
 class UnitCapture:
     """Records units one after the other; full precision is recorded for as many units at a time as memory allows."""
 
-    def __init__(
-        self,
-        samples: Samples,
-        q: QuantizedDenoiser,
-        denoiser: nn.Module,
-        phase: Phase,
-        loss: UnitLoss,
-        partitioner: Partitioner,
-        units: list[UnitPlan],
-        seed: int = 0,
-    ) -> None:
-        self.samples, self.q, self.denoiser, self.seed = samples, q, denoiser, seed
-        self.loss, self.partitioner, self.units = loss, partitioner, units
-        self.quantized = phase.inputs != "full-precision"
+    samples: Samples
+    q: QuantizedDenoiser
+    denoiser: nn.Module
+    phase: Phase
+    loss: UnitLoss
+    partitioner: Partitioner
+    units: list[UnitPlan]
+    seed: int = 0
+    ready: dict[str, Recorded] = field(default_factory=dict, init=False)
+    sensitivities: dict[str, Recording] = field(default_factory=dict, init=False)
+    groups: list[list[str]] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self.quantized = self.phase.inputs != "full-precision"
         # Full-precision inputs are wanted as such, to be mixed in, or to run the full-precision unit on.
-        self.full = phase.inputs != "quantized" or loss.reads_layers
-        self.calib = samples.calibration
-        self.ready: dict[str, Recorded] = {}
-        self.sensitivities: dict[str, Recording] = {}
-        self.groups: list[list[str]] = []
+        self.full = self.phase.inputs != "quantized" or self.loss.reads_layers
+        self.calib = self.samples.calibration
 
     def data(self, unit: UnitPlan, position: int) -> UnitData:
         """The samples of one unit."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ptqbench.plugin.component import Options
+from ptqbench.roles.base import WithOptions
 from ptqbench.roles.exporter import Deployable, Inputs
 
 
@@ -26,13 +26,10 @@ class Program:
     integer_share: float
 
 
-class Engine(ABC):
+class Engine(WithOptions, ABC):
     """Built as `Class(options)`. `version` names the program that executes, with its version."""
 
     version: str
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
 
     def prepare(self, cell: Deployable, quantized: bool, folder: Path) -> None:
         """Write to `folder` what `load` reads of the quantized denoiser, or of full precision; by default nothing.

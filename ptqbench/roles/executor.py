@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-from ptqbench.plugin.component import Options
+from ptqbench.roles.base import WithOptions
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,9 @@ class Workers(ABC):
         """Wait for the end of some tasks, or a moment; progress is reported meanwhile."""
 
 
-class Executor(ABC):
+class Executor(WithOptions, ABC):
     """Built as `Class(options)`. It brings tasks to processes and what becomes of them back; which task comes when is the run's
     business, and so is what is tried again."""
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
 
     @abstractmethod
     def open(self, crew: Crew) -> AbstractContextManager[Workers]:

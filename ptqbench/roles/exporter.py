@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ptqbench.plugin.component import Options
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.quant.plan import Probe
+from ptqbench.roles.base import WithOptions
 from ptqbench.roles.model import Conditions
 
 
@@ -65,11 +65,8 @@ class Deployable:
         return self.call(self.full_precision, given.x, given.t, given.cond)
 
 
-class Exporter(ABC):
+class Exporter(WithOptions, ABC):
     """Built as `Class(options)`."""
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
 
     @abstractmethod
     def write(self, cell: Deployable, folder: Path) -> Sequence[str]:

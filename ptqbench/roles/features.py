@@ -9,20 +9,17 @@ import torch
 from torch import Tensor
 
 from ptqbench.evaluate.features import POOL, PROBABILITIES, SPATIAL, FeatureInfo
-from ptqbench.plugin.component import Options
+from ptqbench.roles.base import WithOptions
 
 __all__ = ["POOL", "PROBABILITIES", "SPATIAL", "FeatureExtractor", "FeatureInfo"]
 
 
-class FeatureExtractor(ABC):
+class FeatureExtractor(WithOptions, ABC):
     """Maps 8-bit images to named features. Built as `Class(options)`.
 
     Range, and resizing where the network needs it, are the extractor's business and nobody else's: images arrive as they
     were generated or read.
     """
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
 
     @property
     def inception(self) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ptqbench.plugin.component import Options
+from ptqbench.roles.base import WithOptions
 from ptqbench.roles.solver import StepNoise
 
 
@@ -27,7 +27,7 @@ class PredictionPairs:
     at: Callable[[int], tuple[Tensor, Tensor]]
 
 
-class SamplerHook(ABC):
+class SamplerHook(WithOptions, ABC):
     """Built as `Class(options)`; then either `fit`, or `restore` and after it the two corrections.
 
     One instance is fitted and another one restored from what the first returned, also in a fresh run. A method may have
@@ -36,9 +36,6 @@ class SamplerHook(ABC):
 
     trajectories = 64
     """Full-precision trajectories that `fit` wants (at most as many as the recipe has)."""
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
 
     @abstractmethod
     def fit(self, pairs: PredictionPairs) -> Mapping[str, Tensor]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from ptqbench.plugin.component import Options
+from ptqbench.roles.base import WithOptions
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Outcome:
     sensitivity: tuple[Tensor, ...] = ()
 
 
-class LossTerm(ABC):
+class LossTerm(WithOptions, ABC):
     """Built as `Class(options)`, one instance per cell. A method's loss is the sum of its terms.
 
     `reads_layers` asks for the outputs of the unit's layers, `reads_sensitivity` for what the network's prediction
@@ -40,9 +40,6 @@ class LossTerm(ABC):
 
     reads_layers = False
     reads_sensitivity = False
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
 
     @abstractmethod
     def losses(self, outcome: Outcome) -> Mapping[str, Tensor]:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from ptqbench.evaluate.evidence import Evidence
 from ptqbench.evaluate.features import FeatureInfo
-from ptqbench.plugin.component import Options
+from ptqbench.roles.base import WithOptions
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class MetricValue:
     unit: str = "images"
 
 
-class Metric(ABC):
+class Metric(WithOptions, ABC):
     """Built as `Class(options)`.
 
     `better` says which direction is good. `relative` is true for a metric against the full-precision model, which the
@@ -46,9 +46,6 @@ class Metric(ABC):
     reads: tuple[str, ...] = ()
     from_statistics = False
     needs_prompts = False
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
 
     @abstractmethod
     def names(self, extractor: FeatureInfo) -> list[str]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ptqbench.errors import UserError
-from ptqbench.plugin.component import Options
+from ptqbench.roles.base import WithOptions
 
 Conditions = Mapping[str, Tensor]
 """Per-sample conditions, each (N, ...); empty for an unconditional model."""
@@ -127,11 +127,8 @@ def _with_guidance(
     return {**conditions(ids, branch), "guidance": told}
 
 
-class ModelSource(ABC):
+class ModelSource(WithOptions, ABC):
     """Finds and loads a model. Built as `Class(options)`; construction is cheap, `load` does the work."""
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
 
     @abstractmethod
     def fingerprint(self) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from ptqbench.plugin.component import Options
 from ptqbench.quant.grid import QuantSpec
+from ptqbench.roles.base import WithOptions
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,11 @@ class QuantizedNetwork:
     executed: bool = False
 
 
-class NetworkQuantizer(ABC):
+class NetworkQuantizer(WithOptions, ABC):
     """Built as `Class(options)`. `packages` are the library's, whose versions name its results; `extra` installs them."""
 
     packages: tuple[str, ...] = ()
     extra = ""
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
 
     @abstractmethod
     def quantize(self, denoiser: nn.Module, bits: tuple[int, int], calibration: CalibrationCalls) -> QuantizedNetwork:

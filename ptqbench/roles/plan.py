@@ -6,26 +6,20 @@ from abc import ABC, abstractmethod
 
 from torch import nn
 
-from ptqbench.plugin.component import Options
 from ptqbench.quant.plan import Plan, Probe, UnitPlan
+from ptqbench.roles.base import WithOptions
 
 
-class PlanPass(ABC):
+class PlanPass(WithOptions, ABC):
     """Rewrites a plan before anything is quantized. Built as `Class(options)`; passes run in the recipe's order."""
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
 
     @abstractmethod
     def apply(self, plan: Plan, probe: Probe) -> Plan:
         """A new plan. Raises `CellFailedError` if there was nothing to change and that cannot be meant."""
 
 
-class Partitioner(ABC):
+class Partitioner(WithOptions, ABC):
     """Groups layers into units. Built as `Class(options)`."""
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
 
     @abstractmethod
     def units(self, denoiser: nn.Module, probe: Probe) -> list[UnitPlan]:

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from torch import Generator, Tensor
 
-from ptqbench.plugin.component import Options
+from ptqbench.roles.base import WithOptions
 from ptqbench.roles.weighter import Batch, InnerProblem
 
 
@@ -92,16 +92,13 @@ class Fit(Protocol):
         ...
 
 
-class Reconstruction(ABC):
+class Reconstruction(WithOptions, ABC):
     """Built as `Class(options)`, one instance per cell.
 
     `phases` is empty for rounding to nearest.
     """
 
     phases: tuple[Phase, ...] = ()
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
 
     @abstractmethod
     def course(self, phase: Phase) -> Course:

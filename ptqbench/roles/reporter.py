@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from ptqbench.plugin.component import Options
 from ptqbench.results.record import RunRecord
+from ptqbench.roles.base import WithOptions
 
 
-class Reporter(ABC):
+class Reporter(WithOptions, ABC):
     """Built as `Class(options)`. `suffix` is the file ending under which `run` saves the text."""
 
     suffix = ".txt"
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
 
     @abstractmethod
     def render(self, run: RunRecord, *, width: int | None = None) -> str:

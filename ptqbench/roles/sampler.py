@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from ptqbench.errors import UserError
-from ptqbench.plugin.component import Options
+from ptqbench.roles.base import WithOptions
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,8 @@ class Selection:
     t: Tensor | None = None
 
 
-class CalibrationSampler(ABC):
+class CalibrationSampler(WithOptions, ABC):
     """Built as `Class(options)`; pure: the same grid, n and generator state give the same selection."""
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
 
     @abstractmethod
     def select(self, grid: TrajectoryGrid, n: int, rng: Generator) -> Selection:

@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ptqbench.plugin.component import Options
+from ptqbench.roles.base import WithOptions
 
 
 @dataclass(frozen=True)
@@ -76,16 +76,13 @@ class Schedule(ABC):
         return torch.tensor(found, dtype=torch.float64, device="cpu")
 
 
-class Solver(ABC):
+class Solver(WithOptions, ABC):
     """Built as `Class(options)`. `grids` are the spacings of timesteps that it knows, the usual one first; a solver that is
     `stochastic` knows an eta other than 0, and one for a `flow` takes velocities of rectified flows in place of noise."""
 
     grids: tuple[str, ...] = ()
     stochastic = False
     flow = False
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
 
     @abstractmethod
     def schedule(self, alphas_cumprod: Tensor, grid: str, steps: int, eta: float) -> Schedule:

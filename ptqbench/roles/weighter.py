@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ptqbench.plugin.component import Options
+from ptqbench.roles.base import WithOptions
 
 UPDATE_TERMS = ("validation", "matching", "regulariser", "validation_slope", "matching_slope", "cosine")
 """What a weighter may report of each update (K,) and a run's record then has: the values of the terms that it descends, the
@@ -118,17 +118,14 @@ class InnerProblem(Protocol):
         ...
 
 
-class SampleWeighter(ABC):
+class SampleWeighter(WithOptions, ABC):
     """Built as `Class(options)`, one instance for each unit and phase, so that an interrupted run may go on at any unit."""
 
     requires = Requirements()
     cost = 1.0
     """Roughly how many times a uniformly weighted optimiser step takes with this weighter, for forecasts."""
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
-
-    def begin_unit(self, unit: str, phase: str, problem: InnerProblem, rng: torch.Generator) -> None:  # noqa: B027
+    def begin_unit(self, unit: str, phase: str, problem: InnerProblem, rng: torch.Generator) -> None:
         """A unit's reconstruction starts. `rng` is this weighter's own random stream for this unit."""
 
     def pool(self, problem: InnerProblem) -> Tensor | None:
@@ -149,7 +146,7 @@ class SampleWeighter(ABC):
         """
         return {}
 
-    def saw(self, batch: Batch, losses: Tensor) -> None:  # noqa: B027
+    def saw(self, batch: Batch, losses: Tensor) -> None:
         """The losses (B,) of the mini-batch that was just weighed, detached, known without another pass: those of its samples,
         whose parts are weighed and which themselves are not."""
 

@@ -72,15 +72,14 @@ class Recording:
 
     def take(self, index: Tensor, device: torch.device) -> Any:
         """The structure for samples `index`, on `device`."""
-        leaves = [leaf[index].to(device) if stack else leaf for leaf, stack in zip(self.leaves, self.stacked, strict=True)]
-        return tree_unflatten(leaves, self.spec)
+        return self._rows(lambda leaf: leaf[index].to(device))
 
     def rows(self, piece: range, device: torch.device) -> Any:
         """The structure for consecutive samples, on `device`, as they lie in the recording; a copy."""
-        leaves = [
-            leaf[piece.start : piece.stop].to(device, copy=True) if stack else leaf
-            for leaf, stack in zip(self.leaves, self.stacked, strict=True)
-        ]
+        return self._rows(lambda leaf: leaf[piece.start : piece.stop].to(device, copy=True))
+
+    def _rows(self, chosen: Callable[[Tensor], Tensor]) -> Any:
+        leaves = [chosen(leaf) if stack else leaf for leaf, stack in zip(self.leaves, self.stacked, strict=True)]
         return tree_unflatten(leaves, self.spec)
 
     @property
