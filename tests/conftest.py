@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+# What takes seconds to import is imported by who computes: the process that hands tests out to others does not.
+if TYPE_CHECKING:
+    import torch
+
+    from ptqbench.quant.plan import Probe
+    from ptqbench.stage.context import RunContext
+
+    ProbedUNet = tuple[torch.nn.Module, torch.Tensor, Probe]
 
 # One thread, here and in processes that tests start: the networks are tiny, and threads that wait for each other on few cores
 # cost many times what they bring. Set before torch is imported, since that is when it is read.
 os.environ["OMP_NUM_THREADS"] = "1"
 # Tests ask for tracebacks themselves, and assert that there are none where they did not.
 os.environ.pop("PTQBENCH_TRACEBACK", None)
+# Until tests are collected nothing is garbage: looking for some takes a quarter of that time.
+gc.disable()
 
-from pathlib import Path
 
-import pytest
-import torch
-from diffusers import UNet2DConditionModel, UNet2DModel
-from enginekit import context, experiment
-from torch import Tensor
-
-from ptqbench.quant.plan import Probe
-from ptqbench.quant.probe import probe_denoiser
-from ptqbench.stage.context import RunContext
-
-ProbedUNet = tuple[torch.nn.Module, Tensor, Probe]
+def pytest_collection_finish() -> None:
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
 def unet() -> ProbedUNet:
     """An unconditional UNet with attention, its input (2, 3, 16, 16), and its probe."""
+    import torch
+    from diffusers import UNet2DModel
+
+    from ptqbench.quant.probe import probe_denoiser
+
     torch.manual_seed(0)
     net = UNet2DModel(
         sample_size=16,
@@ -47,6 +58,11 @@ def unet() -> ProbedUNet:
 @pytest.fixture(scope="session")
 def conditional_unet() -> ProbedUNet:
     """A UNet with cross-attention, its input (2, 4, 8, 8), and its probe."""
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    from ptqbench.quant.probe import probe_denoiser
+
     torch.manual_seed(0)
     net = UNet2DConditionModel(
         sample_size=8,
@@ -66,11 +82,14 @@ def conditional_unet() -> ProbedUNet:
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache that tests share."""
-    return tmp_path_factory.mktemp("cache")
+    """A cache that tests share, those of all processes of a session."""
+    folder = tmp_path_factory.getbasetemp()
+    return (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "cache"
 
 
 @pytest.fixture(scope="session")
 def ctx(cache: Path) -> RunContext:
     """The toy comparison on diffusers' UNet, at W4A32 and W4A8."""
+    from enginekit import context, experiment
+
     return context(cache, experiment('sweep.bits=["W4A32", "W4A8"]'))

@@ -1,17 +1,20 @@
-"""The program as a user runs it: subprocesses on the toy model, interrupted at fixed points."""
+"""The program as a user runs it: processes on the toy model, interrupted at fixed points."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from click.testing import CliRunner
 from enginekit import TOY
@@ -95,7 +98,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def call(*args: str | Path, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run the program to its end."""
+    """Run the program to its end, in a new process."""
     where = {"cwd": cwd, "env": environment(**env)}
     return subprocess.run(command(*args), capture_output=True, text=True, timeout=240, start_new_session=True, **where)
 
@@ -112,26 +115,57 @@ def run_args(recipe: Path, folder: Path, *more: str, workers: int = 1) -> list[s
     return ["run", recipe, *where, "--device", "cpu", "--workers", str(workers), *more]
 
 
-@contextlib.contextmanager
-def started(*args: str | Path, **env: str) -> Iterator[subprocess.Popen[str]]:
-    """The running program in a process group of its own, which ends with the block whatever happens."""
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(
-        command(*args),
-        stdout=pipe,
-        stderr=pipe,
-        text=True,
-        env=environment(**env),
-        start_new_session=True,
+class Forked:
+    """The program in a copy of this process, in a process group of its own: what a new one imports for seconds is there."""
+
+    def __init__(self, args: Sequence[str], env: dict[str, str], out: TextIO, err: TextIO) -> None:
+        self._said = out, err
+        self._process = multiprocessing.get_context("fork").Process(target=self._run, args=(args, env))
+        self._process.start()
+        self.pid = self._process.pid or 0
+
+    def _run(self, args: Sequence[str], env: dict[str, str]) -> None:
+        os.setsid()
         # Tests that a shell runs in the background inherit an ignored SIGINT, which Python then never sees.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for server in (forkserver._forkserver, resource_tracker._resource_tracker):
+            type(server).__init__(server)  # those of this process's parent are none of its own
+        os.environ.clear()
+        os.environ.update(environment(**env))
+        sys.path[:0] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+        for number, stream in enumerate(self._said, 1):
+            os.dup2(stream.fileno(), number)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+        cli.main(args)
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def ended(self, seconds: float = 240) -> subprocess.CompletedProcess[str]:
+        """What it said, when it has ended."""
+        self._process.join(seconds)
+        said = []
+        for stream in self._said:
+            stream.seek(0)
+            said.append(stream.read())
+        assert self.poll() is not None, said
+        return subprocess.CompletedProcess([], self.poll() or 0, *said)
+
+
+@contextlib.contextmanager
+def started(*args: str | Path, **env: str) -> Iterator[Forked]:
+    """The running program, which ends with the block whatever happens."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        process = Forked([*map(str, args)], env, out, err)
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.ended()
 
 
 def wait_for(condition: Any, seconds: float = 120) -> bool:

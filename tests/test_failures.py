@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from e2ekit import call
+from e2ekit import started
 from fakes import entry_point_distribution
 
 from ptqbench.boundary.build import build
@@ -238,7 +238,8 @@ def test_the_stage_is_named_and_an_error_inside_a_library_has_the_plugins_own_li
 
 def test_workers_say_it_like_one_process_also_of_errors_that_cannot_be_sent(recipe):
     args = [word if word != "1" else "2" for word in words("run", recipe, failing("model", "call"))]
-    done = call("--traceback", *args)
+    with started("--traceback", *args) as process:
+        done = process.ended()
     assert done.returncode == EXIT_PLUGIN, done.stderr
     traceback, _, message = done.stderr.rpartition("error: ")
     assert re.match(rf'plugin "bad\.py" failed in call\(\) of .*: Stubborn: .*bad\.py:{LINE}\n', message)

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,7 @@ DATA_ROOMS = ("results", "gate", "findings", "studies", "report")
 MACHINERY = ("stage", "sampling", "fitting", "measuring", "running")
 
 
+@cache
 def modules() -> dict[str, set[str]]:
     """Every file of the core ("quant/grid") with the files of the core that it imports, type-checking imports included."""
     core = ROOT / "ptqbench"
@@ -91,7 +93,7 @@ def test_every_import_of_the_core_goes_down_the_floors():
 
 
 def test_no_files_of_the_core_import_each_other_in_a_circle():
-    found = modules()
+    found = dict(modules())
     while leaves := [name for name, imports in found.items() if not imports & found.keys()]:
         for name in leaves:
             del found[name]

@@ -117,8 +117,9 @@ class Ones(SampleWeighter):
     calls = 0
 
     def begin_unit(self, unit: str, phase: str, problem: object, rng: torch.Generator) -> None:
-        # By name: the boundary begins a first unit twice, to see whether two instances agree.
-        self.units.add(f"{phase}/{unit}")
+        if "TOY_STOP" in os.environ:
+            # By name: the boundary begins a first unit twice, to see whether two instances agree.
+            self.units.add(f"{phase}/{unit}")
         self.calls = 0
 
     def weights(self, batch, problem):

@@ -38,13 +38,13 @@ def test_two_methods_are_compared_and_the_last_is_loaded_in_a_new_process(tmp_pa
     assert script(tmp_path, head + second + equal) == "True\n"
 
 
-def test_a_comparison_from_python(tmp_path, monkeypatch):
+def test_a_comparison_from_python(tmp_path, cache, monkeypatch):
     import ptqbench
 
     assert TOY.is_file()
     write_recipe(tmp_path).rename(tmp_path / "recipe.toml")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PTQBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PTQBENCH_CACHE", str(cache))
     names: dict[str, object] = {"ptqbench": ptqbench}
     exec(blocks()[2], names)
     run, q = names["run"], names["q"]

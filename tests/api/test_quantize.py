@@ -6,13 +6,12 @@ from functools import cache
 
 import pytest
 import torch
-from enginekit import RECIPE, cell_of, context, experiment, quantized
+from enginekit import RECIPE, cell_of, quantized
 from torch import Tensor, nn
 
 import ptqbench
 from ptqbench.errors import CellFailedError, UserError
 from ptqbench.measuring.state_hash import weights_hash
-from ptqbench.stage.context import RunContext
 
 BRECQ = {key: value for key, value in RECIPE["methods"]["qdiffusion"].items() if key != "sampler"}
 QUICK = {"reconstruction.iterations": 3, "reconstruction.step_iterations": 2}
@@ -32,11 +31,6 @@ class Conditional(nn.Module):
         deep = self.norm(self.first(x)) * (1 + timestep.float().reshape(-1, 1, 1, 1) / 1000)
         deep = deep if text is None else deep + self.text(text)[:, :, None, None]
         return self.last(self.drop(deep))
-
-
-@pytest.fixture(scope="module")
-def ctx(tmp_path_factory) -> RunContext:
-    return context(tmp_path_factory.mktemp("cache"), experiment("model.network=plain"))
 
 
 @cache

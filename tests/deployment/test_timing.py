@@ -73,19 +73,8 @@ def place(tmp_path_factory):
 
 
 def timed(place, *words: str):
-    given = [
-        "time",
-        place / "run",
-        "--cell",
-        "nearest/W4A8/seed0",
-        "--cache",
-        place / "cache",
-        "--repeats",
-        "5",
-        "--batch",
-        "2",
-    ]
-    return CliRunner().invoke(cli, [*map(str, given), *words])
+    given = ["time", place / "run", "--cell", "nearest/W4A8/seed0", "--cache", place / "cache"]
+    return CliRunner().invoke(cli, [*map(str, given), "--repeats", "5", "--batch", "2", "--threads", "1", *words])
 
 
 def sensitive(place):
@@ -95,7 +84,7 @@ def sensitive(place):
 
 def test_times_become_part_of_the_record_and_stand_in_a_table_of_their_own(place):
     before = json.loads((place / "run" / "results.json").read_text())
-    done = timed(place, "--engine", "torch", "--threads", "1", "--json")
+    done = timed(place, "--engine", "torch", "--json")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert found["integer_share"] == 0 and found["snr"] > 40 and found["batch"] == 2

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import signal
 
-from e2ekit import call, inside, members, metrics, results, run_args, started, wait_for, write_recipe
+from e2ekit import inside, members, metrics, results, run_args, started, wait_for, write_recipe
 from enginekit import files
+
+ONLY = ("--only", "nearest", "--only", "late")
+"""The cell that is stopped, and one that is finished before it."""
 
 
 def unchanged(before: dict[str, int], after: dict[str, int]) -> bool:
@@ -26,9 +29,10 @@ def same_numbers(folder, finished) -> bool:
 
 def test_a_run_killed_in_a_unit_and_then_in_sampling_continues(tmp_path, finished):
     recipe, cache = write_recipe(tmp_path), tmp_path / "cache"
-    args = run_args(recipe, tmp_path)
+    args = run_args(recipe, tmp_path, *ONLY)
 
-    first = call(*args, TOY_STOP=f"unit:kill:{tmp_path}/in-unit")
+    with started(*args, TOY_STOP=f"unit:kill:{tmp_path}/in-unit") as process:
+        first = process.ended()
     assert first.returncode == -signal.SIGKILL, first.stderr
     assert (tmp_path / "in-unit").exists()
     in_unit = files(cache)
@@ -37,7 +41,8 @@ def test_a_run_killed_in_a_unit_and_then_in_sampling_continues(tmp_path, finishe
     # What the finished unit took is noted with it.
     assert [name for folder, _, name in units if folder not in done] == ["cost.json", "unit-000.json"]
 
-    second = call(*args, TOY_STOP=f"sampling:kill:{tmp_path}/in-sampling")
+    with started(*args, TOY_STOP=f"sampling:kill:{tmp_path}/in-sampling") as process:
+        second = process.ended()
     assert second.returncode == -signal.SIGKILL, second.stderr
     assert (tmp_path / "in-sampling").exists()
     in_sampling = files(cache)
@@ -54,24 +59,24 @@ def test_a_run_killed_in_a_unit_and_then_in_sampling_continues(tmp_path, finishe
 
 def ended(process) -> str:
     """Wait for the end of an interrupted run, check what it says, and return its stdout."""
-    out, err = process.communicate(timeout=30)
-    assert process.returncode == 130, err
-    assert "interrupted; the same command continues from here" in err
-    assert "Traceback" not in err
+    done = process.ended(100)
+    assert done.returncode == 130, done.stderr
+    assert "interrupted; the same command continues from here" in done.stderr
+    assert "Traceback" not in done.stderr
     assert wait_for(lambda: not members(process.pid), 10)
-    return out
+    return done.stdout
 
 
 def test_an_interrupt_ends_all_processes_and_the_same_command_continues(tmp_path, finished):
     recipe, cache = write_recipe(tmp_path), tmp_path / "cache"
     reached = tmp_path / "reached"
-    with started(*run_args(recipe, tmp_path, workers=2), TOY_STOP=f"unit:wait:{reached}") as process:
+    with started(*run_args(recipe, tmp_path, *ONLY, workers=2), TOY_STOP=f"unit:wait:{reached}") as process:
         assert wait_for(lambda: reached.exists() or process.poll() is not None)
         os.killpg(process.pid, signal.SIGINT)
         assert ended(process) == ""
 
     before = files(cache)
-    done = inside(*run_args(recipe, tmp_path))
+    done = inside(*run_args(recipe, tmp_path, *ONLY))
     assert done.returncode == 0, done.stderr
     assert unchanged(before, files(cache))
     assert same_numbers(tmp_path, finished)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from e2ekit import LATE, REFUSING, call, inside, metrics, results, run_args, write_recipe
+from e2ekit import LATE, REFUSING, call, inside, metrics, results, run_args, started, write_recipe
 from enginekit import files
 from fakes import entry_point_distribution
 from PIL import Image
@@ -71,7 +71,8 @@ def parallel(tmp_path_factory):
     site = entry_point_distribution(folder / "site", "ptqbench-late", {"late": "late_plugin"}, sources)
     third = '[methods.third]\nextends = "late"\nweighter = "late-steps"\n'
     recipe = write_recipe(folder, more=third + REFUSING)
-    done = call(*run_args(recipe, folder, workers=2), PYTHONPATH=str(site))
+    with started(*run_args(recipe, folder, workers=2), PYTHONPATH=str(site)) as process:
+        done = process.ended()
     return folder, done
 
 
@@ -117,7 +118,8 @@ def test_without_any_plugin_the_program_explains_itself(finished):
     assert listed.returncode == 0
     assert listed.stdout.startswith("No components: every method, metric and model comes from a plugin")
     assert "PTQBENCH_BLOCK" in listed.stdout
-    done = call(*run_args(finished.recipe, finished.folder / "none"), PTQBENCH_BLOCK="*")
+    with started(*run_args(finished.recipe, finished.folder / "none"), PTQBENCH_BLOCK="*") as process:
+        done = process.ended()
     assert done.returncode in (2, 3)
     assert "PTQBENCH_BLOCK" in done.stderr
     assert "Traceback" not in done.stderr

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import signal
-from concurrent.futures import ThreadPoolExecutor
 
-from e2ekit import call, inside, metrics, results, run_args, write_recipe
+from e2ekit import inside, metrics, results, run_args, started, write_recipe
 
 TIMES = {"cost", "environment", "created", "invocation"}
 """What of a record is about its making."""
@@ -28,10 +27,10 @@ def test_shards_of_which_one_is_killed_and_started_again_make_the_undivided_reco
     def shard(i):
         return [*args, "--shard", f"{i}/2"]
 
-    with ThreadPoolExecutor(1) as pool:
-        killed = pool.submit(call, *shard(0), TOY_STOP=f"unit:kill:{tmp_path}/marker")
+    with started(*shard(0), TOY_STOP=f"unit:kill:{tmp_path}/marker") as process:
         second, undivided = inside(*shard(1)), inside(*whole)
-    assert (undivided.returncode, second.returncode, killed.result().returncode) == (0, 0, -signal.SIGKILL), second.stderr
+        killed = process.ended()
+    assert (undivided.returncode, second.returncode, killed.returncode) == (0, 0, -signal.SIGKILL), second.stderr
     again = inside(*shard(0))
     assert again.returncode == 0, again.stderr
     assert "shard 0/2: 2 of 2 cells are in the cache" in again.stderr

@@ -11,12 +11,8 @@ import torch
 from scipy import linalg
 
 from ptqbench.errors import CellFailedError
-from ptqbench.evaluate.distances import (
-    frechet_between,
-    frechet_distance,
-    frechet_without_blocks,
-    required_images,
-)
+from ptqbench.evaluate.distances import frechet_distance, frechet_without_blocks, required_images
+from ptqbench.evaluate.features import FeatureSet
 from ptqbench.evaluate.intervals import partition
 from ptqbench.evaluate.moments import Gaussian, Moments
 
@@ -55,7 +51,7 @@ def test_closed_form_for_diagonal_covariances() -> None:
     mean1, mean2 = torch.tensor([0.0, 1.0, -2.0]).double(), torch.tensor([1.0, 1.0, 0.5]).double()
     var1, var2 = torch.tensor([1.0, 4.0, 0.0]).double(), torch.tensor([9.0, 4.0, 0.25]).double()
     expected = (1.0 + 0.0 + 6.25) + ((1 - 3) ** 2 + 0.0 + 0.5**2)
-    found = frechet_between(Gaussian(mean1, torch.diag(var1)), Gaussian(mean2, torch.diag(var2)))
+    found = frechet_distance(*(FeatureSet(None, 3, Gaussian(m, torch.diag(v))) for m, v in ((mean1, var1), (mean2, var2))))
     assert found == pytest.approx(expected, abs=1e-12)
 
 

@@ -19,7 +19,8 @@ from PIL import Image
 
 import ptqbench
 from ptqbench.errors import CellFailedError, UserError
-from ptqbench.evaluate.distances import frechet_between, frechet_distance
+from ptqbench.evaluate.distances import frechet_distance
+from ptqbench.evaluate.features import FeatureSet
 from ptqbench.evaluate.moments import Gaussian
 from ptqbench.evaluate.pictures import open_pictures
 from ptqbench.measuring import protocol
@@ -193,9 +194,9 @@ def test_h_singular_covariances_give_a_real_distance_without_a_matrix_root() -> 
     zero = torch.zeros(40, dtype=torch.float64)
     cross = torch.linalg.svdvals(a.T @ b).sum()
     expected = float(a.square().sum() + b.square().sum() - 2 * cross)
-    first, second = Gaussian(zero, a @ a.T), Gaussian(zero, b @ b.T)
-    assert frechet_between(first, second) == pytest.approx(expected, rel=1e-6)
-    assert frechet_between(first, first) == pytest.approx(0.0, abs=1e-6)
+    first, second = (FeatureSet(None, 40, Gaussian(zero, x @ x.T)) for x in (a, b))
+    assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-6)
+    assert frechet_distance(first, first) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_h_no_code_takes_scipy_s_matrix_root() -> None:

@@ -11,7 +11,7 @@ from enginekit import cell_of, context, experiment, quantized
 
 @pytest.mark.parametrize("ranges", ["{use='ema', update=8}", "{use='threshold', update=8}", "mse"])
 @pytest.mark.parametrize("steps", ["1", "'each'"])
-def test_two_batch_sizes_give_equal_ranges(tmp_path: Path, ranges: str, steps: str) -> None:
+def test_two_batch_sizes_give_equal_ranges(cache: Path, ranges: str, steps: str) -> None:
     chosen = ranges if ranges.startswith("{") else f"'{ranges}'"
     found = []
     for batch in (16, 5):
@@ -21,7 +21,7 @@ def test_two_batch_sizes_give_equal_ranges(tmp_path: Path, ranges: str, steps: s
             "methods.qdiffusion.weights.quantizer=nearest",
             f"methods.qdiffusion.activations={{quantizer='affine', range={chosen}, steps={steps}}}",
         )
-        made = context(tmp_path / str(batch), experiment(*settings, methods=("qdiffusion",)))
+        made = context(cache, experiment(*settings, methods=("qdiffusion",)))
         found.append(quantized(made, cell_of(made, "qdiffusion"))[0].export())
     first, second = found
     scales = [name for name in first if name.endswith("scale")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from digitskit import DigitsUnits
 
@@ -24,9 +26,8 @@ TEMPORAL, TEMPORAL_LEFT = "temporal block", 0.3
 
 
 @pytest.fixture(scope="module")
-def fits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FitQuality]:
+def fits(cache: Path) -> dict[str, FitQuality]:
     """A finished setting: 240 mini-batches of 8 at a rate of 0.1."""
-    cache = tmp_path_factory.mktemp("units")
     found = DigitsUnits(cache).fit(*(name for name, _ in BLOCKS.values()))
     return found | DigitsUnits(cache, "temporal").fit(TEMPORAL)
 

@@ -21,7 +21,8 @@ PHASE = Phase("rounding", frozenset({"rounding"}), True, "mixed")
 
 
 def made(cache, *overrides: str, order: Callable[[list[UnitPlan]], list[UnitPlan]] = list) -> UnitCapture:
-    ctx = context(cache, experiment(*overrides, methods=("qdiffusion",)))
+    short = [f"methods.qdiffusion.reconstruction.{name}=1" for name in ("iterations", "step_iterations")]
+    ctx = context(cache, experiment(*short, *overrides, methods=("qdiffusion",)))
     cell = cell_of(ctx, "qdiffusion")
     q, quantizer = quantized(ctx, cell)
     partitioner = build(cell.method.partitioner)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +18,9 @@ from ptqbench.errors import EXIT_USAGE, UserError
 from ptqbench.kit.scaffold import TEMPLATES, plugin_files, use_of
 from ptqbench.plugin.hookspecs import ROLES
 from ptqbench.plugin.manager import PluginManager
-from ptqbench.testing import check, components
 
 ROLE_NAMES = [role.name for role in ROLES]
+LISTED = "test_it_is_listed_and_its_options_are_explained"
 
 
 def new(folder: Path, name: str, role: str, *more: str) -> Result:
@@ -32,12 +33,16 @@ def test_there_is_a_template_for_every_role_and_no_other():
 
 @pytest.mark.parametrize("role", ROLE_NAMES)
 def test_a_single_file_holds_to_the_contract_as_it_is_written(tmp_path, role):
+    """As the tests say that are written beside it."""
     done = new(tmp_path, "my-idea", role, "--single-file")
     assert done.exit_code == 0, done.output
     assert sorted(path.name for path in tmp_path.iterdir()) == ["my_idea.py", "test_my_idea.py"]
-    (trial,) = components(tmp_path / "my_idea.py")
+    tests = runpy.run_path(str(tmp_path / "test_my_idea.py"))
+    conformance = tests["test_conformance"]
+    (trial,) = conformance.pytestmark[0].args[1]
     assert (trial.bound.role, trial.bound.name) == (role, "my-idea")
-    check(trial)
+    conformance(trial)
+    tests[LISTED]()
 
 
 @pytest.mark.parametrize("role", ROLE_NAMES)
@@ -55,7 +60,8 @@ def test_a_distribution_is_the_same_plugin_in_two_modules(tmp_path, role, monkey
     assert "torch" not in vars(single)
     found = record.component.load()
     assert (found.__module__, found.__name__) == ("ptqbench_my_idea.component", "MyIdea")
-    assert all(field.description for field in record.component.options.model_fields.values())
+    (tmp_path / "test_my_idea.py").write_text(files["tests/test_my_idea.py"])
+    runpy.run_path(str(tmp_path / "test_my_idea.py"))[LISTED]()
 
 
 @pytest.mark.parametrize("role", ROLE_NAMES)

@@ -24,8 +24,8 @@ def test_a_second_computation_and_a_restored_one_have_the_same_hash(tmp_path):
 
 
 @pytest.mark.parametrize("key", ["codes", "w.0.scale", "a.0.zero_point"])
-def test_any_change_gives_another(tmp_path, key):
-    ctx = made(tmp_path)
+def test_any_change_gives_another(cache, key):
+    ctx = made(cache)
     q, _ = quantized(ctx, cell_of(ctx, "qdiffusion"))
     before = state_hash(q)
     name, tensor = next((name, tensor) for name, tensor in q.export().items() if name.endswith(key))

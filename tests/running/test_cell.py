@@ -61,15 +61,14 @@ def test_budgets_are_equal_and_count_every_optimiser_step(records):
     assert records["nearest", "W4A8"].budget.training == 40
 
 
-def test_both_activation_settings_share_the_rounding_phase(ctx, records, cache):
+def test_both_activation_settings_share_the_rounding_phase(ctx, records):
     assert set(records)
-    before, results = files(cache, "reconstruct-rounding/*/*"), set()
+    results = set()
     for name in ("qdiffusion", "ptq4dm", "gacq"):
         for bits in ("W4A32", "W4A8"):
             costs = quantized(ctx, cell_of(ctx, name, bits))[1].costs
             assert costs.stages["reconstruct-rounding"].cached
             results |= {result for result in costs.tally if result.startswith("reconstruct-rounding/")}
-    assert files(cache, "reconstruct-rounding/*/*") == before
     # Not the number of folders: other tests keep results in the same cache.
     assert len(results) == 3
 

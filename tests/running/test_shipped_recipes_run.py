@@ -25,6 +25,7 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 SMALL = (
     "sampling.steps=10",
     "sampling.images=2",
+    "sampling.batch=2",
     "calibration.trajectories=16",
     "calibration.samples=50",
     "evaluation.metrics=['eps-error', 'psnr']",

@@ -125,10 +125,12 @@ def budget_of(ctx: RunContext, cell: Cell) -> Budget:
     return CellRun(ctx, cell, lambda *_: None).calibrated().budget
 
 
+SHORT = ("methods.qdiffusion.reconstruction.iterations=3", "methods.qdiffusion.reconstruction.step_iterations=1")
+
+
 @pytest.mark.parametrize("name", ["nearest", "qdiffusion", "gacq"])
 def test_a_budget_is_the_number_of_rows_that_the_model_saw(tmp_path, name):
-    short = ("methods.qdiffusion.reconstruction.iterations=3", "methods.qdiffusion.reconstruction.step_iterations=1")
-    ctx = context(tmp_path, experiment("model.network=plain", *short))
+    ctx = context(tmp_path, experiment(*SHORT))
     rows = count_rows(ctx)
     budget = budget_of(ctx, cell_of(ctx, name))
     assert budget.denoiser_evaluations == sum(rows) == sum(budget.by_stage.values())
@@ -147,7 +149,7 @@ def test_a_budget_is_the_number_of_rows_that_the_model_saw(tmp_path, name):
 
 def test_a_budget_does_not_depend_on_which_cell_came_first(tmp_path):
     """W4A32 and W4A8 share the rounding phase and the trajectories; each has to answer for all of it."""
-    made = experiment('sweep.bits=["W4A32", "W4A8"]', "model.network=plain", methods=("qdiffusion",))
+    made = experiment('sweep.bits=["W4A32", "W4A8"]', *SHORT, methods=("qdiffusion",))
     found = []
     for order in (("W4A32", "W4A8"), ("W4A8", "W4A32")):
         ctx = context(tmp_path / order[0], made)
@@ -159,7 +161,7 @@ def test_a_budget_does_not_depend_on_which_cell_came_first(tmp_path):
 
 
 def test_measuring_is_no_calibration(tmp_path):
-    ctx = context(tmp_path, experiment("model.network=plain"))
+    ctx = context(tmp_path, experiment())
     cell = cell_of(ctx, "nearest")
     run = CellRun(ctx, cell, lambda *_: None)
     record = run.run()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from digitskit import DigitsUnits, course, planted
@@ -19,8 +21,8 @@ FAST, PUBLISHED = (160, 0.15), (20_000, 1e-3)
 
 
 @pytest.fixture(scope="module")
-def units(tmp_path_factory: pytest.TempPathFactory) -> DigitsUnits:
-    return DigitsUnits(tmp_path_factory.mktemp("units"))
+def units(cache: Path) -> DigitsUnits:
+    return DigitsUnits(cache)
 
 
 @pytest.fixture(scope="module")
