@@ -49,7 +49,7 @@ def _first(trial: Trial) -> tuple[Network, dict[str, Any], dict[str, Tensor]]:
 
 
 def _methods(trial: Trial) -> Iterator[dict[str, Any]]:
-    """Methods with the component in its place, the simplest that may do first."""
+    """Methods with the component in its place, the simplest that may do first: what fits do not ask anything of has none."""
     bound = trial.bound
     use = {"use": f"{bound.plugin}/{bound.name}", **bound.options.model_dump(mode="json", exclude_defaults=True)}
     role = bound.role
@@ -58,12 +58,16 @@ def _methods(trial: Trial) -> Iterator[dict[str, Any]]:
     elif role.endswith("-quantizer"):
         yield from _quantizing(trial, role.removesuffix("-quantizer") + "s", use)
     elif role == "range":
-        yield METHOD | {site: METHOD[site] | {"range": use} for site in ("weights", "activations")}
+        yield METHOD | CLOSED | {site: CLOSED[site] | {"range": use} for site in ("weights", "activations")}
     elif role == "loss":
         yield METHOD | {"losses": [use]}
         yield METHOD | {"losses": [use, "output"]}
-    elif role in ("pass", "sampler-hook"):
-        yield (METHOD if role == "pass" else METHOD | CLOSED) | {"passes" if role == "pass" else "hooks": [use]}
+    elif role == "pass":
+        yield METHOD | {"passes": [use]}
+    elif role == "sampler-hook":
+        yield METHOD | CLOSED | {"hooks": [use]}
+    elif role == "sampler":
+        yield METHOD | CLOSED | {role: use}
     elif role == "weighter":
         yield METHOD | {role: use}
         yield METHOD | {role: use, "losses": ["output", "haar"]}

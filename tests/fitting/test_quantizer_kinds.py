@@ -27,8 +27,8 @@ def zero_points(q):
 
 
 @pytest.mark.parametrize(("bits", "phases"), [("W4A8", ["rounding", "zeros"]), ("W4A32", ["rounding"]), ("W32A8", ["zeros"])])
-def test_a_kind_of_ones_own_is_learned_where_its_site_is_quantized(tmp_path, bits, phases):
-    ctx, cell = made(tmp_path, ZEROS, LEARN % 1.0, bits=bits)
+def test_a_kind_of_ones_own_is_learned_where_its_site_is_quantized(cache, bits, phases):
+    ctx, cell = made(cache, ZEROS, LEARN % 1.0, bits=bits)
     assert [phase.name for phase in phases_with_work(cell.method.reconstruction.create(), cell.method)] == phases
     q, quantizer = quantized(ctx, cell)
     assert list(quantizer.fitted) == phases
@@ -36,8 +36,8 @@ def test_a_kind_of_ones_own_is_learned_where_its_site_is_quantized(tmp_path, bit
     assert not [name for name, _ in q.module.named_parameters() if name.endswith("zero_point")]
 
 
-def test_zero_points_move_from_where_their_ranges_put_them(tmp_path):
-    q, still = (quantized(*made(tmp_path, ZEROS, LEARN % rate))[0] for rate in (1.0, 0.0))
+def test_zero_points_move_from_where_their_ranges_put_them(cache):
+    q, still = (quantized(*made(cache, ZEROS, LEARN % rate))[0] for rate in (1.0, 0.0))
     learned, found = zero_points(q), zero_points(still)
     moved = {key for key in learned if not torch.equal(learned[key], found[key])}
     assert len(moved) > len(learned) / 2
