@@ -16,7 +16,7 @@ from ptqbench.api.tracebacks import write_tracebacks
 from ptqbench.boundary.build import build
 from ptqbench.errors import UserError
 from ptqbench.recipe.experiment import Experiment
-from ptqbench.results.gallery import save_gallery
+from ptqbench.results.gallery import gallery
 from ptqbench.results.record import CellRecord, RunRecord
 from ptqbench.roles.executor import Report, Task
 from ptqbench.running import run as running
@@ -135,4 +135,4 @@ def _write(result: Run, folder: Path, experiment: Experiment, settings: Settings
             reporter = build(bound)
             (folder / f"table{reporter.suffix}").write_text(reporter.render(result.record), encoding="utf-8")
     if rows := previews(experiment, settings):
-        save_gallery(folder / "samples.png", rows)
+        gallery(rows).save(folder / "samples.png", optimize=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -77,11 +76,6 @@ def label_width(labels: Sequence[str]) -> int:
     """Pixels that the widest label takes, with a margin on both sides: where the samples begin."""
     font = ImageFont.load_default(FONT_SIZE)
     return math.ceil(max(font.getlength(label) for label in labels)) + 2 * MARGIN
-
-
-def save_gallery(path: Path, rows: Sequence[tuple[str, ArrayLike]], *, columns: int = 8) -> None:
-    """Write the gallery as a PNG file."""
-    gallery(rows, columns=columns).save(path, format="PNG", optimize=True)
 
 
 def _pixels(images: ArrayLike) -> NDArray[np.uint8]:

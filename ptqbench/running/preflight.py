@@ -14,22 +14,23 @@ from torch import Tensor
 from ptqbench.boundary.build import build, owner_of
 from ptqbench.errors import EXIT_CELL_FAILED, EXIT_PLUGIN, EXIT_USAGE, CellFailedError, UserError
 from ptqbench.failures import PLUGIN_ERRORS, PluginFault, reason_of, told, words
-from ptqbench.fitting.method import make_plan, phases_with_work
+from ptqbench.fitting.method import phases_with_work
 from ptqbench.measuring.features import metric_problems
 from ptqbench.plugin.classes import check_classes
 from ptqbench.quant.plan import SITES, Plan
 from ptqbench.quant.steps import step_group
 from ptqbench.quant.uniform import UniformQuantizer
 from ptqbench.recipe.experiment import Cell, Method
-from ptqbench.roles.reconstruction import Reconstruction
 from ptqbench.roles.sampler import TrajectoryGrid
 from ptqbench.roles.weighter import SampleWeighter
 from ptqbench.running.bridge import library_versions
+from ptqbench.running.cell import cell_quantizer
 from ptqbench.running.timing import seconds_per_evaluation
 from ptqbench.sampling.calibrate import split
 from ptqbench.sampling.reference import step_features, trajectory_shards
 from ptqbench.sampling.rng import stream
 from ptqbench.stage.arithmetic import arithmetic
+from ptqbench.stage.cache import Costs
 from ptqbench.stage.context import RunContext
 
 PICTURE_CHANNELS = (1, 3)
@@ -198,17 +199,11 @@ def _cell_problem(ctx: RunContext, cell: Cell, method: Method, features: Feature
         if method.network is not None:
             library_versions(method.network)
             return None
-        plan = make_plan(ctx.probe, method)
-        reconstruction: Reconstruction = build(method.reconstruction)
-        phases = phases_with_work(reconstruction, method)
-        if reconstruction.phases and not phases:
-            name = method.reconstruction.name
-            raise CellFailedError(f"at {method.bits} there is nothing that {name!r} could learn", "choose other bits")
-        if phases and method.partitioner is not None:
-            build(method.partitioner).units(ctx.model.denoiser, ctx.probe)
-        for phase in phases:
-            reconstruction.course(phase)
-        if phases or not method.activations.off:
+        quantizer = cell_quantizer(ctx, cell, Costs(), lambda *_: None)
+        plan, stages = quantizer.plan, quantizer.stages
+        for phase in phases_with_work(quantizer.reconstruction, method):
+            quantizer.reconstruction.course(phase)
+        if any(stage.sampled for stage in stages):
             trained = _select(ctx, cell, method, partial(features, cell.seed))
             if not method.activations.off:
                 _require_every_group(plan, method, trained, ctx.schedule.steps)

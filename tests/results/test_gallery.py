@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from ptqbench.results.gallery import AMPLIFIED, BETWEEN, GAP, HEADING, MARGIN, TILE, gallery, label_width, save_gallery
+from ptqbench.results.gallery import AMPLIFIED, BETWEEN, GAP, HEADING, MARGIN, TILE, gallery, label_width
 
 
 def numbered(rows: int, count: int, channels: int, size: int) -> list[tuple[str, torch.Tensor]]:
@@ -59,12 +56,6 @@ def test_colour_keeps_its_channels_and_large_images_their_size() -> None:
     assert picture.shape[0] == HEADING + 80 + MARGIN
     assert picture[HEADING + 5, left + 7].tolist() == [200, 0, 50]
     assert picture[HEADING, left].tolist() == [200, 0, 0]
-
-
-def test_saved_as_png(tmp_path: Path) -> None:
-    rows = numbered(1, 2, 1, 8)
-    save_gallery(tmp_path / "samples.png", rows)
-    assert np.array_equal(np.asarray(Image.open(tmp_path / "samples.png")), np.asarray(gallery(rows)))
 
 
 @pytest.mark.parametrize(
