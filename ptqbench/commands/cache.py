@@ -11,7 +11,6 @@ import click
 
 from ptqbench.api.settings import default_cache
 from ptqbench.commands.output import json_option, print_json, print_table
-from ptqbench.errors import UserError
 from ptqbench.plugin.names import suggest
 from ptqbench.results.formatting import byte_size
 from ptqbench.stage.upkeep import Kept, chosen, kept, prune
@@ -49,9 +48,9 @@ def command(root: Path | None, wanted: bool, days: float | None, recipe: str | N
     if wanted != bool(given):
         raise click.UsageError(f"--prune needs one of {', '.join(narrowed)}" if wanted else f"{given[0]} goes with --prune")
     results = kept(folder)
-    known = sorted({name for one in results for name in one.recipes})
-    if recipe is not None and recipe not in known:
-        raise UserError(f'{folder} has nothing of a recipe "{recipe}"', suggest(recipe, known, "recipes"))
+    if recipe is not None and not chosen(results, recipe=recipe):
+        there = suggest(recipe, (name for one in results for name in one.recipes), "recipes")
+        click.echo(f'nothing is of the recipe "{recipe}" alone; {there}', err=True)
     if wanted:
         _prune(folder, results, chosen(results, recipe=recipe, days=days, room=room), as_json)
     elif as_json:

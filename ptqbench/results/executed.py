@@ -53,7 +53,8 @@ def _row(cell: CellRecord, name: str, found: Executed) -> list[Cell]:
     name_cells = [Cell(f"{cell.method} {cell.variant}".rstrip()), Cell(cell.bits), Cell(name)]
     times = [_timed(figures, 1000.0) for figures in (found.full_precision_seconds, found.quantized_seconds)]
     low, high = found.ratio[1:]
-    tone: Literal["good", "bad", ""] = "good" if low > 1 else "bad" if high < 1 else ""
+    agrees = found.snr >= AGREES  # the speed of something else is nobody's gain
+    tone: Literal["good", "bad", ""] = "bad" if high < 1 else "good" if low > 1 and agrees else ""
     ratio = Cell(formatting.measured(*found.ratio), found.ratio[0], low, high, found.repeats, tone=tone)
     peaks, sizes = (" | ".join(f"{x:.0f}" for x in pair) for pair in (found.peak_mib, [x / 1024 for x in found.file_bytes]))
     files = Cell(sizes) if any(found.file_bytes) else Cell()
