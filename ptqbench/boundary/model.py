@@ -12,11 +12,14 @@ from torch import Tensor, nn
 from ptqbench.boundary.call import Call, wrapped
 from ptqbench.boundary.features import check_fingerprint
 from ptqbench.boundary.values import check_finite, check_held, check_named, check_tensor, cumulative, described, held
+from ptqbench.process.garbage import uncollected
 from ptqbench.roles.model import Conditions, DiffusionModel, ModelSource
 
 
 def _load(call: Call, _: ModelSource, load: Callable[[torch.device], DiffusionModel], device: torch.device) -> DiffusionModel:
-    found: Any = load(device)
+    # A source imports the library that its networks are made of.
+    with uncollected():
+        found: Any = load(device)
     if not isinstance(found, DiffusionModel):
         raise call.refused(f"loaded {described(found)}", "return a ptqbench.roles.model.DiffusionModel")
     _check_network(call, found.denoiser)

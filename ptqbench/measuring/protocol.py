@@ -71,10 +71,22 @@ def protocol(ctx: RunContext) -> dict[str, Any]:
         "trajectories": e.calibration.trajectories,
         "calibration samples": e.calibration.samples,
         "execution": "simulated",
-        **({"prompts": len(ctx.model.prompts), "shared prompts": shared_prompts(ctx)} if ctx.model.prompts else {}),
-        **({"guidance": ctx.model.guidance, "calibrated branches": list(ctx.calibrated)} if e.sampling.guided else {}),
+        **_of_model(ctx),
         **({"arithmetic": ctx.arithmetic} if ctx.arithmetic != FLOAT32 else {}),
     }
+
+
+def _of_model(ctx: RunContext) -> dict[str, Any]:
+    """What only the loaded model tells; kept in the cache, so that finished cells are read without it."""
+    e = ctx.experiment
+    ids = [e.sampling.images, e.calibration.trajectories, e.evaluation.probes]
+    with ctx.cache.locked("protocol", content_key(ctx.base_key, ids, e.calibration.branches)) as entry:
+        if not entry.has("model.json"):
+            told = {"prompts": len(ctx.model.prompts), "shared prompts": shared_prompts(ctx)} if ctx.model.prompts else {}
+            guided = {"guidance": ctx.model.guidance, "calibrated branches": list(ctx.calibrated)}
+            entry.save_json("model.json", told | (guided if e.sampling.guided else {}))
+        found: dict[str, Any] = entry.load_json("model.json")
+        return found
 
 
 def shared_prompts(ctx: RunContext) -> str:

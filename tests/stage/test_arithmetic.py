@@ -38,14 +38,16 @@ def settings(cache: Path, workers: int = 1) -> Settings:
     return Settings(cache, "cpu", workers, 1)
 
 
-def test_a_fresh_run_has_previews_and_the_next_one_computes_nothing(tmp_path):
+def test_a_fresh_run_has_previews_and_the_next_one_computes_nothing_and_loads_no_model(tmp_path, monkeypatch):
     made = experiment(*QUICK, methods=("nearest",))
     first = run_experiment(made, settings(tmp_path), lambda *_: None, lambda _: None)
     assert [label for label, _ in previews(made, settings(tmp_path))] == ["full-precision", "nearest W4A8"]
     torch.set_num_threads(3)
+    monkeypatch.setattr(RunContext, "model", property(lambda _: pytest.fail("loaded the model")))
     # Also with two workers: none is started, since nothing is announced.
     again = run_experiment(made, settings(tmp_path, 2), lambda *_: None, lambda _: pytest.fail("computed again"))
     assert [cell.metrics for cell in again.cells] == [cell.metrics for cell in first.cells]
+    assert again.protocol == first.protocol
 
 
 def test_a_context_of_settings_has_their_threads_in_its_key(tmp_path):

@@ -57,3 +57,4 @@ def test_a_family_goes_through_plan_and_run(tmp_path, kind):
     assert len(states) == 2
     again = run_experiment(experiment, settings, lambda *_: None, lambda _: None)
     assert all(cost.cached for cell in again.cells for cost in cell.cost.values())
+    assert again.protocol == record.protocol
