@@ -9,7 +9,7 @@ from ptqbench.plugin.component import Bound
 from ptqbench.recipe.experiment import DEFAULT_SOLVER
 from ptqbench.roles.metric import Metric
 from ptqbench.roles.model import prompts_needed
-from ptqbench.stage.cache import content_key
+from ptqbench.stage.cache import CacheWriteError, content_key
 from ptqbench.stage.context import RunContext
 from ptqbench.stage.precision import FLOAT32
 
@@ -80,13 +80,20 @@ def _of_model(ctx: RunContext) -> dict[str, Any]:
     """What only the loaded model tells; kept in the cache, so that finished cells are read without it."""
     e = ctx.experiment
     ids = [e.sampling.images, e.calibration.trajectories, e.evaluation.probes]
-    with ctx.cache.locked("protocol", content_key(ctx.base_key, ids, e.calibration.branches)) as entry:
-        if not entry.has("model.json"):
-            told = {"prompts": len(ctx.model.prompts), "shared prompts": shared_prompts(ctx)} if ctx.model.prompts else {}
-            guided = {"guidance": ctx.model.guidance, "calibrated branches": list(ctx.calibrated)}
-            entry.save_json("model.json", told | (guided if e.sampling.guided else {}))
-        found: dict[str, Any] = entry.load_json("model.json")
-        return found
+    try:
+        with ctx.cache.locked("protocol", content_key(ctx.base_key, ids, e.calibration.branches)) as entry:
+            if not entry.has("model.json"):
+                entry.save_json("model.json", _told(ctx))
+            found: dict[str, Any] = entry.load_json("model.json")
+            return found
+    except CacheWriteError:
+        return _told(ctx)  # also the record of a run that a full disk ended says what was held equal
+
+
+def _told(ctx: RunContext) -> dict[str, Any]:
+    prompts = {"prompts": len(ctx.model.prompts), "shared prompts": shared_prompts(ctx)} if ctx.model.prompts else {}
+    guidance = {"guidance": ctx.model.guidance, "calibrated branches": list(ctx.calibrated)}
+    return prompts | (guidance if ctx.experiment.sampling.guided else {})
 
 
 def shared_prompts(ctx: RunContext) -> str:

@@ -20,7 +20,7 @@ from ptqbench.running.cell import CellRun
 from ptqbench.running.run import environment, previews, run_experiment
 from ptqbench.stage import context as context_module
 from ptqbench.stage.arithmetic import arithmetic, fix_arithmetic
-from ptqbench.stage.cache import Cache, Costs, cached_tensors
+from ptqbench.stage.cache import Cache, CacheWriteError, Costs, cached_tensors
 from ptqbench.stage.context import RunContext, Settings, core_fingerprint
 
 QUICK = ("model.network=plain", 'evaluation.metrics=["psnr"]')
@@ -38,11 +38,18 @@ def settings(cache: Path, workers: int = 1) -> Settings:
     return Settings(cache, "cpu", workers, 1)
 
 
+def _full(*_: object) -> None:
+    raise CacheWriteError("no space left on the device")
+
+
 def test_a_fresh_run_has_previews_and_the_next_one_computes_nothing_and_loads_no_model(tmp_path, monkeypatch):
     made = experiment(*QUICK, methods=("nearest",))
     first = run_experiment(made, settings(tmp_path), lambda *_: None, lambda _: None)
     assert [label for label, _ in previews(made, settings(tmp_path))] == ["full-precision", "nearest W4A8"]
     torch.set_num_threads(3)
+    monkeypatch.setattr(Cache, "locked", _full)
+    assert protocol(RunContext.of(made, settings(tmp_path))) == first.protocol
+    monkeypatch.undo()
     monkeypatch.setattr(RunContext, "model", property(lambda _: pytest.fail("loaded the model")))
     # Also with two workers: none is started, since nothing is announced.
     again = run_experiment(made, settings(tmp_path, 2), lambda *_: None, lambda _: pytest.fail("computed again"))
