@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,8 +19,10 @@ from ptqbench.api.settings import executor_for
 from ptqbench.errors import UserError
 from ptqbench.recipe.experiment import Experiment
 from ptqbench.results.record import RunRecord
+from ptqbench.roles.executor import Crew, Task
 from ptqbench.running.run import run_experiment
 from ptqbench.stage.context import Settings
+from ptqbench_executors.ray import _Remote, _work
 
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
@@ -119,6 +123,26 @@ def test_an_interrupt_ends_remote_tasks_and_the_same_command_continues(cluster, 
     time.sleep(1.0)
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.safetensors")}
     assert numbers(run(made, tmp_path)) == numbers(here)
+
+
+def stumbling() -> Callable[..., Any]:
+    """Prepares work that fails as a plugin may."""
+
+    def work(task: Task, tell: Callable[[str, float], None]) -> None:
+        raise SystemExit(f"no {task.label}")
+
+    return work
+
+
+def test_an_error_comes_back_from_a_worker_with_its_traceback_as_from_a_process_here(tmp_path):
+    task = Task("cell", 0, label="one")
+    answer = _work(pickle.dumps(stumbling), task, str(tmp_path / "note.json"))
+    crew = Crew(prepare=None, here=None, workers=1, threads=1, memory_mib=0.0, accelerator=False, folder=tmp_path, report=None)
+    workers = _Remote(SimpleNamespace(remote=ray.remote, get=lambda _: answer, exceptions=ray.exceptions), crew, 1.0)
+    workers.tasks["reference"] = task
+    ended = workers._end("reference")
+    assert (ended.task, ended.result, str(ended.error)) == (task, None, "no one")
+    assert "in work" in str(ended.error.__cause__)
 
 
 def test_a_cluster_that_is_not_there_is_told(made, monkeypatch):
