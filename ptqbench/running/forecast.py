@@ -12,13 +12,14 @@ from ptqbench.evaluate.intervals import BLOCKS
 from ptqbench.evaluate.pictures import count_pictures
 from ptqbench.fitting.hooks import fitting_trajectories
 from ptqbench.fitting.method import make_plan, phases_with_work
+from ptqbench.fitting.quality import SAMPLES
 from ptqbench.measuring.features import KEPT_WIDTH, wanted_outputs
 from ptqbench.measuring.protocol import shared_prompts
 from ptqbench.quant.plan import Plan
 from ptqbench.recipe.experiment import Cell, Method
 from ptqbench.results.remarks import SHARED_PROMPTS
 from ptqbench.roles.reconstruction import Phase, Reconstruction
-from ptqbench.running.timing import seconds_per_evaluation, time_images
+from ptqbench.running.timing import seconds_per_evaluation, seconds_per_weight, time_images
 from ptqbench.stage.context import CAPTURE_BUDGET, REFERENCE_SETTING, REPLAY_BUDGET, RunContext
 from ptqbench.stage.spill import SPILL_FROM
 
@@ -28,6 +29,8 @@ FAKE_QUANTIZATION = 1.15
 """A forward pass with quantized activations takes about this many plain ones."""
 REPLAYED = 2.0
 """Recording all units of a network, quantized one by one, takes about this many passes where their outputs can be kept."""
+LOOKS = 3
+"""The loss of a unit is taken before its fit, after it, and hardened."""
 SPARE = 3
 """At a time about one in so many layers' outputs has to be kept."""
 PROCESS_MIB = 650
@@ -70,7 +73,9 @@ def forecast(ctx: RunContext) -> Forecast:
     after = e.sampling.images * (image.decode + image.features)
     done: set[str] = set()
     cells = {
-        cell.id: second * _cell_evaluations(ctx, cell, done) + (after if cell.method is not None else 0.0) for cell in e.cells
+        cell.id: second * _cell_evaluations(ctx, cell, done)
+        + (_ranging(ctx, cell.method, done) + after if cell.method is not None else 0.0)
+        for cell in e.cells
     }
     images = {c.id: second * _per_image(c.method) * e.sampling.images * calls + after if c.method else 0.0 for c in e.cells}
     recordings = _recordings(ctx)
@@ -104,6 +109,8 @@ def _cell_evaluations(ctx: RunContext, cell: Cell, done: set[str]) -> float:
     total = per_image * (e.sampling.images + e.evaluation.probes) * calls
     # Hooks are fitted on predictions of both networks.
     total += sum((1 + per_image) * fitting_trajectories(ctx, build(bound)) * calls for bound in cell.method.hooks)
+    if not cell.method.activations.off:
+        total += per_image * e.calibration.samples  # the ranges of all activations
     reconstruction: Reconstruction = build(cell.method.reconstruction)
     for phase in phases_with_work(reconstruction, cell.method):
         key = f"{cell.method.name}/{cell.variant}/{cell.seed}/{phase.name}"
@@ -111,6 +118,15 @@ def _cell_evaluations(ctx: RunContext, cell: Cell, done: set[str]) -> float:
             total += _phase_evaluations(ctx, cell.method, reconstruction, phase)
         done.add(f"{key}/{cell.method.weights.bits}")
     return total
+
+
+def _ranging(ctx: RunContext, method: Method, done: set[str]) -> float:
+    """Seconds for the ranges of all weights, unless an earlier cell has them."""
+    key = f"ranges/{method.weights.quantizer.key}/{method.weights.range.key}/{method.weights.bits}/{method.passes}"
+    if method.weights.off or key in done:
+        return 0.0
+    done.add(key)
+    return seconds_per_weight(ctx, method) * sum(math.prod(layer.weight_shape) for layer in ctx.probe.layers)
 
 
 def _per_image(method: Method) -> float:
@@ -126,9 +142,12 @@ def _phase_evaluations(ctx: RunContext, method: Method, reconstruction: Reconstr
     if phase.inputs != "full-precision":
         units = len(build(method.partitioner).units(ctx.model.denoiser, ctx.probe))
         passes += REPLAYED if _layer_outputs(ctx) < SPARE * REPLAY_BUDGET else units / 2
-    captures = ctx.experiment.calibration.samples * passes
-    # All units together cost about one network; each gets its own iterations.
-    return captures + course.iterations * course.batch * BACKWARD * build(method.weighter).cost
+    samples = ctx.experiment.calibration.samples
+    # All units together cost about one network; each is recorded, looked at, and gets its own iterations.
+    once = samples * passes + LOOKS * min(samples, SAMPLES)
+    return (once + course.iterations * course.batch * BACKWARD * build(method.weighter).cost) * (
+        FAKE_QUANTIZATION if phase.activations else 1.0
+    )
 
 
 def _memory(ctx: RunContext, recordings: Sequence[int]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,10 @@ import torch
 from torch import Tensor
 
 from ptqbench.errors import UserError
+from ptqbench.fitting.method import MethodFactory, make_plan
 from ptqbench.measuring.features import wanted_outputs
+from ptqbench.quant.layer import QuantLayer, StepContext
+from ptqbench.recipe.experiment import Method
 from ptqbench.sampling.rng import normal
 from ptqbench.sampling.sample import to_bytes
 from ptqbench.stage.context import RunContext
@@ -21,6 +25,9 @@ LONG = 1.0
 """Seconds of a call beside which what only a first call does is next to nothing."""
 IMAGES = 4
 """Images that are decoded and described for a timing: a decoder of large images takes seconds for each."""
+
+WEIGHTS = 2**16
+"""A layer of so many weights is large enough for a timing."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,22 @@ def seconds_per_evaluation(ctx: RunContext) -> float:
     with torch.inference_mode():
         # Reading a value back waits for the device.
         return _seconds(lambda: predictor.evaluate(x, step, cond).sum().item()) / size
+
+
+def seconds_per_weight(ctx: RunContext, method: Method) -> float:
+    """Seconds for the range of a weight and its rounding, from those of one quantized layer that is large enough."""
+    sizes = {layer.name: math.prod(layer.weight_shape) for layer in ctx.probe.layers}
+    plans = [plan for plan in make_plan(ctx.probe, method).layers if plan.weight is not None]
+    if not plans:
+        return 0.0
+    large = [plan for plan in plans if sizes[plan.name] >= WEIGHTS] or [max(plans, key=lambda plan: sizes[plan.name])]
+    plan = min(large, key=lambda plan: sizes[plan.name])
+    factory, inner = MethodFactory(method.weights, method.activations), ctx.model.denoiser.get_submodule(plan.name)
+
+    def search() -> None:
+        QuantLayer(inner, plan, factory, StepContext(1)).to(ctx.device).find_weight_grids()
+
+    return _seconds(search) / sizes[plan.name]
 
 
 def time_images(ctx: RunContext) -> ImageTiming:

@@ -121,3 +121,13 @@ def test_what_units_are_fitted_on_is_counted_as_far_as_it_stays_in_memory(tmp_pa
     assert spilled.memory_mib < small.memory_mib
     assert "TMPDIR" in spilled.notes[0]
     assert forecast(made(tmp_path, NONE)).notes == ()
+
+
+def test_ranges_of_weights_are_counted_once_where_cells_share_them(tmp_path, monkeypatch):
+    ctx = context(tmp_path, experiment("model.network=plain", NONE, methods=("qdiffusion", "ptq4dm", "nearest")))
+    assert timing.seconds_per_weight(ctx, cell_of(ctx, "qdiffusion").method) > 0
+    monkeypatch.setattr("ptqbench.running.forecast.seconds_per_weight", lambda *_: 1e6)
+    assert {name for name, seconds in forecast(ctx).cells.items() if seconds > 1e6} == {
+        "qdiffusion/W4A8/seed0",
+        "nearest/W4A8/seed0",
+    }
