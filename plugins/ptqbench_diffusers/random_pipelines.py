@@ -1,4 +1,7 @@
-"""Small pipelines with random weights, of the architectures that the field compares on: to go through a recipe in minutes."""
+"""Small pipelines with random weights, of the architectures that the field compares on: to go through a recipe in minutes.
+
+Their UNets have two levels, on which everything occurs that the deeper ones have.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,9 @@ LDM_NOISE = {
 
 
 def ddpm(folder: Path) -> None:
-    """As google/ddpm-cifar10-32, an eighth as wide: pixels, attention on the second level."""
+    """As google/ddpm-cifar10-32, much narrower: pixels, attention on the second level."""
     d = diffusers_package()
-    network = unet(16, 3, (16, 32, 32, 32), (False, True, False, False))
+    network = unet(16, 3, (16, 32), (False, True))
     d.DDPMPipeline(network, d.DDPMScheduler(clip_sample=False)).save_pretrained(folder)
 
 
@@ -52,7 +55,7 @@ def ddpm_cifar10(folder: Path) -> None:
 def ldm(folder: Path) -> None:
     """As CompVis' unconditional latent diffusion (LDM-4): VQ latents, attention on all levels but the first."""
     d = diffusers_package()
-    network = unet(16, 3, (16, 32, 48, 64), (False, True, True, True))
+    network = unet(16, 3, (16, 48), (False, True))
     d.LDMPipeline(autoencoder(3, quantized=True), network, d.DDIMScheduler(**LDM_NOISE)).save_pretrained(folder)
 
 
@@ -60,7 +63,7 @@ def ldm_class(folder: Path) -> None:
     """As CompVis' ImageNet model (cin256-v2): the same with spatial transformers, which attend to an embedded class."""
     d = diffusers_package()
     width = 32
-    network = unet(16, 3, (16, 32, 48, 80), (False, True, True, True), cross_attention_dim=width)
+    network = unet(16, 3, (16, 48), (False, True), cross_attention_dim=width)
     d.LDMPipeline(autoencoder(3, quantized=True), network, d.DDIMScheduler(**LDM_NOISE)).save_pretrained(folder)
     save_embedder(folder, nn.Embedding(CLASSES + 1, width).weight.detach(), null=CLASSES)
 

@@ -1,60 +1,72 @@
-"""Every family of pipelines goes through plan and run, guided, with what quantizes and what fits."""
+"""Every family of pipelines goes through plan, run, resume and check, with what quantizes and what fits."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ptqbench.recipe.load import load_experiment
-from ptqbench.running.forecast import forecast
-from ptqbench.running.run import run_experiment
-from ptqbench.stage.context import RunContext, Settings
+import ptqbench
+from ptqbench.api.check import check
+from ptqbench.gate import baseline_file
+from ptqbench.gate.snapshot import snapshot
+from ptqbench.gate.update import first_baseline
 
 FLOWS = {"stable-diffusion-3": "linspace", "flux": "trailing"}
-TRANSFORMERS = ("dit", "pixart", "pixart-alpha", *FLOWS)
-FIT = {"iterations": 1, "step_iterations": 1, "batch": 2}
+TRANSFORMERS = ("dit", "pixart", *FLOWS)
+FREE = ("ddpm", "ldm")
+"""Families without any condition."""
+TOLD = ("stable-diffusion", "stable-diffusion-xl", "pixart", *FLOWS)
+"""Families that are told a text."""
+RANGE = {"use": "mse", "candidates": 2}
+FIT = {"use": "brecq", "iterations": 1, "batch": 2}
 
 
-def recipe(kind: str, **model: Any) -> dict[str, Any]:
-    passes = ["first-last-8bit"] if kind in TRANSFORMERS else ["first-last-8bit", "skip-split"]
+def recipe(kind: str) -> dict[str, Any]:
+    split = [] if kind in TRANSFORMERS else ["skip-split"]
+    passes = ["first-last-8bit", *split]
     flow = {"solver": "flow-euler", "grid": FLOWS[kind]} if kind in FLOWS else {}
+    guided = {} if kind in FREE else {"guidance": 2.0}
+    fitted = {"reconstruction": FIT, "weights": {"quantizer": "adaround", "range": RANGE}}
+    steps = {"sampler": {"points": 2}, "reconstruction": FIT | {"step_iterations": 1}, "passes": passes}
+    methods: dict[str, Any] = {
+        "nearest": {"passes": passes, "weights": {"range": RANGE}},
+        "q-diffusion": {"method": "q-diffusion", **fitted, **steps},
+    }
+    if split:
+        methods["tfmq-dm"] = {"method": "tfmq-dm", **fitted}
+    methods["gacq"] = {"extends": list(methods)[-1], "weighter": {"use": "gacq", "groups": 2, "validation": 0.25}}
     return {
         "recipe": {"name": "family", "baseline": "nearest"},
-        "model": {"use": "random-pipeline", "kind": kind, **model},
-        "sampling": {"steps": 2, "images": 2, "guidance": 2.0, **flow},
+        "model": {"use": "random-pipeline", "kind": kind},
+        "sampling": {"steps": 2, "images": 2, **guided, **flow},
         "calibration": {"trajectories": 4, "samples": 8, "batch": 8},
-        "evaluation": {"metrics": ["latent-error", "branch-error", "psnr"], "probes": 2},
-        "methods": {
-            "nearest": {"passes": passes},
-            "gacq": {
-                "method": "q-diffusion",
-                "sampler": {"points": 2},
-                "reconstruction": FIT,
-                "passes": passes,
-                "weighter": {"use": "gacq", "groups": 2, "validation": 0.25},
-            },
-        },
+        "evaluation": {"metrics": ["latent-error", "psnr", *(["branch-error"] if guided else [])], "probes": 2},
+        "methods": methods,
         "sweep": {"bits": ["W4A8"]},
     }
 
 
-@pytest.mark.parametrize("kind", ["ldm-class", "dit", "stable-diffusion-xl", "pixart", "pixart-alpha", *FLOWS])
-def test_a_family_goes_through_plan_and_run(tmp_path, kind):
-    if kind not in ("ldm-class", "dit"):
+@pytest.mark.parametrize("kind", [*FREE, "ldm-class", "dit", *TOLD])
+def test_a_family_goes_through_plan_run_resume_and_check(tmp_path: Path, kind: str) -> None:
+    if kind in TOLD:
         pytest.importorskip("transformers")
-    experiment = load_experiment(recipe(kind))
-    settings = Settings(tmp_path, "cpu", workers=1, threads=1)
-    planned = forecast(RunContext.of(experiment, settings))
-    assert set(planned.cells) >= {"nearest/W4A8/seed0", "gacq/W4A8/seed0"}
-    record = run_experiment(experiment, settings, lambda *_: None, lambda _: None)
-    assert [cell.status for cell in record.cells] == ["ok"] * 3, [cell.reason for cell in record.cells]
-    for cell in record.cells[1:]:
-        branches = set() if kind == "flux" else {"eps-error.cond", "eps-error.uncond"}
+    wanted = recipe(kind)
+    planned = ptqbench.plan(wanted, device="cpu", cache=tmp_path).forecast
+    made = ptqbench.run(wanted, device="cpu", cache=tmp_path)
+    cells = made.record.cells
+    assert [cell.method for cell in cells] == ["full-precision", *wanted["methods"]]
+    assert made.failed == {}
+    assert planned.cells.keys() == {cell.id for cell in cells}
+    branches = set() if kind in (*FREE, "flux") else {"eps-error.cond", "eps-error.uncond"}
+    for cell in cells[1:]:
         assert {"latent-error", "psnr@fp", *branches} == set(cell.metrics)
         assert {row["weight"]["bits"] for row in cell.ledger if row["weight"]} <= {4, 8}
-    states = {cell.state_hash for cell in record.cells[1:]}
-    assert len(states) == 2
-    again = run_experiment(experiment, settings, lambda *_: None, lambda _: None)
-    assert all(cost.cached for cell in again.cells for cost in cell.cost.values())
-    assert again.protocol == record.protocol
+    assert len({cell.state_hash for cell in cells[1:]}) == len(cells) - 1
+
+    again = ptqbench.run(wanted, device="cpu", cache=tmp_path)
+    assert all(cost.cached for cell in again.record.cells for cost in cell.cost.values())
+    assert again.record.protocol == made.record.protocol
+    baseline_file.save(tmp_path / "baseline.toml", first_baseline(snapshot(made.record), "2026-01-01"))
+    assert check(again, tmp_path / "baseline.toml", strict=True, strict_state=True).exit_code == 0

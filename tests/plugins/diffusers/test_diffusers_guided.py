@@ -177,6 +177,16 @@ def test_a_prompt_is_encoded_once_and_alone(folders, tmp_path):
     assert source(folders["stable-diffusion"], prompts=str(many)).fingerprint() != before
 
 
+def test_prompts_may_be_encoded_in_half_precision(folders):
+    pytest.importorskip("transformers")
+    exact, rounded = (
+        source(folders["stable-diffusion"], dtype=dtype).load(CPU).conditions([0, 1], "cond")["encoder_hidden_states"]
+        for dtype in ("float32", "bfloat16")
+    )
+    assert rounded.dtype == torch.float32
+    assert 0 < float((rounded - exact).abs().mean()) < 0.02 * float(exact.abs().mean())
+
+
 def test_variants_are_loaded_on_request(folders, tmp_path):
     folder = save_random("dit", tmp_path / "dit", seed=0)
     weights = folder / "transformer" / "diffusion_pytorch_model.safetensors"

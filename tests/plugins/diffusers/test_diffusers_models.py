@@ -159,6 +159,19 @@ def test_sharded_and_half_precision_weights_load(pixel, source):
     assert source(path).fingerprint() != before
 
 
+def test_what_is_not_quantized_may_be_of_half_precision(latent, source):
+    path = latent()
+    full, half = (source(path, dtype=dtype) for dtype in ("float32", "bfloat16"))
+    exact, rounded = full.load(CPU), half.load(CPU)
+    assert {p.dtype for p in rounded.denoiser.parameters()} == {torch.float32}
+    assert {p.dtype for p in rounded.decode.autoencoder.parameters()} == {torch.bfloat16}
+    codes = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    error = rounded.decode(codes) - exact.decode(codes)
+    assert error.dtype == torch.float32
+    assert 0 < float(error.abs().mean()) < 0.02
+    assert half.fingerprint() != full.fingerprint()
+
+
 @pytest.mark.parametrize(
     ("scheduler", "options"),
     [
