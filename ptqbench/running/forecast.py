@@ -141,7 +141,8 @@ def _phase_evaluations(ctx: RunContext, method: Method, reconstruction: Reconstr
     passes = 1.0
     if phase.inputs != "full-precision":
         units = len(build(method.partitioner).units(ctx.model.denoiser, ctx.probe))
-        passes += REPLAYED if _layer_outputs(ctx) < SPARE * REPLAY_BUDGET else units / 2
+        # What finds no room is computed again, at the worst from the network's input for each unit.
+        passes += min(units / 2, REPLAYED * max(1.0, _layer_outputs(ctx) / (SPARE * REPLAY_BUDGET)))
     samples = ctx.experiment.calibration.samples
     # All units together cost about one network; each is recorded, looked at, and gets its own iterations.
     once = samples * passes + LOOKS * min(samples, SAMPLES)
