@@ -104,7 +104,7 @@ def fitted(cache: Path, samples: int) -> RunContext:
 
 def test_what_units_are_fitted_on_is_counted_as_far_as_it_stays_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr("ptqbench.running.forecast.CAPTURE_BUDGET", 0)
-    monkeypatch.setattr("ptqbench.running.forecast.REPLAY_BUDGET", 0)
+    monkeypatch.setattr("ptqbench.running.forecast.REPLAY_BUDGET", 1)
     small, large = forecast(fitted(tmp_path, 8)), forecast(fitted(tmp_path, 24))
     ctx = fitted(tmp_path, 8)
     cell = cell_of(ctx, "qdiffusion")
