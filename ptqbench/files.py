@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,9 +20,11 @@ def atomic(path: Path) -> Iterator[Path]:
     """A temporary name in the same folder that becomes `path` when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
-    temporary.touch(exist_ok=False)  # with the rights that any new file gets, which those of `tempfile` do not
+    temporary.touch(exist_ok=False)  # with the rights that any new file gets
+    rights = stat.S_IMODE(temporary.stat().st_mode)
     try:
         yield temporary
+        temporary.chmod(rights)  # what safetensors writes only its owner can read, and a cache may be a group's
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import multiprocessing
+import os
 import time
 from pathlib import Path
 
@@ -48,6 +49,16 @@ def test_tensors_and_data_come_back_as_they_were(tmp_path):
     assert entry.load_json("d.json") == {"x": [1, None, 0.1]}
     assert entry.has("d.json")
     assert not entry.has("other.json")
+
+
+def test_who_may_read_a_new_file_may_read_a_result(tmp_path):
+    """A cache may belong to a group, whose members set their umask so."""
+    before = os.umask(0o027)
+    try:
+        Entry(tmp_path / "e").save_tensors("t.safetensors", {"a": torch.ones(2)})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "e" / "t.safetensors").stat().st_mode & 0o777 == 0o640
 
 
 @pytest.fixture
