@@ -13,6 +13,7 @@ from diffusers import LDMPipeline, UNet2DModel
 from safetensors.torch import load_file, save_file
 
 from ptqbench.cli import cli
+from ptqbench_diffusers import random_parts
 from ptqbench_diffusers.random_pipelines import save_random
 from ptqbench_diffusers.source import DiffusersOptions, DiffusersSource
 
@@ -120,6 +121,12 @@ def checkpoint(request, tmp_path, monkeypatch) -> tuple[Path, Path, Path]:
     """A pipeline, the same as CompVis' checkpoint, and its configuration. Norms have 32 groups there, and 8 or 4 here."""
     monkeypatch.setattr("ptqbench_diffusers.convert.GROUPS", {"unet": 8, "autoencoder": 4})
     kind = request.param
+    widths = [16, 32, 48, 80 if kind == "ldm-class" else 64]
+
+    def deep(size: int, channels: int, _widths: object, _attends: object, **more: object) -> torch.nn.Module:
+        return random_parts.unet(size, channels, tuple(widths), (False, True, True, True), **more)
+
+    monkeypatch.setattr("ptqbench_diffusers.random_pipelines.unet", deep)
     folder = save_random(kind, tmp_path / "pipeline", seed=0)
     unet = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
     coder = load_file(folder / "vqvae" / "diffusion_pytorch_model.safetensors")
@@ -135,7 +142,6 @@ def checkpoint(request, tmp_path, monkeypatch) -> tuple[Path, Path, Path]:
         tensors["cond_stage_model.embedding.weight"] = embedder["embedding.weight"]
     last = {name: value + 1 if name.startswith("model.") else value for name, value in tensors.items()}
     save_file({name: value.contiguous() for name, value in (last | averaged).items()}, tmp_path / "model.safetensors")
-    widths = [16, 32, 48, 80 if kind == "ldm-class" else 64]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(compvis_config(widths, told=kind == "ldm-class")))
     return folder, tmp_path / "model.safetensors", tmp_path / "config.yaml"
 
