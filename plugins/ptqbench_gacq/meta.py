@@ -25,7 +25,7 @@ that it chooses is projected once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,6 +36,9 @@ from torch import Tensor
 from ptqbench.fitting.lookahead import LookAhead, Params, Scalar, gradients
 
 Measure = Literal["cosine", "product"]
+
+KEPT = 256 * 2**20
+"""Bytes of single samples' gradients that are kept while gradients of timestep groups are matched."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,12 @@ class Part:
 class Matching:
     """How gradients of timestep groups are held against each other: with which measure, and by what they are taken.
 
-    `sample` are training samples by whose weights they are taken, a few that stand for all; None: by the trainables.
+    `sample` are training samples by whose weights they are taken, a few that stand for all, in a part each; None: by the
+    trainables.
     """
 
     measure: Measure
-    sample: Part | None = None
+    sample: Sequence[Part] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,18 @@ class MetaGradient:
     by_validation: Params
     matching: float = 0.0
     by_matching: Params | None = None
+    view: _View | None = None
 
-    def by_weights(self, pull: Params, sample: Part | None = None) -> Tensor:
-        """P(pull): the derivative by the weights of all samples (N,), or of those of a part (B,), of what has this gradient at
-        theta*."""
-        return self.ahead.derivative(pull, self.omega) if sample is None else self.ahead.along(sample.losses, pull)
+    def by_weights(self, pull: Params) -> Tensor:
+        """P(pull) (N,): the derivative by the weights of all samples of what has this gradient at theta*."""
+        return self.ahead.derivative(pull, self.omega)
+
+    def by_some(self, pulls: Sequence[Params], sample: Sequence[Part]) -> Tensor:
+        """The same for each of some gradients by the weights of some parts (B,), in rows; they are those of the matching, if
+        gradients are matched by weights."""
+        if isinstance(self.view, _ByWeights):
+            return self.view.of(pulls)
+        return torch.stack([torch.cat([self.ahead.along(part.losses, pull) for part in sample]) for pull in pulls])
 
 
 def meta_gradient(
@@ -102,7 +113,7 @@ def meta_gradient(
     if matching is None:
         return MetaGradient(ahead, omega, value, pull)
     view = _ByTrainables(star) if matching.sample is None else _ByWeights(matching.sample, ahead)
-    return MetaGradient(ahead, omega, value, pull, *_disagreement(own, star, view, matching.measure))
+    return MetaGradient(ahead, omega, value, pull, *_disagreement(own, star, view, matching.measure), view)
 
 
 def disagreement(vectors: Tensor, measure: Measure) -> Tensor:
@@ -120,11 +131,10 @@ def _weighed(part: Part, omega: Tensor) -> Scalar:
 
 def _disagreement(groups: Sequence[Params], star: Params, view: _View, measure: Measure) -> tuple[float, Params]:
     """M and its gradient at theta*, from the gradients of the groups with their graphs."""
-    vectors = torch.stack([view.of({name: slope.detach() for name, slope in slopes.items()}) for slopes in groups])
-    vectors.requires_grad_()
+    vectors = view.of([{name: slope.detach() for name, slope in slopes.items()} for slopes in groups]).requires_grad_()
     value = disagreement(vectors, measure)
     (by_vector,) = torch.autograd.grad(value, vectors)
-    pulls = [view.back(row) for row in by_vector]
+    pulls = view.back(by_vector)
     # The gradient of <grad L_t, w_t> is H_t w_t.
     along = [(slopes[name] * pull[name]).sum() for slopes, pull in zip(groups, pulls, strict=True) for name in star]
     return float(value.detach()), gradients(torch.stack(along).sum(), star)
@@ -136,31 +146,53 @@ class _ByTrainables:
     def __init__(self, star: Params) -> None:
         self.shapes = {name: value.shape for name, value in star.items()}
 
-    def of(self, slopes: Params) -> Tensor:
-        """G_t as a vector."""
-        return torch.cat([slopes[name].flatten() for name in self.shapes])
+    def of(self, groups: Sequence[Params]) -> Tensor:
+        """Each G_t as a vector."""
+        return torch.stack([torch.cat([slopes[name].flatten() for name in self.shapes]) for slopes in groups])
 
-    def back(self, row: Tensor) -> Params:
-        """The transposed map."""
-        pieces = row.split([shape.numel() for shape in self.shapes.values()])
-        return {name: piece.view(shape) for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)}
+    def back(self, rows: Tensor) -> Sequence[Params]:
+        """The transposed map, of each row."""
+        pieces = rows.split([shape.numel() for shape in self.shapes.values()], dim=1)
+        found = {
+            name: piece.reshape(len(rows), *shape) for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
+        }
+        return [{name: piece[t] for name, piece in found.items()} for t in range(len(rows))]
 
 
 class _ByWeights:
-    """Gradients by the weights of some training samples: g_t = P(G_t), the paper's surrogate."""
+    """Gradients by the weights of some training samples: g_t = P(G_t), the paper's surrogate.
 
-    def __init__(self, part: Part, ahead: LookAhead) -> None:
-        self.part, self.ahead = part, ahead
-        self.losses = part.losses(ahead.theta)
+    Each sample's own gradient is taken once and serves all maps, where `KEPT` bytes hold them, else once for each map.
+    """
 
-    def of(self, slopes: Params) -> Tensor:
-        """g_t (B,)."""
-        return self.ahead.along(self.part.losses, slopes)
+    def __init__(self, sample: Sequence[Part], ahead: LookAhead) -> None:
+        self.sample, self.ahead = sample, ahead
+        size = len(sample) * sum(value.nbytes for value in ahead.theta.values())
+        self.kept = list(self._gradients()) if size <= KEPT else None
 
-    def back(self, row: Tensor) -> Params:
-        """The transposed map: -eta . sum_i row[i] grad l_i."""
-        found = gradients((row * self.losses).sum(), self.ahead.theta, keep=True)
-        return {name: -self.ahead.eta[name] * slope for name, slope in found.items()}
+    def _gradients(self) -> Iterator[Params]:
+        """-eta . grad l_i for one sample after the other."""
+        theta, eta = self.ahead.theta, self.ahead.eta
+        for part in self.sample:
+            yield {name: -eta[name] * slope for name, slope in gradients(part.losses(theta).sum(), theta).items()}
+
+    def of(self, groups: Sequence[Params]) -> Tensor:
+        """Each g_t (B,)."""
+        columns = [torch.stack([_product(own, slopes) for slopes in groups]) for own in self.kept or self._gradients()]
+        return torch.stack(columns, dim=1)
+
+    def back(self, rows: Tensor) -> Sequence[Params]:
+        """The transposed map, of each row: -eta . sum_i row[i] grad l_i."""
+        found = [{name: torch.zeros_like(value) for name, value in self.ahead.theta.items()} for _ in rows]
+        for i, own in enumerate(self.kept or self._gradients()):
+            for pull, row in zip(found, rows.tolist(), strict=True):
+                for name, slope in own.items():
+                    pull[name].add_(slope, alpha=row[i])
+        return found
+
+
+def _product(one: Params, other: Params) -> Tensor:
+    return torch.stack([(one[name] * value).sum() for name, value in other.items()]).sum()
 
 
 _View = _ByTrainables | _ByWeights

@@ -41,7 +41,7 @@ class Objective:
         self.samples = len(problem.train_steps)
         self.updates: list[Update] = []
 
-    def slope(self, parts: Sequence[Part], sample: Part, scores: Tensor) -> Tensor | None:
+    def slope(self, parts: Sequence[Part], sample: Sequence[Part], scores: Tensor) -> Tensor | None:
         """The derivative by the scores (B,) of the training samples in `parts`, up to a factor.
 
         `sample` are some of them that stand for all. None where the look-ahead stands still.
@@ -61,24 +61,33 @@ class Objective:
         pull = self._combined(found, sample, weights)
         return _through_softmax(found.by_weights(pull), weights)
 
-    def part(self, samples: Tensor, index: Tensor) -> Part:
+    def sample(self, samples: Tensor, index: Tensor, seed: int | None = None) -> list[Part]:
+        """Those at some places that stand for all, one by one where gradients are matched by their weights."""
+        seed = self._seed() if seed is None else seed
+        return [self.part(samples, some, seed) for some in index.split(1 if self._matches_by_weights else len(index))]
+
+    def part(self, samples: Tensor, index: Tensor, seed: int | None = None) -> Part:
         """Of these training samples those at some places, taken when their losses are asked for: one part is in memory at a
-        time."""
+        time. `seed` makes what is random inside the unit; drawn if it is not given."""
         chosen = samples[index]
-        seed = int(torch.randint(2**62, (1,), generator=self.rng))
+        seed = self._seed() if seed is None else seed
         return Part(index, lambda params: self.problem.losses(self.problem.take(chosen, seed=seed), params))
 
-    def _combined(self, found: MetaGradient, sample: Part, weights: Tensor) -> Params:
+    def _seed(self) -> int:
+        return int(torch.randint(2**62, (1,), generator=self.rng))
+
+    def _combined(self, found: MetaGradient, sample: Sequence[Part], weights: Tensor) -> Params:
         """The validation term's gradient, and the matching term's so that by the sample's scores it has a stated share of the
         other's length.
 
         With a share below 1 the sum does not point uphill of the validation error, whatever the terms' own scales are: that
         of an inner product of gradients goes with the square of the look-ahead's length.
         """
-        own = weights[sample.index] / weights[sample.index].sum()
+        own = weights[torch.cat([part.index for part in sample]).to(weights.device)]
+        own = own / own.sum()
         pulls = [found.by_validation] if found.by_matching is None else [found.by_validation, found.by_matching]
         # In single precision the squares of short gradients vanish, and with them the lengths.
-        slopes = [_through_softmax(found.by_weights(pull, sample), own).double() for pull in pulls]
+        slopes = [_through_softmax(by_weight, own).double() for by_weight in found.by_some(pulls, sample)]
         validation, matching = float(slopes[0].norm()), float(slopes[-1].norm()) if len(slopes) == 2 else 0.0
         both = validation * matching
         cosine = float(slopes[0] @ slopes[1]) / both if both > 0 else 0.0
@@ -93,11 +102,15 @@ class Objective:
         part = self.problem.iterations / PATH if self.options.lookahead == "path" else 1.0
         return {name: part * rate for name, rate in self.problem.learning_rate.items()}
 
-    def _matching(self, sample: Part) -> Matching | None:
+    def _matching(self, sample: Sequence[Part]) -> Matching | None:
         o = self.options
         if not o.matching:
             return None
-        return Matching(o.matching_measure, sample if o.matching_space == "weights" else None)
+        return Matching(o.matching_measure, sample if self._matches_by_weights else None)
+
+    @property
+    def _matches_by_weights(self) -> bool:
+        return self.options.matching > 0 and self.options.matching_space == "weights"
 
     def _groups(self) -> list[Scalar]:
         """The mean validation error of each timestep group, or of all together where nothing is matched."""

@@ -85,7 +85,9 @@ class GacqWeighter(SampleWeighter):
         samples = torch.randperm(len(self.scores), generator=self.rng)[:count]
         places, part = torch.arange(len(samples)), partial(self.objective.part, samples)
         scores = self.scores[samples.to(self.scores.device)]
-        slope = self.objective.slope([part(piece) for piece in places.split(size)], part(places[:SAMPLE]), scores)
+        slope = self.objective.slope(
+            [part(piece) for piece in places.split(size)], self.objective.sample(samples, places[:SAMPLE]), scores
+        )
         if slope is not None:
             self.optimiser.step(samples, slope)
 
@@ -96,7 +98,7 @@ class GacqWeighter(SampleWeighter):
             self.scores[index] = 0
             self.optimiser = ScoreAdam(self.scores, self.options.score_rate)
         own = Part(torch.arange(len(batch)), lambda params: problem.losses(batch, params))
-        slope = self.objective.slope([own], own, self.scores[index])
+        slope = self.objective.slope([own], self.objective.sample(batch.index.cpu(), own.index, batch.seed), self.scores[index])
         if slope is not None:
             self.optimiser.step(index, slope)
 

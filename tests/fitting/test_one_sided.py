@@ -39,6 +39,10 @@ OPERATIONS: dict[str, tuple[Callable[..., Tensor], tuple[Any, ...]]] = {
     "linear": (F.linear, (A, B, BIAS)),
     "linear on more axes": (F.linear, (drawn(2, 3, 4, seed=6), B, BIAS)),
     "linear without bias": (lambda x, w: F.linear(x, w), (A, B)),
+    "convolution": (lambda x, w: F.conv2d(x, w, BIAS, 2, 1), (drawn(2, 4, 6, 5, seed=7), drawn(3, 4, 3, 3, seed=8))),
+    "convolution on one axis": (lambda x, w: F.conv1d(x, w), (drawn(2, 4, 6, seed=7), drawn(3, 4, 3, seed=8))),
+    "convolution with a bias that moves": (F.conv2d, (drawn(2, 4, 6, 5, seed=7), drawn(3, 4, 3, 3, seed=8), BIAS)),
+    "products of matrices": (lambda a, b: a @ b.mT @ (a.matmul(b.mT)), (A, B)),
 }
 
 
@@ -60,6 +64,18 @@ def test_values_and_tangents_are_those_of_torch(name: str) -> None:
         for found, wanted in zip(*(moved(operation, operands, moving, m) for m in (OneSided(), nullcontext())), strict=True):
             assert found.dtype == wanted.dtype
             assert torch.equal(found, wanted)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("moving", [{0}, {1}, {0, 1}, {2}])
+def test_a_group_norms_tangent_is_torchs_within_rounding(moving: set[int]) -> None:
+    operands = drawn(2, 6, 4, 3, seed=1), drawn(6, seed=2), drawn(6, seed=3)
+
+    def norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return F.group_norm(x, 3, weight, bias, 1e-3) + F.group_norm(x[:, :, 0].mT.contiguous().mT, 2)[:, :, None]
+
+    found, wanted = (moved(norm, operands, moving, mode) for mode in (OneSided(), nullcontext()))
+    torch.testing.assert_close(found, wanted)
 
 
 def test_a_result_that_changes_in_place_leaves_its_operand_alone() -> None:

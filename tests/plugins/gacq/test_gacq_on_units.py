@@ -85,8 +85,8 @@ def test_a_score_step_lowers_the_error_that_it_is_for(
     lengths = objective._lengths()
     before = after_look_ahead(begun, scores, lengths)
     samples = torch.randperm(len(scores), generator=torch.Generator().manual_seed(1))
-    parts = [objective.part(samples, index) for index in (torch.arange(len(scores)), torch.arange(SAMPLE))]
-    slope = objective.slope(parts[:1], parts[1], scores[samples])
+    everything, some = objective.part(samples, torch.arange(len(scores))), objective.sample(samples, torch.arange(SAMPLE))
+    slope = objective.slope([everything], some, scores[samples])
     ScoreAdam(scores, step).step(samples, slope)
     assert float(scores.std()) > step / 5
     now = after_look_ahead(begun, scores, lengths)

@@ -71,7 +71,7 @@ class Problem:
         return None if found is None else Solved(found.validation, found.matching, *by)
 
     def matching(self, space: str, measure: str) -> Matching:
-        return Matching(measure, self.parts()[0] if space == "weights" else None)
+        return Matching(measure, self.parts(1) if space == "weights" else None)
 
     def eta(self, rms: bool):
         if not rms:
@@ -129,6 +129,19 @@ def test_samples_in_several_parts_weigh_as_in_one(problem: Problem, space: str) 
     once, often = (problem.solve(problem.matching(space, "cosine"), size=size) for size in (B, 4))
     torch.testing.assert_close(often.by_validation, once.by_validation)
     torch.testing.assert_close(often.by_matching, once.by_matching)
+
+
+@pytest.mark.parametrize("kept", [0, 2**30])
+def test_by_a_samples_weights_the_derivatives_are_those_by_all(problem: Problem, monkeypatch, kept: int) -> None:
+    """Whether gradients of single samples are kept or taken again, and where none are."""
+    monkeypatch.setattr("ptqbench_gacq.meta.KEPT", kept)
+    some = problem.parts(1)
+    for matching in (None, problem.matching("trainables", "product"), problem.matching("weights", "product")):
+        found = meta_gradient(
+            problem.parts(), problem.groups, problem.params, problem.rates, problem.weights, matching=matching, rms=True
+        )
+        pulls = [pull for pull in (found.by_validation, found.by_matching) if pull is not None]
+        torch.testing.assert_close(found.by_some(pulls, some), torch.stack([found.by_weights(pull) for pull in pulls]))
 
 
 def test_without_matching_there_is_the_validation_error_alone(problem: Problem) -> None:
