@@ -28,6 +28,8 @@ gc.disable()
 
 
 def pytest_collection_finish() -> None:
+    # What was imported stays: nobody need look through it again for garbage.
+    gc.freeze()
     gc.enable()
 
 

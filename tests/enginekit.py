@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ptqbench.fitting.losses import UnitLoss, per_sample_loss
 from ptqbench.fitting.quantize import MethodQuantizer
 from ptqbench.fitting.unit_data import UnitData
 from ptqbench.plugin.component import NoOptions
+from ptqbench.plugin.manager import PluginManager
 from ptqbench.quant.layer import StepContext
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.recipe.experiment import Cell, Experiment
@@ -57,6 +59,10 @@ RECIPE: dict[str, Any] = {
 }
 
 
+installed = cache(PluginManager)
+"""The installed plugins, found once."""
+
+
 def recipe() -> dict[str, Any]:
     """A fresh copy of the recipe."""
     return copy.deepcopy(RECIPE)
@@ -68,7 +74,9 @@ def experiment(*overrides: str, methods: tuple[str, ...] = (), raw: dict[str, An
     if methods:
         data["methods"] = {name: table for name, table in data["methods"].items() if name in methods}
         data["recipe"]["baseline"] = methods[0]
-    return load_experiment(data, overrides=overrides)
+    # What other files bring is for that recipe alone.
+    known = installed() if data["recipe"].get("plugins") == [str(TOY)] else None
+    return load_experiment(data, overrides=overrides, manager=known)
 
 
 def context(cache: Path, made: Experiment | None = None) -> RunContext:

@@ -34,7 +34,7 @@ FLOORS = (
     "errors digest version process streams files",
     "plugin",
     "failures stage/counting",
-    "quant/grid quant/plan quant/steps quant/units evaluate",
+    "quant/grid quant/ledger quant/plan quant/steps quant/units evaluate",
     "results recipe",
     "roles",
     "quant roles/exporter roles/engine",

@@ -16,7 +16,8 @@ from torch import nn
 
 from ptqbench.quant.layer import QuantLayer
 from ptqbench.quant.model import QuantizedDenoiser
-from ptqbench.quant.plan import ATTENTION, Plan, Probe
+from ptqbench.quant.ledger import ATTENTION
+from ptqbench.quant.plan import Plan, Probe
 from ptqbench.quant.probe import QUANTIZABLE
 from ptqbench.results.record import HOOK_BYTES
 from ptqbench.roles.quantizer import Quantizer

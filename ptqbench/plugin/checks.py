@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import pluggy
@@ -18,6 +19,16 @@ from ptqbench.plugin.preset_file import preset_file
 
 _ROLES = [role.name for role in ROLES]
 NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*")
+_FUNCTIONS = (FunctionType, MethodType, classmethod, staticmethod)
+
+
+class Hooks(pluggy.PluginManager):
+    """pluggy's, which looks at every name, as does `check_hooks`: what in a module is no function need not be taken apart."""
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
+        if isinstance(plugin, ModuleType) and not isinstance(vars(plugin).get(name), _FUNCTIONS):
+            return None
+        return super().parse_hookimpl_opts(plugin, name)
 
 
 def check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:

@@ -15,11 +15,9 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pluggy
-
 from ptqbench.errors import PluginError, UserError
 from ptqbench.plugin import hookspecs
-from ptqbench.plugin.checks import check_hooks, check_records, hook_results
+from ptqbench.plugin.checks import Hooks, check_hooks, check_records, hook_results
 from ptqbench.plugin.component import Bound, Component, Options, Preset
 from ptqbench.plugin.hookspecs import PRESETS, PROJECT, ROLES
 from ptqbench.plugin.names import role_words, suggest, with_article
@@ -73,7 +71,7 @@ class PluginManager:
         block: str | None = None,
         warn: Callable[[str], None] = warn_on_stderr,
     ) -> None:
-        self._hooks = pluggy.PluginManager(PROJECT)
+        self._hooks = Hooks(PROJECT)
         self._hooks.add_hookspecs(hookspecs)
         self._warn = warn
         self._records: list[Record] = []

@@ -11,15 +11,10 @@ from typing import Any, Final
 
 from ptqbench.errors import CellFailedError
 from ptqbench.quant.grid import QuantSpec
-
-ATTENTION: Final = "attention"
-"""The `kind` of the bit ledger's rows that are about an attention and not about a layer."""
+from ptqbench.quant.ledger import ATTENTION, UNSEEN_ATTENTION
 
 SITES: Final = ("q", "k", "v", "softmax")
 """Where an attention's values go to grids: queries, keys and values as they enter, and the softmax's output."""
-
-UNSEEN_ATTENTION: Final = "unseen attention"
-"""The site of the bit ledger's rows about attentions that a model has and that no grid reaches."""
 
 
 @dataclass(frozen=True)

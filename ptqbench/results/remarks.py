@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ptqbench.quant.ledger import UNSEEN_ATTENTION
 from ptqbench.results.record import RunRecord
 
 SHARED_PROMPTS = "Calibration, held-out trajectories and images have prompts in common"
@@ -51,9 +52,6 @@ def _constant_sites(run: RunRecord) -> Iterator[str]:
 
 def _unseen_attention(run: RunRecord) -> Iterator[str]:
     """Attentions whose products no grid reaches, where activations are on grids."""
-    # The plan's grids are torch's: listings and help do without.
-    from ptqbench.quant.plan import UNSEEN_ATTENTION
-
     for cell in run.cells:
         on_grids = any(row.get("activation") for row in cell.ledger)
         names = [row["name"] for row in cell.ledger if row.get("site") == UNSEEN_ATTENTION]

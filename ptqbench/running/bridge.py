@@ -16,7 +16,8 @@ from ptqbench.boundary.build import build
 from ptqbench.errors import CellFailedError
 from ptqbench.measuring.accounting import FLOAT_BYTES, BitLedger, float_bytes, uncalled_rows
 from ptqbench.plugin.component import Bound
-from ptqbench.quant.plan import ATTENTION, Plan
+from ptqbench.quant.ledger import ATTENTION
+from ptqbench.quant.plan import Plan
 from ptqbench.recipe.experiment import Method
 from ptqbench.roles.network import CalibrationCalls, LayerGrids, NetworkQuantizer, QuantizedNetwork
 from ptqbench.sampling.calibrate import CalibrationSet

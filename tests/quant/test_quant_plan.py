@@ -8,7 +8,8 @@ import pytest
 from quantkit import skip_net
 
 from ptqbench.quant.grid import QuantSpec
-from ptqbench.quant.plan import ATTENTION, SITES, AttentionPlan, AttentionProbe, Plan, Probe
+from ptqbench.quant.ledger import ATTENTION
+from ptqbench.quant.plan import SITES, AttentionPlan, AttentionProbe, Plan, Probe
 
 
 def probed() -> Probe:

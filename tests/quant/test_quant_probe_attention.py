@@ -12,7 +12,8 @@ from quantkit import Attend
 from torch import Tensor, nn
 
 from ptqbench.quant.grid import QuantSpec
-from ptqbench.quant.plan import UNSEEN_ATTENTION, AttentionProbe, Plan, Probe
+from ptqbench.quant.ledger import UNSEEN_ATTENTION
+from ptqbench.quant.plan import AttentionProbe, Plan, Probe
 from ptqbench.quant.probe import probe_denoiser
 
 ProbedUNet = tuple[nn.Module, Tensor, Probe]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from comparison_samples import one_seed
 
-from ptqbench.quant.plan import UNSEEN_ATTENTION
+from ptqbench.quant.ledger import UNSEEN_ATTENTION
 from ptqbench.results.cell_tables import cell_tables
 from ptqbench.results.overview import overview
 from ptqbench.results.remarks import remarks
