@@ -33,6 +33,10 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session")
 def unet() -> ProbedUNet:
     """An unconditional UNet with attention, its input (2, 3, 16, 16), and its probe."""

@@ -22,12 +22,12 @@ def test_identical_methods_are_rarely_declared_different() -> None:
 
 
 def test_more_images_and_pairing_show_smaller_effects() -> None:
-    found = {(x.metric, x.images, x.test): x for x in ab.study(Setting(), (128, 512), trials=20, seed=0)}
+    found = {(x.metric, x.images, x.test): x for x in ab.study(Setting(), (128, 384), trials=12, seed=0)}
     for metric in METRICS:
-        few, many = (found[metric, n, "paired"].seen for n in (128, 512))
+        few, many = (found[metric, n, "paired"].seen for n in (128, 384))
         assert few is not None and many is not None
         assert many < 0.75 * few
-        for n in (128, 512):
+        for n in (128, 384):
             paired, unpaired = found[metric, n, "paired"], found[metric, n, "unpaired"]
             assert paired.seen is not None
             assert unpaired.seen is None or paired.seen < 0.85 * unpaired.seen

@@ -19,6 +19,8 @@ FREE = ("ddpm", "ldm")
 """Families without any condition."""
 TOLD = ("stable-diffusion", "stable-diffusion-xl", "pixart", *FLOWS)
 """Families that are told a text."""
+LIKE_OTHERS = ("ldm", "stable-diffusion", "stable-diffusion-xl")
+"""Families whose networks are of a class that every method fits elsewhere, "ddpm" or "ldm-class": one that learns will do."""
 RANGE = {"use": "mse", "candidates": 2}
 FIT = {"use": "brecq", "iterations": 1, "batch": 2}
 
@@ -30,13 +32,14 @@ def recipe(kind: str) -> dict[str, Any]:
     guided = {} if kind in FREE else {"guidance": 2.0}
     fitted = {"reconstruction": FIT, "weights": {"quantizer": "adaround", "range": RANGE}}
     steps = {"sampler": {"points": 2}, "reconstruction": FIT | {"step_iterations": 1}, "passes": passes}
+    learned: dict[str, Any] = {"q-diffusion": {"method": "q-diffusion", **fitted, **steps}}
+    if split:
+        learned["tfmq-dm"] = {"method": "tfmq-dm", **fitted}
     methods: dict[str, Any] = {
         "nearest": {"passes": passes, "weights": {"range": RANGE}},
-        "q-diffusion": {"method": "q-diffusion", **fitted, **steps},
+        **({} if kind in LIKE_OTHERS else learned),
+        "gacq": {**list(learned.values())[-1], "weighter": {"use": "gacq", "groups": 2, "validation": 0.25}},
     }
-    if split:
-        methods["tfmq-dm"] = {"method": "tfmq-dm", **fitted}
-    methods["gacq"] = {"extends": list(methods)[-1], "weighter": {"use": "gacq", "groups": 2, "validation": 0.25}}
     return {
         "recipe": {"name": "family", "baseline": "nearest"},
         "model": {"use": "random-pipeline", "kind": kind},
