@@ -15,8 +15,8 @@ from typing import Any
 from torch import nn
 
 from ptqbench.quant.layer import QuantLayer
-from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.quant.ledger import ATTENTION
+from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.quant.plan import Plan, Probe
 from ptqbench.quant.probe import QUANTIZABLE
 from ptqbench.results.record import HOOK_BYTES
