@@ -14,7 +14,7 @@ from ptqbench.quant.uniform import UniformQuantizer
 from ptqbench.roles.quantizer import ParamGroup
 from ptqbench.roles.range import RangeEstimator
 from ptqbench_adaround import AdaRoundOptions
-from ptqbench_adaround.rounding import Regulariser, SoftWeight, alpha_of, beta_at, rounding_regulariser, soft_weight
+from ptqbench_adaround.rounding import Regulariser, SoftWeight, alpha_of, beta_at, line, rounding_regulariser, soft_weight
 
 
 class AdaRound(UniformQuantizer):
@@ -28,12 +28,15 @@ class AdaRound(UniformQuantizer):
     options: AdaRoundOptions
     alpha: nn.Parameter | None
     floor: Tensor | None
+    offset: Tensor | None
+    slope: Tensor | None
     learned: Tensor | None
 
     def __init__(self, options: Options, *, spec: QuantSpec, layout: Layout, estimator: Callable[[], RangeEstimator]) -> None:
         super().__init__(options, spec=spec, layout=layout, estimator=estimator)
         self.register_parameter("alpha", None)
-        self.register_buffer("floor", None, persistent=False)
+        for name in ("floor", "offset", "slope"):
+            self.register_buffer(name, None, persistent=False)
         self.register_buffer("learned", None)
 
     @classmethod
@@ -50,18 +53,19 @@ class AdaRound(UniformQuantizer):
         """
         if x is None:
             raise ValueError("adaround learns to round a weight and was given none")
-        scale, _ = self._grid(x, None)
+        scale, zero_point = self._grid(x, None)
         steps = (x / scale).detach()
         self.floor = steps.floor()
+        self.offset, self.slope = line(self.floor, scale, zero_point, self.spec.levels)
         self.alpha = nn.Parameter(alpha_of(steps - self.floor))
         self.learned = None
         super().begin_learning(x)
 
     def forward(self, x: Tensor, group: Tensor | None = None) -> Tensor:
-        if self.alpha is None or self.floor is None:
+        if self.alpha is None or self.offset is None or self.slope is None:
             return super().forward(x, group) if self.learned is None else self._dequantize(self.learned.to(x.dtype))
         weigh = SoftWeight.apply if _own(self.alpha) else soft_weight
-        return weigh(self.alpha, self.floor, *self._grid(self.floor, None), self.spec.levels)
+        return weigh(self.alpha, self.offset, self.slope)
 
     def penalty(self, progress: float, params: Mapping[str, Tensor] | None = None) -> Tensor | None:
         """round_weight * sum(1 - |2 h - 1|^beta), a scalar; None outside learning and during the warm-up.
@@ -73,8 +77,9 @@ class AdaRound(UniformQuantizer):
         if alpha is None or progress < options.warmup:
             return None
         beta = beta_at(progress, options.warmup, options.beta_start, options.beta_end)
-        regularise = Regulariser.apply if _own(alpha) else rounding_regulariser
-        return options.round_weight * regularise(alpha, beta)
+        if _own(alpha):
+            return Regulariser.apply(alpha, beta, options.round_weight)
+        return options.round_weight * rounding_regulariser(alpha, beta)
 
     def harden(self) -> None:
         """Fix the codes and drop the variables."""
@@ -96,7 +101,7 @@ class AdaRound(UniformQuantizer):
         self.learned = state.get("codes")
 
     def _forget(self) -> None:
-        self.alpha = self.floor = None
+        self.alpha = self.floor = self.offset = self.slope = None
 
     @torch.no_grad()
     def _decided(self) -> Tensor:

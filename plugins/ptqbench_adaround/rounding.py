@@ -4,6 +4,9 @@ Soft weights and the regulariser are computed once in every iteration of a fit, 
 as its convolutions on small mini-batches. `SoftWeight` and `Regulariser` have their gradients in closed form, each in a few
 passes over the weights; the functions that spell them out stay for variables that are no leaves of their own (a look-ahead's),
 and where forward-mode derivatives are asked for.
+
+A soft weight s (clamp(floor + h + z) - z) follows the clamped sigmoid in a straight line, since floor + z is a whole number and
+h in [0, 1]: the clamp clips a weight for all h or for none. `line` says the line once, before variables move.
 """
 
 from __future__ import annotations
@@ -20,8 +23,11 @@ ZETA, GAMMA = 1.1, -0.1
 
 SPAN = ZETA - GAMMA
 
-LEAST_LOG = -200.0
-"""Stands for log 0 where it is multiplied by an exponent that may be 0; its exponential is far below what float32 adds to 1."""
+LOW, HIGH = -GAMMA / SPAN, (1 - GAMMA) / SPAN
+"""The sigmoid where h reaches 0 and 1."""
+
+LEAST_LOG = -300.0
+"""Stands for log2 0 where it is multiplied by an exponent that may be 0; its power is far below what float32 adds to 1."""
 
 
 def rectified_sigmoid(alpha: Tensor) -> Tensor:
@@ -34,10 +40,16 @@ def alpha_of(fraction: Tensor) -> Tensor:
     return -torch.log(SPAN / (fraction - GAMMA) - 1)
 
 
-def soft_weight(alpha: Tensor, floor: Tensor, scale: Tensor, zero_point: Tensor, levels: Levels) -> Tensor:
-    """s (clamp(floor + h(alpha) + z) - z), what a weight is while its rounding is learned."""
-    codes = clamp_inclusive(floor + rectified_sigmoid(alpha) + zero_point, levels.low, levels.high)
-    return (codes - zero_point) * scale
+def line(floor: Tensor, scale: Tensor, zero_point: Tensor, levels: Levels) -> tuple[Tensor, Tensor]:
+    """Offset and slope of each weight by the clamped sigmoid, in the shape of `floor`; the slope is 0 beyond the ends."""
+    lowest, highest = levels.low - zero_point, levels.high - zero_point
+    slope = scale * SPAN * ((floor >= lowest) & (floor < highest))
+    return scale * floor.clamp(lowest, highest) - slope * LOW, slope
+
+
+def soft_weight(alpha: Tensor, offset: Tensor, slope: Tensor) -> Tensor:
+    """s (clamp(floor + h(alpha) + z) - z), what a weight is while its rounding is learned, by its `line`."""
+    return offset + slope * clamp_inclusive(torch.sigmoid(alpha), LOW, HIGH)
 
 
 def rounding_regulariser(alpha: Tensor, beta: float) -> Tensor:
@@ -46,66 +58,60 @@ def rounding_regulariser(alpha: Tensor, beta: float) -> Tensor:
 
 
 class SoftWeight(torch.autograd.Function):
-    """`soft_weight`, the same bits, with its gradient by alpha alone: s h'(alpha) where neither clamp clips.
+    """`soft_weight` with its gradient by alpha alone: slope sigmoid'(alpha) where the sigmoid is not clamped.
 
     The gradient may be differentiated again.
     """
 
     @staticmethod
-    def forward(ctx: Any, alpha: Tensor, floor: Tensor, scale: Tensor, zero_point: Tensor, levels: Levels) -> Tensor:
+    def forward(ctx: Any, alpha: Tensor, offset: Tensor, slope: Tensor) -> Tensor:
         """The soft weight, in the shape of alpha."""
-        sigmoid, stretched = _stretched(alpha)
-        codes = stretched.clamp(0, 1).add_(floor).add_(zero_point)
-        ctx.save_for_backward(alpha, scale, sigmoid, stretched, codes)
-        ctx.levels = levels
-        return codes.clamp(levels.low, levels.high).sub_(zero_point).mul_(scale)
+        sigmoid = torch.sigmoid(alpha)
+        ctx.save_for_backward(alpha, slope, sigmoid)
+        return torch.addcmul(offset, slope, sigmoid.clamp(LOW, HIGH))
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         """The gradient by alpha."""
-        alpha, scale, sigmoid, stretched, codes = ctx.saved_tensors
+        alpha, slope, sigmoid = ctx.saved_tensors
         if torch.is_grad_enabled():
             # The gradient's own dependence on alpha is asked for.
             sigmoid = torch.sigmoid(alpha)
-        by_share = clamp_gradient(grad * scale, codes, ctx.levels.low, ctx.levels.high)
-        return _by_alpha(by_share, sigmoid, stretched), None, None, None, None
+        return _by_alpha(grad * slope, sigmoid), None, None
 
 
 class Regulariser(torch.autograd.Function):
-    """`rounding_regulariser`, with its gradient -2 beta |2 h - 1|^(beta - 2) (2 h - 1) h'(alpha); for beta >= 2.
+    """`rounding_regulariser` times a factor, with its gradient -2 factor beta |2 h - 1|^(beta - 2) (2 h - 1) h'(alpha); for
+    beta >= 2.
 
-    Powers are taken once and as exponentials of logarithms, four times as fast. The gradient may be differentiated again.
+    Powers are taken once and as those of 2, several times as fast. The gradient may be differentiated again.
     """
 
     @staticmethod
-    def forward(ctx: Any, alpha: Tensor, beta: float) -> Tensor:
-        """The sum over all variables, a scalar."""
-        sigmoid, stretched = _stretched(alpha)
-        side = stretched.clamp(0, 1).mul_(2).sub_(1)
-        power = side.square().log_().clamp_min_(LEAST_LOG).mul_((beta - 2) / 2).exp_().mul_(side)
-        ctx.save_for_backward(alpha, sigmoid, stretched, power)
-        ctx.beta = beta
-        return side.mul_(power).neg_().add_(1).sum()
+    def forward(ctx: Any, alpha: Tensor, beta: float, factor: float) -> Tensor:
+        """The factor times the sum over all variables, a scalar."""
+        sigmoid = torch.sigmoid(alpha)
+        # 2 h - 1, in which zeta + gamma = 1 leaves no constant but the span.
+        side = sigmoid.mul(2 * SPAN).sub_(SPAN).clamp_(-1, 1)
+        power = side.square().log2_().clamp_min_(LEAST_LOG).mul_((beta - 2) / 2).exp2_().mul_(side)
+        ctx.save_for_backward(alpha, sigmoid, power)
+        ctx.beta, ctx.factor = beta, factor
+        return side.mul_(power).sub_(1).sum().mul_(-factor)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         """The gradient by alpha."""
-        alpha, sigmoid, stretched, power = ctx.saved_tensors
+        alpha, sigmoid, power = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return torch.autograd.grad(rounding_regulariser(alpha, ctx.beta), alpha, grad, create_graph=True)[0], None
-        return _by_alpha(power * (grad * (-2 * ctx.beta)), sigmoid, stretched), None
+            again = ctx.factor * rounding_regulariser(alpha, ctx.beta)
+            return torch.autograd.grad(again, alpha, grad, create_graph=True)[0], None, None
+        return _by_alpha(power * (grad * (-2 * SPAN * ctx.beta * ctx.factor)), sigmoid), None, None
 
 
-def _stretched(alpha: Tensor) -> tuple[Tensor, Tensor]:
-    """The sigmoid, and the sigmoid stretched beyond 0 and 1."""
-    sigmoid = torch.sigmoid(alpha)
-    return sigmoid, sigmoid.mul(SPAN).add_(GAMMA)
-
-
-def _by_alpha(by_share: Tensor, sigmoid: Tensor, stretched: Tensor) -> Tensor:
-    """A gradient by h(alpha) as one by alpha."""
-    inside = clamp_gradient(by_share, stretched, 0, 1)
-    return torch.ops.aten.sigmoid_backward(inside, sigmoid).mul_(SPAN)
+def _by_alpha(by_clamped: Tensor, sigmoid: Tensor) -> Tensor:
+    """A gradient by the clamped sigmoid as one by alpha."""
+    inside = clamp_gradient(by_clamped, sigmoid, LOW, HIGH)
+    return torch.ops.aten.sigmoid_backward(inside, sigmoid)
 
 
 def beta_at(progress: float, warmup: float, start: float, end: float) -> float:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from ptqbench.boundary.watch import Watch
+from ptqbench.boundary.watch import watch
 from ptqbench.errors import UserError
 from ptqbench.failures import PLUGIN_ERRORS, PluginFault, fault
 from ptqbench.plugin.names import role_words
@@ -97,7 +97,7 @@ class calling:
         self._token = _running.set((*_running.get(), self.call))
         owner = self.call.owner
         # A command has the process for itself.
-        self._watch = Watch(owner.role, owner.name, owner.plugin, self.call.method) if self.call.method else None
+        self._watch = watch(owner.role, owner.name, owner.plugin, self.call.method) if self.call.method else None
         return self.call
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

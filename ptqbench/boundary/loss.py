@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -24,6 +25,9 @@ def _losses(call: Call, _: LossTerm, losses: Callable[[Outcome], Mapping[str, Te
     if found and any(x.requires_grad for x in own) and not any(value.requires_grad for value in found.values()):
         remedy = "compute it from the outputs with torch, without detach(), numpy or no_grad()"
         raise call.refused("gave losses that do not follow from the outputs: nothing could learn", remedy)
+    # One look at each part in each iteration; what exactly is wrong is found out when something is.
+    if all(math.isfinite(value.detach().sum()) for value in found.values()):
+        return found
     wrong = [name for name, value in found.items() if not bool(torch.isfinite(value).all())]
     if wrong and all(bool(torch.isfinite(x).all()) for x in own):
         check_finite(call, f"the part {wrong[0]!r}", found[wrong[0]])

@@ -27,28 +27,28 @@ Turns = Mapping[tuple[str, str, str, str], int]
 
 
 class Watch:
-    """Looks at one call of a role's component, or not when its turn has not come. Calls inside one that is looked at are too,
-    so that the innermost is blamed."""
+    """Looks at one call of a component of this role. Calls inside one that is looked at are too, so that the innermost is
+    blamed."""
 
-    def __init__(self, role: str, name: str, plugin: str, method: str) -> None:
-        self.role = role
-        key = (role, name, plugin, method)
-        _turns[key] += 1
-        turn = _turns[key]
-        always = role in ONE_BY_ONE or key[:3] == _always.get()
-        chosen = always or _looking.get() or turn & (turn - 1) == 0
-        self._before = Snapshot() if chosen else None
-        self._token = _looking.set(chosen)
+    def __init__(self, role: str) -> None:
+        self.role, self._before, self._token = role, Snapshot(), _looking.set(True)
 
     def moved(self) -> list[Shared]:
         """What the call moved and must not have; all of it is put back."""
         _looking.reset(self._token)
-        if self._before is None:
-            return []
         found = self._before.moved().values()
         if found:
             self._before.put_back()
         return [shared for shared in found if not (self.role in LOADING and shared.instead == OWN_STREAM)]
+
+
+def watch(role: str, name: str, plugin: str, method: str) -> Watch | None:
+    """A look at the call that begins; None when its turn has not come."""
+    key = (role, name, plugin, method)
+    turn = _turns[key] = _turns[key] + 1
+    if role in ONE_BY_ONE or turn & (turn - 1) == 0 or _looking.get() or key[:3] == _always.get():
+        return Watch(role)
+    return None
 
 
 @contextmanager

@@ -114,13 +114,14 @@ class UnitProblem:
                 torch.isin(self.data.validation_group, torch.tensor(list(groups), dtype=torch.int64, device="cpu"))
             ]
         if size < len(position):
-            position = position[torch.randperm(len(position), generator=rng, dtype=torch.int64, device="cpu")[:size]]
+            order = torch.randperm(len(position), generator=rng, dtype=torch.int64, device="cpu")
+            position = position.index_select(0, order[:size])
         seed = int(torch.randint(2**62, (1,), generator=rng, dtype=torch.int64, device="cpu"))
         return self.take(position, split=split, seed=seed)
 
     def take(self, index: Tensor, *, split: str = "train", seed: int = 0) -> Batch:
         """See `InnerProblem.take`."""
-        return self.batch(self._pool(split)[index], index, seed)
+        return self.batch(self._pool(split).index_select(0, index.cpu()), index, seed)
 
     def _pool(self, split: str) -> Tensor:
         """Where the samples of "train" or "validation" stand in the calibration set."""

@@ -62,7 +62,8 @@ class UnitData:
         args, kwargs = inputs
         sensitivity = () if self.sensitivity is None else self.sensitivity.take(samples, device)
         target = self.targets.take(samples, device)
-        return Batch(position, self.step[samples].to(device), args, kwargs, target, seed, full, sensitivity, samples)
+        step = self.step.index_select(0, samples).to(device)
+        return Batch(position, step, args, kwargs, target, seed, full, sensitivity, samples)
 
 
 def _mixed(quantized: Any, full: Any, keep: float, seed: int, device: torch.device) -> Any:

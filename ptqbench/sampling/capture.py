@@ -72,7 +72,7 @@ class Recording:
 
     def take(self, index: Tensor, device: torch.device) -> Any:
         """The structure for samples `index`, on `device`."""
-        return self._rows(lambda leaf: leaf[index].to(device))
+        return self._rows(lambda leaf: leaf.index_select(0, index.to(leaf.device)).to(device))
 
     def rows(self, piece: range, device: torch.device) -> Any:
         """The structure for consecutive samples, on `device`, as they lie in the recording; a copy."""

@@ -9,7 +9,15 @@ from torch import Tensor
 from torch.func import functional_call
 
 from ptqbench.quant.grid import Levels, QuantSpec
-from ptqbench_adaround.rounding import Regulariser, SoftWeight, alpha_of, rounding_regulariser, soft_weight
+from ptqbench_adaround.rounding import (
+    Regulariser,
+    SoftWeight,
+    alpha_of,
+    line,
+    rectified_sigmoid,
+    rounding_regulariser,
+    soft_weight,
+)
 
 LEVELS = pytest.mark.parametrize("levels", [Levels(2), Levels(4), Levels(8, symmetric=True)], ids=str)
 PRECISIONS = pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 2e-5), (torch.float64, 1e-12)])
@@ -35,19 +43,21 @@ def slopes(value: Tensor, alpha: Tensor, seed: int = 2) -> Tensor:
 
 @LEVELS
 @PRECISIONS
-def test_soft_weights_have_the_same_bits_and_slopes(levels: Levels, dtype: torch.dtype, rtol: float) -> None:
+def test_soft_weights_and_their_slopes(levels: Levels, dtype: torch.dtype, rtol: float) -> None:
     alpha, *grid = variables(dtype, levels)
     alpha.requires_grad_()
-    value = SoftWeight.apply(alpha, *grid, levels)
-    spelled_out = soft_weight(alpha, *grid, levels)
-    assert torch.equal(value, spelled_out)
-    found = slopes(value, alpha)
-    torch.testing.assert_close(found, slopes(spelled_out, alpha), rtol=rtol, atol=0)
-    # In double precision the ends are met at other bits: compare where no clamp decides.
+    own, stand_in = (weigh(alpha, *line(*grid, levels)) for weigh in (SoftWeight.apply, soft_weight))
+    found = slopes(own, alpha)
+    torch.testing.assert_close(own, stand_in, rtol=rtol, atol=rtol)
+    torch.testing.assert_close(found, slopes(stand_in, alpha), rtol=rtol, atol=0)
     exact = alpha.detach().double().requires_grad_()
-    expected = slopes(soft_weight(exact, *(x.double() for x in grid), levels), exact)
-    assert 0 < int((expected != 0).sum()) < expected.numel()
-    torch.testing.assert_close(found[2:].double(), expected[2:], rtol=rtol, atol=rtol)
+    floor, scale, zero_point = (x.double() for x in grid)
+    expected = ((floor + rectified_sigmoid(exact) + zero_point).clamp(levels.low, levels.high) - zero_point) * scale
+    torch.testing.assert_close(own.double(), expected, rtol=rtol, atol=levels.high * rtol)
+    # In double precision the ends are met at other bits: compare slopes where no clamp decides.
+    by_alpha = slopes(expected, exact)
+    assert 0 < int((by_alpha != 0).sum()) < by_alpha.numel()
+    torch.testing.assert_close(found[2:].double(), by_alpha[2:], rtol=rtol, atol=rtol)
 
 
 @PRECISIONS
@@ -56,7 +66,7 @@ def test_the_regulariser_agrees_with_double_precision(beta: float, dtype: torch.
     alpha = torch.linspace(-4, 4, 2001, dtype=torch.float64)
     ours = alpha.to(dtype).requires_grad_()
     exact = ours.detach().double().requires_grad_()
-    value, expected = Regulariser.apply(ours, beta), rounding_regulariser(exact, beta)
+    value, expected = Regulariser.apply(ours, beta, 0.5), 0.5 * rounding_regulariser(exact, beta)
     torch.testing.assert_close(value.double(), expected, rtol=rtol, atol=0)
     torch.testing.assert_close(slopes(value, ours).double(), slopes(expected, exact), rtol=5 * rtol, atol=rtol)
 
@@ -64,15 +74,15 @@ def test_the_regulariser_agrees_with_double_precision(beta: float, dtype: torch.
 def test_a_variable_in_the_middle_has_no_slope() -> None:
     alpha = torch.zeros(3, requires_grad=True)
     for beta in (2.0, 20.0):
-        assert slopes(Regulariser.apply(alpha, beta), alpha).tolist() == [0, 0, 0]
+        assert slopes(Regulariser.apply(alpha, beta, 1.0), alpha).tolist() == [0, 0, 0]
 
 
 def test_closed_forms_may_be_differentiated_again() -> None:
     alpha, *grid = variables(torch.float64, Levels(4))
     # Away from the kinks, where h saturates.
     alpha = (alpha[2:] * 0.2).requires_grad_()
-    rest = [x[2:] for x in grid]
-    for function in (lambda a: SoftWeight.apply(a, *rest, Levels(4)), lambda a: Regulariser.apply(a, 7.5)):
+    rest = line(*(x[2:] for x in grid), Levels(4))
+    for function in (lambda a: SoftWeight.apply(a, *rest), lambda a: Regulariser.apply(a, 7.5, 0.3)):
         assert torch.autograd.gradcheck(function, (alpha,))
         assert torch.autograd.gradgradcheck(function, (alpha,))
 

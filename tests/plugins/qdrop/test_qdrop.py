@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import torch
 from enginekit import cell_of, context, experiment, quantized, recipe
 from torch import Tensor
 
+from ptqbench.fitting.adam import Adam
 from ptqbench.fitting.fit import UnitFit
 from ptqbench.fitting.quantize import MethodQuantizer
 from ptqbench.quant.model import QuantizedDenoiser
@@ -177,16 +177,6 @@ def test_one_kind_learns_alone(tmp_path: Path, seen: dict[str, UnitFit], bits: s
     assert {key.split("|")[1][0] for key in q.export()} == {"w" if learned == "rounding" else "a"}
 
 
-class Recording(torch.optim.Adam):
-    """Adam that notes the learning rates of its steps."""
-
-    rates: ClassVar[list[list[float]]] = []
-
-    def step(self, closure: object = None) -> None:
-        self.rates.append([group["lr"] for group in self.param_groups])
-        super().step()
-
-
 @pytest.mark.parametrize("decay", ["none", "cosine"])
 def test_learning_rates_follow_torchs_cosine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decay: str) -> None:
     plain = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
@@ -196,10 +186,16 @@ def test_learning_rates_follow_torchs_cosine(tmp_path: Path, monkeypatch: pytest
         expected.append(plain.param_groups[0]["lr"])
         plain.step()
         schedule.step()
-    monkeypatch.setattr(torch.optim, "Adam", Recording)
-    monkeypatch.setattr(Recording, "rates", [])
+    rates: list[float] = []
+    step = Adam.step
+
+    def noting(self: Adam, slopes: Sequence[Tensor | None], rate: float) -> None:
+        rates.append(rate)
+        step(self, slopes, rate)
+
+    monkeypatch.setattr(Adam, "step", noting)
     run(tmp_path, rounding_decay=decay)
-    found = torch.tensor(Recording.rates, dtype=torch.float64).reshape(-1, ITERATIONS, 2)
+    found = torch.tensor(rates, dtype=torch.float64).reshape(-1, ITERATIONS, 2)
     assert len(found) == UNITS
     shape = torch.tensor(expected, dtype=torch.float64)
     for unit in found:
