@@ -6,7 +6,6 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from ptqbench.boundary.build import build
 from ptqbench.errors import CellFailedError
 from ptqbench.failures import PLUGIN_ERRORS, reason_of, traceback_of
 from ptqbench.fitting.hooks import Corrected, HookFitter, KeptHook
@@ -17,12 +16,10 @@ from ptqbench.measuring.accounting import BitLedger, bit_ledger, float_bytes
 from ptqbench.measuring.constants import constant_sites
 from ptqbench.measuring.measure import Measurement
 from ptqbench.measuring.state_hash import state_hash
-from ptqbench.plugin.component import Bound
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.recipe.experiment import Cell
 from ptqbench.results.costs import EVALUATION_STAGES
 from ptqbench.results.record import EXECUTED, SIMULATED, Budget, CellRecord
-from ptqbench.roles.metric import Metric
 from ptqbench.running.bridge import STAGE, bridged, versions_key
 from ptqbench.sampling.images import FULL, generate, image_chunks, image_shards
 from ptqbench.stage.arithmetic import arithmetic
@@ -45,15 +42,10 @@ def cell_key(ctx: RunContext, cell: Cell) -> str:
     sampling = {k: v for k, v in dataclasses.asdict(e.sampling).items() if k != "batch"}
     features = [e.evaluation.features_key, ctx.features_fingerprint]
     measured = [features, [m.key for m in e.evaluation.metrics], e.evaluation.probes, ctx.reference_digest]
-    measured += [files for m in e.evaluation.metrics if (files := _files(m))]
+    measured += ctx.metric_files
     method = cell.method.key if cell.method else ""
     budget = dataclasses.asdict(e.calibration)
     return content_key(ctx.base_key, sampling, budget, measured, method, cell.seed, *versions_key(cell.method))
-
-
-def _files(metric: Bound) -> str:
-    made: Metric = build(metric)
-    return made.fingerprint()
 
 
 def cell_quantizer(

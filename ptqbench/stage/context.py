@@ -167,6 +167,11 @@ class RunContext:
         return self.extractor.fingerprint() if read else ""
 
     @cached_property
+    def metric_files(self) -> list[str]:
+        """Hashes of the files that the metrics' options name, of those that name any."""
+        return [files for bound in self.experiment.evaluation.metrics if (files := build(bound).fingerprint())]
+
+    @cached_property
     def schedule(self) -> Schedule:
         """The steps of the recipe's solver on the model's noise. Raises `UserError` if they do not fit."""
         sampling, grid = self.experiment.sampling, self.grid
