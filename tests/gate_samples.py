@@ -16,12 +16,17 @@ QUANTILE = float(stdtrit(BLOCKS - 1, 0.975))
 CPU = {"python": "3.11", "device": "cpu", "threads": 1, "cpu": "some processor", "ptqbench": "1"}
 
 
+def numbers(values: np.ndarray, noise: np.ndarray, **more: object) -> list[Number]:
+    """Numbers whose standard errors over images are those of block effects, a row for each: replicate j lacks block j."""
+    replicates = values[:, None] - (noise - noise.mean(1, keepdims=True)) / (BLOCKS - 1)
+    half = QUANTILE * (noise.std(1, ddof=1) / np.sqrt(BLOCKS))
+    rows = zip(values.tolist(), half.tolist(), replicates.tolist(), strict=True)
+    return [Number(x, x - d, x + d, **{"n": 512, "protocol": "p1", "replicates": lacking} | more) for x, d, lacking in rows]
+
+
 def number(value: float, noise: np.ndarray, **more: object) -> Number:
-    """A number whose standard error over images is that of these block effects: replicate j lacks block j."""
-    replicates = value - (noise - noise.mean()) / (BLOCKS - 1)
-    error = noise.std(ddof=1) / np.sqrt(BLOCKS)
-    fields = {"n": 512, "protocol": "p1", "replicates": replicates.tolist()} | more
-    return Number(value, value - QUANTILE * error, value + QUANTILE * error, **fields)
+    """One of them."""
+    return numbers(np.array([value]), noise[None], **more)[0]
 
 
 def cell(method: str, seed: int, metrics: Mapping[str, Number], seconds: float = 10.0, **more: object) -> CellRecord:
@@ -70,20 +75,16 @@ class World:
     def draw(self, rng: np.random.Generator, seeds: Sequence[int], image_seed: int = 1234) -> RunRecord:
         """A run: noise of images is a function of `image_seed`, everything else comes from `rng`."""
         images = np.random.default_rng(image_seed)
-        shared = {metric: images.standard_normal(BLOCKS) for metric in self.metrics}
+        shared = images.standard_normal((len(self.metrics), BLOCKS))
+        own = rng.standard_normal((len(self.methods), len(seeds), len(self.metrics), BLOCKS + 1))
+        noise = self.noise * (self.common * shared + np.sqrt(1 - self.common**2) * own[..., :-1])
+        spreads = np.array([self.spreads.get(method, self.spread) for method in self.methods])
+        values = 1.0 + spreads[:, None, None] * own[..., -1] + noise.mean(-1)
+        drawn = iter(numbers(values.ravel(), noise.reshape(-1, BLOCKS)))
         cells = [
-            cell(method, seed, {metric: self._number(rng, method, shared[metric]) for metric in self.metrics})
-            for method in self.methods
-            for seed in seeds
+            cell(method, seed, {metric: next(drawn) for metric in self.metrics}) for method in self.methods for seed in seeds
         ]
         return run(cells, image_seed)
-
-    def _number(self, rng: np.random.Generator, method: str, shared: np.ndarray) -> Number:
-        own = rng.standard_normal(BLOCKS)
-        noise = self.noise * (self.common * shared + np.sqrt(1 - self.common**2) * own)
-        calibration = self.spreads.get(method, self.spread) * rng.standard_normal()
-        value = 1.0 + calibration + float(noise.mean())
-        return number(value, noise)
 
 
 def steady(image_seed: int = 1234) -> RunRecord:

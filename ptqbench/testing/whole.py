@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -59,8 +61,8 @@ def features(trial: Trial) -> None:
         raise trial.fault("has another fingerprint each time", "hash weights and configuration, and nothing else")
     for extractor in (first, second):
         extractor.prepare(CPU)
-    images = _images_for(first)
-    whole, again = first.extract(images), second.extract(images)
+    images, whole = _taken(first)
+    again = second.extract(images)
     rows = [first.extract(images[i : i + 1]) for i in range(len(images))]
     for name, value in whole.items():
         if not torch.equal(value, again[name]):
@@ -69,14 +71,13 @@ def features(trial: Trial) -> None:
             raise trial.fault(f"gives an image other features in another batch ({name})", "row i depends on image i alone")
 
 
-def _images_for(extractor: object) -> Tensor:
-    """Images (3, C, H, W) of the first size that the extractor takes."""
+def _taken(extractor: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    """Images (3, C, H, W) of the first size that the extractor takes, and their features."""
     refused: UserError | None = None
     for shape in ((3, 32, 32), (1, 16, 16), (1, 8, 8), (3, 64, 64)):
         images = torch.randint(0, 256, (3, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
         try:
-            extractor.extract(images)  # type: ignore[attr-defined]
-            return images
+            return images, extractor.extract(images)
         except UserError as error:
             if error.exit_code == 3:
                 raise

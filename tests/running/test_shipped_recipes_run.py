@@ -26,8 +26,8 @@ SMALL = (
     "sampling.steps=10",
     "sampling.images=2",
     "sampling.batch=2",
-    "calibration.trajectories=16",
-    "calibration.samples=50",
+    "calibration.trajectories=8",
+    "calibration.samples=30",
     "evaluation.metrics=['eps-error', 'psnr']",
     "evaluation.probes=2",
     "sweep.seeds=[0]",
@@ -125,8 +125,9 @@ def test_a_recipe_on_the_embedded_model_is_planned_and_runs(name, shared, seen):
     assert len(cell_ledger(ctx, cells[-1])) == len(ctx.probe.layers) + 4 * len(ctx.probe.attentions)
     assert set(forecast(ctx).cells) == {cell.id for cell in cells}
     if (model,) not in seen:
-        baseline = raw(RECIPES / f"{name}.toml")["recipe"]["baseline"]
-        ran(ctx, next(i for i, cell in enumerate(cells) if cell.name == baseline))
+        # Fits on "digits" are what the baseline of recipes/smoke.toml holds: here it has the recipe's first row.
+        row = cells[1].name if model == "digits" else raw(RECIPES / f"{name}.toml")["recipe"]["baseline"]
+        ran(ctx, next(i for i, cell in enumerate(cells) if cell.name == row))
     # Rows that differ in options alone, or that another recipe has, are run once.
     new = {components(cell): i for i, cell in reversed(list(enumerate(cells))) if components(cell) not in seen}
     networks = {"embedded": ctx}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import pytest
@@ -81,22 +82,27 @@ def bad_checkers() -> Tensor:
     return ((torch.arange(N) % S) == S - 1).float().reshape(N, 1, 1, 1) * 2 * CHECKERS
 
 
+@cache
+def with_bands(wrong: Callable[[], Tensor]) -> tuple[Offsets, SampleFrequencyWeighter, Mapping[str, Tensor]]:
+    """A fit that learns the weights of bands alone: the problem as it was left, the weighter and its report."""
+    problem = Offsets(wrong())
+    return problem, *fitted(problem, learn="frequencies")
+
+
 @pytest.mark.parametrize("normalise", ["softmax", "clamp"])
 @pytest.mark.parametrize("learn", ["samples", "both"])
 def test_samples_that_pull_away_from_validation_lose_weight(learn: str, normalise: str) -> None:
-    problem, equal = Offsets(bad_samples()), Offsets(bad_samples())
+    problem, (equal, *_) = Offsets(bad_samples()), with_bands(bad_samples)
     _, report = fitted(problem, learn=learn, normalise=normalise)
     bad = torch.arange(N) % 2 == 1
     assert float(report["weights"].mean()) == pytest.approx(1, abs=1e-5)
     assert float(report["weights"][bad].mean()) < 0.4 * float(report["weights"][~bad].mean())
-    fitted(equal, learn="frequencies")
     with torch.no_grad():
         assert float(problem.params["map"].abs().mean()) < 0.7 * float(equal.params["map"].abs().mean())
 
 
 def test_a_band_that_pulls_away_from_validation_loses_weight_at_its_steps() -> None:
-    _, report = fitted(Offsets(bad_checkers()), learn="frequencies")
-    bands = report["bands"]
+    bands = with_bands(bad_checkers)[2]["bands"]
     torch.testing.assert_close(bands.sum(1), torch.ones(S))
     assert float(bands[S - 1, 3]) < 0.1
     # The other steps ask for the right map, and the checkerboard is what the unit has wrong: it should count there.
@@ -104,12 +110,11 @@ def test_a_band_that_pulls_away_from_validation_loses_weight_at_its_steps() -> N
 
 
 def test_what_is_not_learned_stays_exactly_equal() -> None:
-    problem = Offsets(bad_samples())
-    frozen, report = fitted(problem, learn="frequencies")
+    problem, frozen, report = with_bands(bad_samples)
     assert torch.equal(report["weights"], torch.ones(N))
     batch = problem.draw(5, rng=torch.Generator().manual_seed(0))
     assert torch.equal(frozen.weights(batch, problem), torch.ones(5))
-    single, report = fitted(Offsets(bad_checkers()), learn="samples")
+    single, report = fitted(Offsets(bad_checkers()), iterations=5, learn="samples")
     assert "bands" not in report
     assert single.part_weights(batch, problem) == {}
 
@@ -123,7 +128,8 @@ def test_a_unit_without_bands_learns_its_samples_alone() -> None:
 
 def test_the_regulariser_keeps_the_low_share_from_rising() -> None:
     """Left alone, the low band grows at the last step, where the checkerboard is wrong."""
-    free, held = (fitted(Offsets(bad_checkers()), learn="frequencies", beta=beta)[1]["bands"] for beta in (0.0, 3.0))
+    free = with_bands(bad_checkers)[2]["bands"]
+    held = fitted(Offsets(bad_checkers()), learn="frequencies", beta=3.0)[1]["bands"]
     assert float((low_share(free)[1:] - low_share(free)[:-1]).max()) > 0.1
     assert float((low_share(held)[1:] - low_share(held)[:-1]).max()) < 0.05
 

@@ -30,10 +30,10 @@ SMALL = [
     "evaluation.probes=2",
     'sweep.bits=["W4A8"]',
     "methods.qdiffusion.sampler.points=5",
-    "methods.qdiffusion.reconstruction.iterations=2",
-    "methods.qdiffusion.reconstruction.step_iterations=2",
+    "methods.qdiffusion.reconstruction.iterations=1",
+    "methods.qdiffusion.reconstruction.step_iterations=1",
     "methods.qdiffusion.reconstruction.batch=4",
-    "methods.tfmq-dm.reconstruction.iterations=2",
+    "methods.tfmq-dm.reconstruction.iterations=1",
     "methods.tfmq-dm.reconstruction.batch=4",
     "methods.gacq.weighter={ use = 'gacq', validation = 0.2, groups = 2 }",
 ]
