@@ -23,6 +23,8 @@ from ptqbench.stage.memory import peak_memory_mib, reset_peak_memory
 REPEATS = 3
 LONG = 1.0
 """Seconds of a call beside which what only a first call does is next to nothing."""
+ENOUGH = 0.2
+"""Seconds of later calls after which no more of them are made."""
 IMAGES = 4
 """Images that are decoded and described for a timing: a decoder of large images takes seconds for each."""
 
@@ -104,7 +106,8 @@ def _seconds(run: Callable[[], object]) -> float:
     run()
     if (first := time.perf_counter() - start) >= LONG:
         return first
-    start = time.perf_counter()
-    for _ in range(REPEATS):
+    spent, calls, start = 0.0, 0, time.perf_counter()
+    while calls < REPEATS and spent < ENOUGH:
         run()
-    return (time.perf_counter() - start) / REPEATS
+        spent, calls = time.perf_counter() - start, calls + 1
+    return spent / calls
