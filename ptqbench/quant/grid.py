@@ -73,7 +73,8 @@ class Levels:
 
 def round_through(x: Tensor) -> Tensor:
     """Round half to even with the identity as gradient (straight-through estimator), for both derivative modes."""
-    return x + (torch.round(x) - x).detach()
+    still = x.detach()
+    return x + (torch.round(still) - still)
 
 
 def clamp_inclusive(x: Tensor, low: float, high: float) -> Tensor:
@@ -81,7 +82,8 @@ def clamp_inclusive(x: Tensor, low: float, high: float) -> Tensor:
 
     The ends are levels of the grid like any other, and values that round to them are not clipped.
     """
-    return torch.where((x >= low) & (x <= high), x, x.detach().clamp(low, high))
+    clamped = x.detach().clamp(low, high)
+    return torch.where(clamped == x, x, clamped)
 
 
 def clamp_gradient(grad: Tensor, x: Tensor, low: float, high: float) -> Tensor:
