@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -37,11 +37,23 @@ REPLAY_BUDGET = 256 * 2**20
 
 REFERENCE_SETTING = "evaluation.reference"
 
+T = TypeVar("T")
+
 _NUMERIC = (
     *(f"{room}/*.py" for room in ("quant", "stage", "sampling", "fitting", "measuring", "running", "evaluate", "roles")),
     "results/record.py",
 )
 """The core's files that make numbers, and the one that cached records are read with."""
+
+
+class lasting(cached_property[T]):
+    """A cached property that is computed outside torch's inference mode, in which whoever asks first may be: what comes from
+    there can never be differentiated through."""
+
+    def __get__(self, instance: Any, owner: type | None = None) -> T:  # type: ignore[override]
+        with torch.inference_mode(False):
+            found: T = super().__get__(instance, owner)
+        return found
 
 
 @cache
@@ -77,33 +89,33 @@ class RunContext:
         fix_arithmetic(settings.threads)
         return cls(experiment, Cache(settings.cache, experiment.name), torch.device(settings.device), settings.threads)
 
-    @cached_property
+    @lasting
     def arithmetic(self) -> str:
         """What numbers are computed in (`ptqbench.stage.precision.arithmetic_words`)."""
         return arithmetic_words(self.device)
 
-    @cached_property
+    @lasting
     def source(self) -> ModelSource:
         return build(self.experiment.model)
 
-    @cached_property
+    @lasting
     def model(self) -> DiffusionModel:
         """The model as the recipe guides it. Raises `UserError` if it cannot be guided or calibrated so."""
         model = self.source.load(self.device).guided(self.experiment.sampling.guidance)
         require_branches(self.experiment.calibration, model.branches)
         return model
 
-    @cached_property
+    @lasting
     def calibrated(self) -> tuple[str, ...]:
         """The branches that calibration samples are taken from."""
         return self.experiment.calibration.branches or self.model.branches
 
-    @cached_property
+    @lasting
     def source_fingerprint(self) -> str:
         """Hash of the model's weights and configuration."""
         return self.source.fingerprint()
 
-    @cached_property
+    @lasting
     def reference_digest(self) -> str | None:
         """SHA-256 (hex) over the files of `evaluation.reference`, or None without it.
 
@@ -122,7 +134,7 @@ class RunContext:
             found: str = entry.load_json("content.json")["sha256"]
             return found
 
-    @cached_property
+    @lasting
     def computing_key(self) -> list[Any]:
         """What computes: the engine, packages, the kind of device with its name, threads on a CPU, and how precisely, where
         that is not as it should be."""
@@ -136,7 +148,7 @@ class RunContext:
             *([self.arithmetic] if self.arithmetic != FLOAT32 else []),
         ]
 
-    @cached_property
+    @lasting
     def base_key(self) -> list[Any]:
         """What every stage depends on: the model, what computes, the sampling schedule."""
         sampling = self.experiment.sampling
@@ -148,37 +160,37 @@ class RunContext:
             [self.grid, sampling.steps, sampling.eta, *([sampling.guidance] if sampling.guided else [])],
         ]
 
-    @cached_property
+    @lasting
     def extractor(self) -> FeatureExtractor:
         """The feature extractor, without its weights."""
         chosen = self.experiment.evaluation.features
         return NoFeatures() if chosen is None else build(chosen)
 
-    @cached_property
+    @lasting
     def loaded_extractor(self) -> FeatureExtractor:
         """The feature extractor with its weights on the device."""
         self.extractor.prepare(self.device)
         return self.extractor
 
-    @cached_property
+    @lasting
     def features_fingerprint(self) -> str:
         """Hash of the feature extractor's weights; "" if no metric reads features, so that weights need not be there."""
         read = any(build(bound).reads for bound in self.experiment.evaluation.metrics)
         return self.extractor.fingerprint() if read else ""
 
-    @cached_property
+    @lasting
     def metric_files(self) -> list[str]:
         """Hashes of the files that the metrics' options name, of those that name any."""
         return [files for bound in self.experiment.evaluation.metrics if (files := build(bound).fingerprint())]
 
-    @cached_property
+    @lasting
     def schedule(self) -> Schedule:
         """The steps of the recipe's solver on the model's noise. Raises `UserError` if they do not fit."""
         sampling, grid = self.experiment.sampling, self.grid
         require_kind(self.experiment.solver.name, self.solver, self.model)
         return self.solver.schedule(self.model.alphas_cumprod, grid, sampling.steps, sampling.eta)
 
-    @cached_property
+    @lasting
     def solver(self) -> Solver:
         """The recipe's solver. Raises `UserError` for an eta that it does not know."""
         solver: Solver = build(self.experiment.solver)
@@ -196,7 +208,7 @@ class RunContext:
             raise UserError(f"the solver {name!r} has no grid {grid!r}", f"sampling.grid is one of {', '.join(known)}")
         return grid
 
-    @cached_property
+    @lasting
     def probe(self) -> Probe:
         """Layers and call order of the denoiser, from one forward pass with two samples."""
         model = self.model
