@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from enginekit import TOY
+from enginekit import TOY, experiment, installed, recipe
 
 from ptqbench.recipe import keypath
 from ptqbench.recipe.experiment import Cell
@@ -65,10 +65,22 @@ def test_the_embedded_recipes_are_found():
     assert {"gacq_vs_qdiff", "smoke", "all_methods", "paper_main"} <= set(EMBEDDED)
 
 
+COMMON = ("first-last-8bit", "skip-split", "layer-bits")
+"""Plan passes that go with any row."""
+
+
 def components(cell: Cell) -> tuple[str, ...]:
     """What a row is made of, whatever the options: none of the full-precision row. Weighters of one plugin count as one."""
     parts = cell.method.components() if cell.method else ()
-    return tuple(part.plugin if part.role == "weighter" else part.name for part in parts)
+    return tuple(part.plugin if part.role == "weighter" else part.name for part in parts if part.name not in COMMON)
+
+
+def presets() -> set[tuple[str, ...]]:
+    """What presets are made of, of which each is a row in tests/plugins/test_presets.py."""
+    data = recipe()
+    data["methods"] = {preset.name: {"method": preset.name} for preset in installed().presets()}
+    data["recipe"]["baseline"] = next(iter(data["methods"]))
+    return {components(cell) for cell in experiment(raw=data).cells}
 
 
 NEEDED = {"density-diversity": "embedded", "finite-set": "unet", "temporal-blocks": "unet"}
@@ -83,8 +95,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 
 @pytest.fixture(scope="module")
 def seen() -> set[tuple[str, ...]]:
-    """What rows of other recipes were made of."""
-    return set()
+    """What rows that ran were made of."""
+    return presets()
 
 
 @cache
@@ -97,12 +109,12 @@ def budgets(name: str) -> tuple[str, ...]:
 
 def opened(name: str, kept: Cache, toy: str = "") -> RunContext:
     """The recipe with budgets cut short; with `toy`, on that network of the toy model."""
-    recipe = raw(RECIPES / f"{name}.toml")
+    data = raw(RECIPES / f"{name}.toml")
     if toy:
-        recipe["recipe"]["plugins"] = [str(TOY)]
-        recipe["sampling"].pop("guidance", None)
-        recipe["model"], recipe["evaluation"]["features"] = {"use": "toy", "network": toy}, "toy"
-    source = recipe if toy else RECIPES / f"{name}.toml"
+        data["recipe"]["plugins"] = [str(TOY)]
+        data["sampling"].pop("guidance", None)
+        data["model"], data["evaluation"]["features"] = {"use": "toy", "network": toy}, "toy"
+    source = data if toy else RECIPES / f"{name}.toml"
     return RunContext(load_experiment(source, overrides=budgets(name)), kept, torch.device("cpu"))
 
 

@@ -19,8 +19,9 @@ FREE = ("ddpm", "ldm")
 """Families without any condition."""
 TOLD = ("stable-diffusion", "stable-diffusion-xl", "pixart", *FLOWS)
 """Families that are told a text."""
-LIKE_OTHERS = ("ldm", "stable-diffusion", "stable-diffusion-xl")
-"""Families whose networks are of a class that every method fits elsewhere, "ddpm" or "ldm-class": one that learns will do."""
+EVERY = ("ddpm", "ldm-class", "dit")
+"""Families, one for each kind of network, that every method fits; for others GACQ's row will do, which fits what Q-Diffusion's
+does."""
 RANGE = {"use": "mse", "candidates": 2}
 FIT = {"use": "brecq", "iterations": 1, "batch": 2}
 
@@ -37,7 +38,7 @@ def recipe(kind: str) -> dict[str, Any]:
         learned["tfmq-dm"] = {"method": "tfmq-dm", **fitted}
     methods: dict[str, Any] = {
         "nearest": {"passes": passes, "weights": {"range": RANGE}},
-        **({} if kind in LIKE_OTHERS else learned),
+        **(learned if kind in EVERY else {}),
         "gacq": {**list(learned.values())[-1], "weighter": {"use": "gacq", "groups": 2, "validation": 0.25}},
     }
     return {
