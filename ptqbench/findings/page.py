@@ -128,7 +128,9 @@ def _figure(figure: Figure, folder: Path) -> tuple[str, ...]:
             found = _inside(found, key)
         value, n = found.get("value", found.get("mean")), found.get("n", found.get("seeds"))
         low, high = found["low"], found["high"]
-        return figure.text, formatting.measured(value, low, high), str(n)
+        # A single calibration seed has a value and no interval.
+        words = formatting.significant(value, 2) if low is None else formatting.measured(value, low, high)
+        return figure.text, words, str(n)
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, StopIteration) as error:
         raise UserError(f"{figure.file}: no figure at {' / '.join(figure.key)}", f"{type(error).__name__}: {error}") from error
 

@@ -210,13 +210,17 @@ def test_missing_results_say_how_to_make_them(tmp_path):
     assert "--run" in caught.value.hint
 
 
+ALONE = {"mean": 0.176583, "low": None, "high": None, "seeds": 1}
+"""A figure of a single calibration seed, as `ptqbench diagnose` writes it."""
+
+
 def test_the_page_shows_claim_numbers_and_origin(tmp_path):
-    (tmp_path / "data.json").write_text(
-        json.dumps({"a": [{"arm": "x"}, {"arm": "y", "end": [{}, {"mean": 0.5, "low": 0.4, "high": 0.6, "seeds": 3}]}]})
-    )
+    arms = [{"arm": "x"}, {"arm": "y", "end": [{}, {"mean": 0.5, "low": 0.4, "high": 0.6, "seeds": 3}]}]
+    (tmp_path / "data.json").write_text(json.dumps({"a": arms, "b": ALONE}))
     made = document(claim("good", "base"))
     figure = Figure(text="cosine", file="data.json", key=("a", "arm=y", "end", "1"))
-    topic = {"figures": (figure,), "heading": "Is good better?", "answer": "Yes, it is."}
+    alone = Figure(text="of one seed", file="data.json", key=("b",))
+    topic = {"figures": (figure, alone), "heading": "Is good better?", "answer": "Yes, it is."}
     made = made.model_copy(update={"topics": (made.topics[0].model_copy(update=topic),)})
     page = render(made, answers(made, {"r": SAMPLE}), {"r": SAMPLE}, {"r": "it changed"}, tmp_path, "ptqbench findings x")
     assert "| [Is good better?](#is-good-better) | Yes, it is. | 1 reproduced |" in page
@@ -227,7 +231,7 @@ def test_the_page_shows_claim_numbers_and_origin(tmp_path):
     assert (row[2], row[-1]) == ("base/W4A8", "**reproduced** |")
     assert float(relative[0].replace("\N{MINUS SIGN}", "-")) == pytest.approx(100 * (value - against) / against, abs=0.1)
     assert "noise floor" not in page, "no metric here has one"
-    assert "| cosine | 0.50 ± 0.10 | 3 |" in page
+    assert "| cosine | 0.50 ± 0.10 | 3 |\n| of one seed | 0.18 | 1 |" in page
     assert "`ptqbench run recipes/r.toml --set 'a=1'`" in page
     assert "| 2026 | 12 of 12 | 0, 1, 2 | 5 | 200 | 2 | **it changed** |" in page
 
