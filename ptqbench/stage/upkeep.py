@@ -73,7 +73,7 @@ def enter(root: Path) -> FileLock | None:
 
 
 def kept(root: Path) -> list[Kept]:
-    """All results, the longest unused first. Raises `UserError` if there is no such folder."""
+    """All results, the longest unused first; folders of anything else are none. Raises `UserError` if there is no such folder."""
     if not root.is_dir():
         raise UserError(f"there is no cache at {root}", "name its folder with --cache")
     folders = (entry for stage in root.iterdir() if stage.is_dir() and not _hidden(stage) for entry in stage.iterdir())
@@ -110,14 +110,14 @@ def chosen(
 
 
 def _look(folder: Path) -> Kept | None:
-    """None if it is not there any more. What vanishes meanwhile, as the temporary files of a run do, is left out."""
+    """None for a folder that no recipe has used: somebody else's, where this is no cache, or one that is not there any more.
+    What vanishes meanwhile, as the temporary files of a run do, is left out."""
     states = {Path(parent, name): _state(Path(parent, name)) for parent, _, names in os.walk(folder) for name in names}
     files = {path: state for path, state in states.items() if state is not None and stat.S_ISREG(state.st_mode)}
-    marks = {path: state for path, state in files.items() if path.name.startswith(_USED)}
-    own = _state(folder)
-    if own is None:
+    marks = {path: state for path, state in files.items() if path.parent == folder and path.name.startswith(_USED)}
+    if not marks:
         return None
-    used = max(state.st_mtime for state in (marks or files or {folder: own}).values())
+    used = max(state.st_mtime for state in marks.values())
     recipes = frozenset(path.name.removeprefix(_USED) for path in marks)
     return Kept(folder, sum(state.st_size for state in files.values()), used, recipes)
 

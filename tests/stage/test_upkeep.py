@@ -79,8 +79,9 @@ def test_what_a_running_process_may_have_used_stays(tmp_path: Path) -> None:
 
 
 def test_a_result_that_is_being_computed_stays(tmp_path: Path) -> None:
+    computed(tmp_path, "one", "stage", "a")
     with Cache(tmp_path).locked("stage", "a") as entry:
-        assert prune(tmp_path, kept(tmp_path)) == []
+        assert len(kept(tmp_path)) == 1 and prune(tmp_path, kept(tmp_path)) == []
         assert entry.path.is_dir()
 
 
@@ -91,6 +92,20 @@ def test_a_process_that_was_killed_protects_nothing(tmp_path: Path) -> None:
     folder = computed(tmp_path, "one", "stage", "a")
     assert [one.folder for one in prune(tmp_path, kept(tmp_path))] == [folder]
     assert list((tmp_path / ".users").iterdir()) == []
+
+
+def test_in_a_folder_that_is_no_cache_nothing_is_a_result_and_nothing_goes(tmp_path: Path) -> None:
+    """Whoever names a wrong folder with --cache loses nothing."""
+    picture = tmp_path / "photos/2020/beach.png"
+    picture.parent.mkdir(parents=True)
+    picture.touch()
+    aged(picture.parent, 1000)
+    assert kept(tmp_path) == []
+    stranger = Kept(picture.parent, 0, picture.stat().st_mtime, frozenset())
+    for _ in range(2):  # what the first time leaves there must not help the second
+        assert prune(tmp_path, [stranger]) == [] and picture.is_file()
+    computed(tmp_path, "one", "stage", "a")
+    assert [one.stage for one in kept(tmp_path)] == ["stage"]
 
 
 def test_a_cache_that_is_not_there_is_told(tmp_path: Path) -> None:
