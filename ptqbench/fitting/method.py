@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ptqbench.boundary.build import build
 from ptqbench.errors import CellFailedError
 from ptqbench.quant.grid import Layout, QuantSpec
-from ptqbench.quant.plan import Plan, Probe
+from ptqbench.quant.plan import Plan, Probe, check_weights
 from ptqbench.recipe.experiment import Method, SiteChoice
 from ptqbench.roles.quantizer import Quantizer
 from ptqbench.roles.reconstruction import Phase, Reconstruction
@@ -37,10 +37,14 @@ def _spec(choice: SiteChoice) -> QuantSpec | None:
 
 
 def make_plan(probe: Probe, method: Method) -> Plan:
-    """Every layer with the method's grids, then the plan passes in order."""
+    """Every layer with the method's grids, then the plan passes in order.
+
+    Raises `CellFailedError` if that rounds a weight of which it is not known what its layer does with it.
+    """
     plan = Plan.uniform(probe, _spec(method.weights), _spec(method.activations))
     for bound in method.passes:
         plan = build(bound).apply(plan, probe)
+    check_weights(plan, probe)
     return plan
 
 

@@ -117,8 +117,13 @@ class QuantLayer(nn.Module):
     def partitions(self) -> list[Partition]:
         return list(self.parts)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor, *_: object) -> Tensor:
-        return self._apply_to(self._input(x), self._weight())
+    def forward(self, input: Tensor, *_: object) -> Tensor:
+        x = self._input(input)
+        if self.plan.weight is None:
+            # Also where a layer does something of its own with its weight.
+            out: Tensor = self.inner(x)
+            return out
+        return self._apply_to(x, self._weight())
 
     def _input(self, x: Tensor) -> Tensor:
         if not (self.quantize_activations or self.observe_activations) or self.plan.activation is None:
@@ -149,8 +154,6 @@ class QuantLayer(nn.Module):
         return group
 
     def _weight(self) -> Tensor:
-        if self.plan.weight is None:
-            return self.weight
         return self.baked if self.baked.numel() else self._soft_weight()
 
     def _soft_weight(self) -> Tensor:
@@ -158,10 +161,7 @@ class QuantLayer(nn.Module):
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
 
     def _apply_to(self, x: Tensor, weight: Tensor) -> Tensor:
-        if isinstance(self.inner, nn.Linear):
-            return F.linear(x, weight, self.bias)
-        out: Tensor = self.inner._conv_forward(x, weight, self.bias)  # type: ignore[operator]
-        return out
+        return product(self.inner, x, weight)
 
     def find_weight_grids(self) -> None:
         """Ranges of all weight partitions, then rounding to nearest until something better is learned."""
@@ -232,6 +232,15 @@ class QuantLayer(nn.Module):
         codes = state["codes"].to(self.weight.dtype)
         scale, zero_point = (quantizer.layout.spread(state[key], codes, None) for key in ("scale", "zero_point"))
         return (codes - zero_point) * scale
+
+
+def product(layer: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
+    """What a Conv1d, Conv2d or Linear of torch's makes of x with this weight in place of its own."""
+    bias: Tensor | None = layer.bias  # type: ignore[assignment]
+    if isinstance(layer, nn.Linear):
+        return F.linear(x, weight, bias)
+    out: Tensor = layer._conv_forward(x, weight, bias)  # type: ignore[operator]
+    return out
 
 
 def learns(quantizer: Quantizer, kinds: frozenset[str]) -> bool:

@@ -22,7 +22,8 @@ class LayerProbe:
     """What one forward pass showed of a layer. `macs` are multiply-accumulates for one sample, of all its calls.
 
     `cat` holds the channel widths when the layer's input came straight from a concatenation along channels, else ().
-    `reads_input` is true for layers that consume the denoiser's own input x.
+    `reads_input` is true for layers that consume the denoiser's own input x. `plain` is false for those that give something
+    else than torch's layer of their kind would with their weight: with a `forward` or a hook of their own.
     """
 
     name: str
@@ -31,6 +32,7 @@ class LayerProbe:
     macs: int
     cat: tuple[int, ...]
     reads_input: bool
+    plain: bool = True
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,18 @@ def _attention_row(name: str, site: str, why: list[str], **fields: Any) -> dict[
         "weight_shape": [],
     }
     return {**common, "why": why, **fields}
+
+
+def check_weights(plan: Plan, probe: Probe) -> None:
+    """Weights are rounded where it is known what becomes of them. Raises `CellFailedError` naming the layers at fault."""
+    odd = [seen.name for layer, seen in zip(plan.layers, probe.layers, strict=True) if layer.weight and not seen.plain]
+    if odd:
+        raise CellFailedError(
+            "weights cannot be rounded in layers that do something else with them than torch's layers of their kind: "
+            f"{', '.join(odd[:3])}{f' and {len(odd) - 3} more' if len(odd) > 3 else ''}",
+            "put plain layers in their place, with the weights that they compute with, or leave them in full precision "
+            "(the pass float-layers)",
+        )
 
 
 def check_units(units: list[UnitPlan], probe: Probe) -> None:

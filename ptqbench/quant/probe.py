@@ -15,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ptqbench.process.torch_settings import ATTENTION
 from ptqbench.quant.attention import AttentionCall
+from ptqbench.quant.layer import product
 from ptqbench.quant.plan import AttentionProbe, LayerProbe, Probe
 from ptqbench.quant.units import attends
 
@@ -22,6 +23,9 @@ QUANTIZABLE = (nn.Conv2d, nn.Conv1d, nn.Linear)
 
 SOFTMAXES = (F.softmax, torch.softmax, torch.special.softmax, Tensor.softmax, F.multi_head_attention_forward)
 """What may be an attention that is not seen as one. (torch's multi-head attention hides the softmax that it computes.)"""
+
+PRECISE = 1e-3
+"""What kernels of different kinds may make of the same product, as a share of it, with room to spare."""
 
 
 class _CatRecorder(TorchFunctionMode):
@@ -99,9 +103,16 @@ def probe_denoiser(denoiser: nn.Module, call: Callable[[], Any], x: Tensor) -> P
     that have an attention's layers in `Probe.unseen`.
     """
     layers: dict[str, LayerProbe] = {}
+    given: dict[str, Tensor] = {}
     calls: dict[str, None] = {}
     handles: list[RemovableHandle] = []
     with _CatRecorder() as cats, _AttentionRecorder(x.shape[0]) as attentions, torch.no_grad():
+
+        def before(name: str) -> Callable[..., None]:
+            def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+                given.setdefault(name, args[0] if args else kwargs["input"])
+
+            return hook
 
         def after(name: str) -> Callable[..., None]:
             def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
@@ -113,10 +124,11 @@ def probe_denoiser(denoiser: nn.Module, call: Callable[[], Any], x: Tensor) -> P
                 layers[name] = LayerProbe(
                     name=name,
                     kind=type(module).__name__,
-                    weight_shape=tuple(module.get_parameter("weight").shape),
+                    weight_shape=tuple(_weight(module).shape),
                     macs=_macs(module, out, batch=x.shape[0]),
                     cat=cats.channels(module, inp),
                     reads_input=inp is x or inp.data_ptr() == x.data_ptr(),
+                    plain=_is_plain(module, given.pop(name), out),
                 )
 
             return hook
@@ -124,6 +136,8 @@ def probe_denoiser(denoiser: nn.Module, call: Callable[[], Any], x: Tensor) -> P
         for name, module in denoiser.named_modules():
             handles += _follow(name, module, calls, attentions.executing)
             if isinstance(module, QUANTIZABLE):
+                # The first hook before it and the last one after it, so that others' lie in between.
+                handles.append(module.register_forward_pre_hook(before(name), with_kwargs=True, prepend=True))
                 handles.append(module.register_forward_hook(after(name), with_kwargs=True))
         try:
             call()
@@ -159,6 +173,21 @@ def _follow(name: str, module: nn.Module, calls: dict[str, None], executing: lis
     return [module.register_forward_pre_hook(enter), module.register_forward_hook(leave, always_call=True)]
 
 
+def _weight(layer: nn.Module) -> Tensor:
+    """Also one that is computed from other parameters (torch.nn.utils.parametrize)."""
+    return layer.weight  # type: ignore[return-value]
+
+
+def _is_plain(layer: nn.Module, x: Tensor, out: Tensor) -> bool:
+    """Whether a layer gave what its weight alone makes of x, up to rounding."""
+    try:
+        expected = product(layer, x, _weight(layer))
+    except RuntimeError:
+        # Its own forward takes other shapes.
+        return False
+    return expected.shape == out.shape and bool((expected - out).norm() <= PRECISE * out.norm())
+
+
 def _macs(module: nn.Module, out: Tensor, batch: int) -> int:
     """Multiply-accumulates of a convolution or linear layer for one sample: outputs times fan-in."""
-    return out.numel() // batch * math.prod(module.get_parameter("weight").shape[1:])
+    return out.numel() // batch * math.prod(_weight(module).shape[1:])

@@ -180,3 +180,9 @@ def test_rows_of_unknown_samples_are_refused_where_grids_differ_by_step(seeing: 
     shared = layer(nn.Linear(6, 3), None, QuantSpec(8))
     shared.context.step = context.step
     assert len(with_ranges(shared, x)(torch.cat([x, x]))) == 8
+
+
+def test_the_input_may_be_given_by_the_name_that_torch_has_for_it() -> None:
+    x = torch.randn(2, 4)
+    made = layer(nn.Linear(4, 3), QuantSpec(8, "channel"))
+    assert torch.equal(made(input=x), made(x))

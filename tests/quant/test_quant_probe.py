@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from quantkit import skip_net
+from quantkit import Factory, plan_for, skip_net
 from torch import Tensor, nn
 
-from ptqbench.quant.plan import Probe
+from ptqbench.errors import CellFailedError
+from ptqbench.quant.model import QuantizedDenoiser
+from ptqbench.quant.plan import Probe, check_weights
 from ptqbench.quant.probe import QUANTIZABLE, probe_denoiser
 
 ProbedUNet = tuple[nn.Module, Tensor, Probe]
@@ -96,3 +98,54 @@ def test_hooks_are_gone_afterwards_even_after_an_error() -> None:
     with pytest.raises(RuntimeError):
         probe_denoiser(net, lambda: net(x[:, :1]), x)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+
+
+class Standardized(nn.Conv2d):
+    """Weight standardization (arXiv:1903.10520): computes with another weight than its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, variance = (f(self.weight, dim=(1, 2, 3), keepdim=True) for f in (torch.mean, torch.var))
+        return self._conv_forward(x, (self.weight - mean) / (variance + 1e-5).sqrt(), self.bias)
+
+
+class Renamed(nn.Conv2d):
+    """A class of its own that changes nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)
+
+
+def _doubling() -> nn.Conv2d:
+    found = nn.Conv2d(3, 4, 3)
+    found.register_forward_pre_hook(lambda _, args: (2 * args[0],))
+    return found
+
+
+def _normed() -> nn.Module:
+    return nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3))
+
+
+LAYERS = {"standardized": lambda: Standardized(3, 4, 3), "doubling": _doubling, "normed": _normed}
+LAYERS |= {"plain": lambda: nn.Conv2d(3, 4, 3), "renamed": lambda: Renamed(3, 4, 3)}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_that_do_something_of_their_own_with_their_weight(name: str) -> None:
+    torch.manual_seed(0)
+    net, x = nn.Sequential(LAYERS[name](), nn.Conv2d(4, 3, 1)).eval(), torch.randn(2, 3, 8, 8)
+    probe = probe_denoiser(net, lambda: net(x), x)
+    plain = name not in ("standardized", "doubling")
+    assert [layer.plain for layer in probe.layers] == [plain, True]
+    assert probe.layers[0].macs == 4 * 6 * 6 * 27
+    plan = plan_for(probe)
+    if plain:
+        check_weights(plan, probe)
+    else:
+        with pytest.raises(CellFailedError, match="kind: 0\n"):
+            check_weights(plan, probe)
+    # Without grids they compute what they did, and without any rounding the others as well.
+    float_first = plan.with_layers([plan["0"].change("a test", weight=None, activation=None)])
+    check_weights(float_first, probe)
+    q = QuantizedDenoiser(net, float_first, Factory(), steps=1)
+    with torch.no_grad(), q.only(()):
+        assert torch.equal(q.module(x), net(x))
