@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
-from ptqbench.digest import code_digest
+from ptqbench.digest import code_digest, file_sha256
 from ptqbench.errors import PluginError
 
 T = TypeVar("T")
@@ -29,6 +29,9 @@ FILE_MODULE = "ptqbench_file_"
 
 _VERSIONED = frozenset({"ptqbench", "torch", "torchvision", "diffusers", "numpy", "scipy", "pytorch_fid"})
 """What every key names anyway, by the core's code or by version."""
+
+_IMPORTED: dict[Path, tuple[ModuleSpec | None, str]] = {}
+"""Imported files of plugins: the spec that they were imported by, and their SHA-256 when they were first looked at."""
 
 _MACHINERY = (str(Path(importlib.__file__).parent), "<frozen", str(Path(__file__).parent))
 
@@ -161,7 +164,7 @@ def source_digest(packages: Iterable[str], file: Path | None = None, plugins: Co
     What every key names anyway is left to it. What they and the single `file` import counts as well, and what that imports, if
     it is one of the `plugins` or was not installed by a package manager: code that changes without a new version. Imports none
     of them. Files are read again only when a size or a time of change differs. Raises `PluginError` if one of the
-    `packages` cannot be found.
+    `packages` cannot be found, or has changed since this process imported it.
     """
     files: dict[str, tuple[Path, int, int]] = {}
     wanted = sorted(set(packages) - _VERSIONED)
@@ -176,7 +179,26 @@ def source_digest(packages: Iterable[str], file: Path | None = None, plugins: Co
         own = {f"{package}/{name}": _state(path) for name, path in _sources(package)}
         files |= own
         follow(own.values())
+        for name, (path, *_) in own.items():
+            _require_current(path, {name.removesuffix(".py").removesuffix("/__init__").replace("/", "."), package})
     return _digest(tuple((name, *state) for name, state in sorted(files.items()))) if files else ""
+
+
+def _require_current(path: Path, names: Collection[str]) -> None:
+    """Raises `PluginError` if a file is another one than when its module, of one of these names, was first seen imported.
+
+    This process would go on computing with the old code, and keep that under the new one's keys. A module that was reloaded
+    has a new `__spec__`.
+    """
+    for module in (sys.modules[name] for name in names if name in sys.modules):
+        if getattr(module, "__file__", None) != str(path):
+            continue
+        now = file_sha256(path)
+        spec, then = _IMPORTED.get(path, (None, ""))
+        if spec is module.__spec__ and then != now:
+            message = f"{path} has changed since this process imported it"
+            raise PluginError(message, "start Python again; what is finished is in the cache")
+        _IMPORTED[path] = module.__spec__, now
 
 
 def top_level(module: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -10,12 +11,15 @@ from typing import Any
 
 import torch
 
+from ptqbench.errors import PluginError, UserError
+from ptqbench.plugin.classes import check_classes
 from ptqbench.plugin.manager import PluginManager
 from ptqbench.recipe.load import load_experiment
 from ptqbench.results.costs import FAILED
 from ptqbench.roles.executor import Crew, Ended, Executor, Report, Task, Work, Workers
 from ptqbench.running.agenda import Agenda
 from ptqbench.running.tasks import perform
+from ptqbench.stage.cache import content_key
 from ptqbench.stage.context import RunContext, Settings
 from ptqbench.stage.memory import free_memory_mib
 from ptqbench.stage.stages import Tell
@@ -60,7 +64,7 @@ def crew_of(
     # Folders mean the same in every process, whatever it works in.
     settings = Settings(settings.cache.resolve(), settings.device, settings.workers, settings.threads)
     return Crew(
-        prepare=partial(_prepare, ctx.experiment.raw, ctx.experiment.folder, settings, perform),
+        prepare=partial(_prepare, ctx.experiment.raw, ctx.experiment.folder, settings, perform, _identity(ctx)),
         here=partial(perform, ctx),
         workers=workers or settings.workers,
         threads=settings.threads,
@@ -122,7 +126,27 @@ def failed_or_done(result: Any) -> str:
     return FAILED if isinstance(result, Mapping) and FAILED in (result.get("status"), *result) else ""
 
 
-def _prepare(raw: Mapping[str, Any], folder: Path, settings: Settings, perform: Perform) -> Work:
+def _identity(ctx: RunContext) -> tuple[str, str]:
+    """What results depend on and each process finds for itself: the code of all components, and what computes."""
+    return content_key([bound.key for bound in ctx.experiment.components()]), content_key(ctx.computing_key)
+
+
+def _prepare(raw: Mapping[str, Any], folder: Path, settings: Settings, perform: Perform, first: tuple[str, str]) -> Work:
+    """In a worker. Raises `UserError` where it is another than the `first` process: their results would stand in one table."""
     # The first process has warned of plugins that had to be left out.
     experiment = load_experiment(raw, folder=folder, manager=PluginManager(warn=lambda _: None))
-    return partial(perform, RunContext.of(experiment, settings))
+    # Imported now, as their code is in the keys: what is edited while the run goes on has no part in it.
+    check_classes(experiment.components())
+    ctx = RunContext.of(experiment, settings)
+    code, machine = _identity(ctx)
+    if code != first[0]:
+        raise PluginError(
+            "a plugin has changed since the run began, or is another one where a worker runs",
+            "give the same command again; what is finished is kept",
+        )
+    if machine != first[1]:
+        raise UserError(
+            f"a worker computes otherwise than the run's first process: {json.dumps(ctx.computing_key[1:])}",
+            "ask for machines of one kind, with the same packages and environment (docs/cluster.md)",
+        )
+    return partial(perform, ctx)

@@ -73,7 +73,7 @@ def enter(root: Path) -> FileLock | None:
 
 
 def kept(root: Path) -> list[Kept]:
-    """All results, the longest unused first; folders of anything else are none. Raises `UserError` if there is no such folder."""
+    """All results, the longest unused first; other folders are none. Raises `UserError` if there is no such folder."""
     if not root.is_dir():
         raise UserError(f"there is no cache at {root}", "name its folder with --cache")
     folders = (entry for stage in root.iterdir() if stage.is_dir() and not _hidden(stage) for entry in stage.iterdir())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -267,10 +268,12 @@ def test_own_code_that_a_plugin_imports_counts_as_well(alone, tmp_path, monkeypa
 
     package, single = both()
     below.write_text("X = 22")
+    _forget_imports()
     assert both()[0] != package
     assert both()[1] != single
     package, single = both()
     helper.write_text("def f():\n    from trial_below import g, h\n")
+    _forget_imports()
     assert both()[0] != package
     assert both()[1] == single
 
@@ -281,8 +284,33 @@ def test_other_plugins_that_a_plugin_imports_count_as_well(alone):
     manager = loaded([])
     first = manager.fingerprint(manager.find("weighter", "later"))
     (folder / "trial_b.py").write_text("X = 22")
+    _forget_imports()
     manager = loaded([])
     assert manager.fingerprint(manager.find("weighter", "later")) != first
+
+
+def _forget_imports() -> None:
+    """As a new process would."""
+    for name in [name for name in sys.modules if name.startswith("trial_")]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("package", [False, True], ids=["module", "package"])
+def test_code_that_changed_since_it_was_imported_is_refused(alone, package):
+    """A process that lives on, as a notebook's does, would keep what the old code computes under the new code's keys."""
+    name = "trial_a/deep.py" if package else "trial_deep.py"
+    first = "from trial_a import deep\n" if package else "import trial_deep\n"
+    main = "trial_a/__init__.py" if package else "trial_a.py"
+    folder = alone("trial-a", {"a": "trial_a"}, {main: first + late(), name: "X = 1"})
+    kept = _fingerprint()
+    (folder / name).touch()
+    assert _fingerprint() == kept
+    (folder / name).write_text("X = 22")
+    for _ in range(2):
+        with pytest.raises(PluginError, match=r"deep\.py has changed since this process imported it"):
+            _fingerprint()
+    importlib.reload(sys.modules[name.removesuffix(".py").replace("/", ".")])
+    assert _fingerprint() != kept
 
 
 def test_a_target_that_cannot_be_found_is_said_when_it_is_used(alone):

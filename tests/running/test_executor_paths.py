@@ -10,6 +10,7 @@ import pytest
 from e2ekit import LATE, write_recipe
 from enginekit import TOY
 
+from ptqbench.errors import PluginError, UserError
 from ptqbench.recipe.load import load_experiment
 from ptqbench.roles.executor import Task
 from ptqbench.running.executor import crew_of
@@ -50,3 +51,19 @@ def test_paths_mean_the_same_in_a_worker(tmp_path, monkeypatch, data):
     assert there.plugin_files == (TOY.resolve(), folder / "late.py")
     assert there.digest == here.digest
     assert [bound.key for bound in there.components()] == [bound.key for bound in here.components()]
+
+
+def test_a_worker_with_other_code_or_on_another_machine_is_refused(tmp_path, monkeypatch):
+    """Its results would stand in one table with the others'."""
+    (tmp_path / "late.py").write_text(LATE)
+    here = load_experiment(write_recipe(tmp_path, "late.py", weighter="late-steps"))
+    settings = Settings(tmp_path / "cache", "cpu", 2, 1)
+    prepare = crew_of(RunContext.of(here, settings), settings, lambda *_: None, of_context).prepare
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("ptqbench.stage.context.processor", lambda: "another one")
+        with pytest.raises(UserError, match=r"computes otherwise.*another one"):
+            prepare()
+    prepare()
+    (tmp_path / "late.py").write_text(LATE.replace("1.0 +", "2.0 +"))
+    with pytest.raises(PluginError, match="has changed since the run began"):
+        prepare()
