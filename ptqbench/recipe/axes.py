@@ -86,7 +86,7 @@ def read_axes(sweep: Mapping[str, Any], methods: Collection[str] | None, problem
 def _check_values(where: keypath.KeyPath, key: str, values: object, problems: Problems) -> None:
     if not isinstance(values, list) or not values:
         problems.add(where, "must be an array of values", f'"{key}" = [..., ...]')
-    elif len({json.dumps(value, sort_keys=True, default=str) for value in values}) < len(values):
+    elif len({json.dumps(value, sort_keys=True) for value in values}) < len(values):
         problems.add(where, "has a value twice", "each value makes a row; leave one out")
 
 
@@ -175,4 +175,4 @@ def _text(value: object) -> str:
         return "[" + ",".join(_text(item) for item in value) + "]"
     if isinstance(value, str):
         return value.replace("/", ":")
-    return json.dumps(value, default=str)
+    return json.dumps(value)

@@ -29,7 +29,7 @@ def validate(model: type[BaseModel], data: object, where: KeyPath, problems: Pro
     It goes through JSON because pydantic's strict mode takes an array for a tuple and a string for an enum there only.
     """
     try:
-        return model.model_validate_json(json.dumps(data, default=str))
+        return model.model_validate_json(json.dumps(data))
     except ValidationError as error:
         problems.extend(problems_of(error, model, where))
         return None
@@ -43,7 +43,7 @@ def sound_values(model: type[BaseModel], data: object) -> dict[str, Any]:
     if not isinstance(data, dict):
         return {}
     try:
-        model.model_validate_json(json.dumps(data, default=str))
+        model.model_validate_json(json.dumps(data))
         wrong = set()
     except ValidationError as error:
         wrong = {str(item["loc"][0]) for item in error.errors() if item["loc"]}
@@ -116,7 +116,7 @@ class Binder:
     def _with_options(self, record: Record, given: Mapping[str, Any], where: KeyPath) -> Bound | None:
         model = record.component.options
         try:
-            options = model.model_validate_json(json.dumps(given, default=str), context={FOLDER: self.folder})
+            options = model.model_validate_json(json.dumps(given), context={FOLDER: self.folder})
             return self.manager.bind(record, options)
         except ValidationError as error:
             noun = f'option of the {role_words(record.role)} "{record.name}"'

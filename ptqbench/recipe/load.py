@@ -86,7 +86,7 @@ def digest_of(raw: Mapping[str, Any], methods: Mapping[str, Any]) -> str:
 
     A recipe that names a preset stays as it is when the preset changes; what it compares does not.
     """
-    text = json.dumps([raw, methods], sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    text = json.dumps([raw, methods], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -29,7 +29,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
         raise fail(name, "the file is empty", "`ptqbench describe` and the recipes folder show what a recipe holds")
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # tomllib's own, and Python's for numbers of thousands of digits
         raise fail(name, f"not valid TOML: {error}", _toml_hint(text, str(error))) from error
     except RecursionError as error:
         raise fail(name, "not valid TOML: nested too deeply") from error
@@ -78,7 +78,7 @@ def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str], problems: 
     """A copy of the data with each `key.path=value` set. A value is TOML; anything else is taken as a string.
 
     A key of a method that is not there is a problem: setting it would make a second method out of a slip of the pen. A
-    whole new one may be given as `methods.NAME={...}`.
+    whole new one may be given as `methods.NAME={...}`. Values of types that no key takes are reported as `plain` does.
     """
     merged = copy.deepcopy(dict(raw))
     for override in overrides:
@@ -96,7 +96,27 @@ def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str], problems: 
             keypath.put(merged, path, _value(text.strip()))
         except ValueError as error:
             problems.add(where, str(error), "write --set key.path=value, for example --set sampling.images=64")
-    return merged
+    found: dict[str, Any] = plain(merged, (), problems)
+    return found
+
+
+def plain(value: Any, where: keypath.KeyPath, problems: Problems) -> Any:
+    """A copy in the types that records, digests and worker processes take; anything else, such as a date of TOML or a path of
+    Python, is reported and goes on as text."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner, (*where, str(key)), problems) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner, (*where, i), problems) for i, inner in enumerate(value)]
+    if isinstance(value, str):
+        text = value.encode(errors="replace").decode()
+        if text != value:
+            problems.add(where, "is no Unicode text", "write UTF-8")
+        return text
+    if not isinstance(value, bool | int | float):
+        remedy = "a recipe holds strings (in quotes), numbers, true, false, arrays and tables"
+        problems.add(where, f"no key takes a {type(value).__name__}", remedy)
+        return str(value)
+    return value
 
 
 def _value(text: str) -> object:

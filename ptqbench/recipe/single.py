@@ -16,6 +16,7 @@ from ptqbench.recipe.experiment import Method
 from ptqbench.recipe.lineage import settle
 from ptqbench.recipe.methods import read_methods
 from ptqbench.recipe.problems import Problems
+from ptqbench.recipe.read import plain
 from ptqbench.recipe.schema import NAME_PATTERN, SweepSection
 
 
@@ -41,7 +42,7 @@ def load_method(
             keypath.put(table, keypath.parse(key), value)
         except ValueError as error:
             problems.add((f"set {key}",), str(error), 'write set={"key.path": value}')
-    methods = {name: table}
+    methods = {name: plain(table, ("methods", name), problems)}
     found = read_methods(methods, Defaults(), {}, steps, Binder(manager, problems))
     label: SweepSection | None = validate(SweepSection, {"bits": [bits]}, (), problems)
     cells = expand(found.variants, label.bits if label else None, [0], steps, problems)

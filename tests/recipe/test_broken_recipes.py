@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 
+import numpy as np
 import pytest
 from fakes import fake_manager, recipe
 
@@ -124,6 +127,8 @@ BROKEN = [
     ("sampling.steps.x=1", "--set sampling.steps.x=1", "sampling.steps is not a table", "--set key.path=value"),
     ("sampling", "--set sampling", "there is no =", "--set key.path=value"),
     ("sweep.bits=[1,", "--set sweep.bits=[1,", "not a TOML value", "--set key.path=value"),
+    ("recipe.title=2026-11-30", "recipe.title", "no key takes a date", "strings (in quotes)"),
+    ("recipe.title=Gr\udcf6sse", "recipe.title", "is no Unicode text", "UTF-8"),
     ("a..b=1", "--set a..b=1", "not a key path", "--set key.path=value"),
 ]  # fmt: skip
 
@@ -253,6 +258,22 @@ def test_no_mistake_hides_another(seed: int) -> None:
     assert len(chosen) > 20
     found = {p.place.strip('"') for p in refused(recipe(), *(override for override, _ in chosen)).problems}
     assert not (missed := {place.strip('"') for _, place in chosen} - found), missed
+
+
+def test_a_value_of_python_that_no_recipe_holds_is_told_before_it_would_break_the_record() -> None:
+    data = recipe()
+    data["recipe"]["plugins"] = [Path("mine.py")]
+    data["sampling"]["steps"] = np.int64(10)
+    error = refused(data)
+    for place, kind in (("recipe.plugins[0]", type(Path()).__name__), ("sampling.steps", "int64")):
+        assert f"{place}: no key takes a {kind}" in str(error)
+
+
+def test_tuples_are_arrays() -> None:
+    data = recipe()
+    given = json.dumps(load_experiment(data, manager=fake_manager()).raw)
+    data["evaluation"]["metrics"] = tuple(data["evaluation"]["metrics"])
+    assert json.dumps(load_experiment(data, manager=fake_manager()).raw) == given
 
 
 def test_an_inherited_problem_is_said_once_where_it_is_written():

@@ -42,6 +42,7 @@ def ptqbench_components():
         (b"{\"json\": 1}", "not valid TOML"),
         (b"a = " + b"[" * 5000, "not valid TOML"),
         (b"\xff\xfe\x00r", "not UTF-8"),
+        (b"a = " + b"9" * 5000, "not valid TOML"),
         (b"#" * (2 << 20), "larger than 1024 KiB"),
     ],
 )  # fmt: skip
