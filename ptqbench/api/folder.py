@@ -26,6 +26,7 @@ from ptqbench.api.parts import Parts, Report
 from ptqbench.api.pieces import join
 from ptqbench.digest import file_sha256
 from ptqbench.errors import UserError, system_words
+from ptqbench.measuring.state_hash import state_hash
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.quant.packing import pack
 from ptqbench.stage.machine import computing_packages
@@ -42,7 +43,15 @@ FEW = 4096
 
 
 def write(folder: Path, q: QuantizedDenoiser, parts: Parts, report: Report) -> Path:
-    """Write a quantized denoiser; the files of an earlier one are replaced. Returns the folder."""
+    """Write a quantized denoiser; the files of an earlier one are replaced. Returns the folder.
+
+    Raises `UserError` for one whose codes or grids are not the report's any more, which nobody could load.
+    """
+    if report.state_hash != state_hash(q):
+        raise UserError(
+            "the codes or grids are not those that the report is of: something has changed them since, .half() for example",
+            "save the denoiser as it was made; what ptqbench.load gives can be converted",
+        )
     stored, packings = {}, {}
     for name, tensor in _state(q, parts).items():
         if (packed := pack(tensor)) is None:

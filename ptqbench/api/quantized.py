@@ -78,6 +78,6 @@ class Quantized(nn.Module):
     def save(self, folder: str | Path) -> Path:
         """Write the quantized denoiser to a folder, which `ptqbench.load` reads; the files of an earlier one are replaced.
 
-        Returns the folder. Raises `UserError` if it cannot be written.
+        Returns the folder. Raises `UserError` if it cannot be written, or if grids were converted or changed since it was made.
         """
         return write(Path(folder), self.quantized, self.parts, self.report)

@@ -39,9 +39,8 @@ def load_recipe(
             raise UserError("a loaded recipe cannot be changed", "give profile, set and only to load_recipe")
         return recipe
     # As part of the recipe's data the choice of cells reaches worker processes, digest and record.
-    chosen = [f"sweep.only={json.dumps(only)}"] if only else []
-    words = words_of(set)
-    made = load_experiment(recipe, profile=profile, overrides=[*words, *chosen], manager=manager)
+    words = words_of(set) + ([f"sweep.only={json.dumps(only)}"] if only else [])
+    made = load_experiment(recipe, profile=profile, overrides=words, manager=manager)
     return replace(made, profile=profile, overrides=tuple(words))
 
 

@@ -101,7 +101,8 @@ def invocation(experiment: Experiment, device: str = "auto", threads: int | None
     published. None for a recipe that is no file."""
     if experiment.path is None:
         return []
-    here, there = Path.cwd(), experiment.path.resolve()
+    # Not where a link to a recipe leads: the files that it names lie beside the link.
+    here, there = Path.cwd(), experiment.path.parent.resolve() / experiment.path.name
     words = [there.relative_to(here).as_posix() if there.is_relative_to(here) else there.name]
     words += ["--profile", experiment.profile] if experiment.profile else []
     words += [word for override in experiment.overrides for word in ("--set", override)]

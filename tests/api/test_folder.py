@@ -75,6 +75,14 @@ def test_what_is_loaded_is_what_was_saved(saved, net):
     assert (again / MANIFEST).read_bytes() == (folder / MANIFEST).read_bytes()
 
 
+@pytest.mark.parametrize("convert", ["half", "double"])
+def test_converted_grids_are_not_saved_since_nobody_could_load_them(folder, net, tmp_path, convert):
+    converted = getattr(ptqbench.load(folder, net), convert)()
+    with pytest.raises(UserError, match="not those that the report is of"):
+        converted.save(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
 def test_codes_take_their_bits_and_nothing_is_code(saved):
     q, folder = saved
     assert sorted(path.name for path in folder.iterdir()) == [MANIFEST, TENSORS]

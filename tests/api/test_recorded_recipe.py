@@ -34,3 +34,28 @@ def test_files_that_a_record_names_are_those_beside_its_recipe(tmp_path, monkeyp
     assert again.evaluation.reference.resolve() == folder / "real"
     assert again.plugin_files == (TOY.resolve(), folder / "late.py")
     assert {cell.seed for cell in again.cells if cell.method} == {7}
+
+
+def test_files_that_a_linked_recipe_names_are_those_beside_the_link(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "shared"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "mine" / "late.py").write_text(LATE)
+    shared = write_recipe(Path("shared"), "late.py", weighter="late-steps")
+    linked = Path("mine/linked.toml")
+    linked.symlink_to(shared.resolve())
+    run = load_recipe(linked, only=["nearest"])
+    words = invocation(run)
+    assert words == ["mine/linked.toml", "--set", 'sweep.only=["nearest"]']
+    record = RunRecord(run.name, "", "", "", run.digest, "", {}, {}, [], recipe=dict(run.raw), invocation=words)
+    again = recorded_recipe(record)
+    assert again.plugin_files == run.plugin_files and again.digest == run.digest
+
+
+def test_an_invocation_repeats_the_run_with_the_cells_that_it_had(tmp_path):
+    run = load_recipe(write_recipe(tmp_path), set={"sweep.seeds": [1]}, only=["nearest/W4A8"])
+    words = invocation(run)[2::2]
+    again = load_recipe(write_recipe(tmp_path), set=words)
+    assert [cell.id for cell in again.cells] == [cell.id for cell in run.cells] == ["full-precision", "nearest/W4A8/seed1"]
+    # What is asked for anew goes over it: a gate's command names one cell alone.
+    assert len(load_recipe(write_recipe(tmp_path), set=words, only=["full-precision"]).cells) == 1
