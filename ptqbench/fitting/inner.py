@@ -12,6 +12,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ptqbench.errors import CellFailedError
 from ptqbench.fitting.losses import UnitLoss, total
@@ -151,7 +152,8 @@ class UnitProblem:
         self.context.step = batch.step
         wanted = self.modules.layers if self.loss.reads_layers else {}
         with sdpa_kernel(SDPBackend.MATH):
-            with self._dropping(batch.seed), tapped({n: pair[0] for n, pair in wanted.items()}) as layers:
+            quantized = {name: pair[0] for name, pair in wanted.items()}
+            with self._dropping(batch.seed), tapped(quantized, copies=self._in_place) as layers:
                 out = self._call(batch, params)
             outcome = Outcome(
                 output=outputs_of(out),
@@ -165,15 +167,39 @@ class UnitProblem:
         return self.loss.parts(outcome)
 
     def _call(self, batch: Batch, params: Mapping[str, Tensor] | None) -> Any:
+        args, kwargs = self._own(batch.args, dict(batch.kwargs))
         if params is None:
-            return self.module(*batch.args, **batch.kwargs)
-        return functional_call(self.module, dict(params), batch.args, dict(batch.kwargs))
+            return self.module(*args, **kwargs)
+        return functional_call(self.module, dict(params), args, kwargs)
+
+    def _own(self, *inputs: Any) -> Any:
+        """Inputs as the unit may have them: copies if it writes into them, since a batch may be evaluated once more."""
+        return tree_map_only(Tensor, torch.clone, inputs) if self._in_place else inputs
+
+    @cached_property
+    def _in_place(self) -> bool:
+        """Whether the unit writes into its inputs, or into what its layers gave: activation functions may."""
+        sample, seen = self.take(torch.zeros(1, dtype=torch.int64, device="cpu")), list[tuple[Tensor, int]]()
+
+        def note(value: Any) -> None:
+            seen.extend((leaf, leaf._version) for leaf in tree_leaves(value) if isinstance(leaf, Tensor))
+
+        note((sample.args, sample.kwargs))
+        handles = [pair[1].register_forward_hook(lambda _m, _a, out: note(out)) for pair in self.modules.layers.values()]
+        try:
+            with torch.no_grad():
+                self.modules.original(*sample.args, **sample.kwargs)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return any(tensor._version != version for tensor, version in seen)
 
     @torch.no_grad()
     def _full_precision_layers(self, batch: Batch) -> dict[str, Tensor]:
         count_unit(len(batch))
-        args, kwargs = batch.full_inputs or (batch.args, batch.kwargs)
-        with tapped({name: pair[1] for name, pair in self.modules.layers.items()}) as layers:
+        args, kwargs = self._own(*(batch.full_inputs or (batch.args, batch.kwargs)))
+        original = {name: pair[1] for name, pair in self.modules.layers.items()}
+        with tapped(original, copies=self._in_place) as layers:
             self.modules.original(*args, **kwargs)
         return layers
 
@@ -214,13 +240,15 @@ class UnitProblem:
 
 
 @contextmanager
-def tapped(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
-    """Yields a dict that fills with the outputs of these modules, by name in the order of their first call."""
+def tapped(modules: Mapping[str, nn.Module], *, copies: bool = False) -> Iterator[dict[str, Tensor]]:
+    """Yields a dict that fills with the outputs of these modules, or copies of them, by name in the order of their first
+    call."""
     seen: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[..., None]:
         def hook(_module: nn.Module, _args: Any, out: Tensor) -> None:
-            seen.setdefault(name, out)
+            if name not in seen:
+                seen[name] = out.clone() if copies else out
 
         return hook
 

@@ -29,7 +29,7 @@ class OneSided(TorchFunctionMode):
     tangent, and group norms where their input alone has one. All else, operations in place among it, has torch's."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is F.group_norm:
+        if func in (F.group_norm, torch.group_norm):
             func, args, kwargs = torch.group_norm, _in_order(*args, **(kwargs or {})), None
         rules = _RULES.get(func)
         if rules is None or kwargs:
@@ -51,10 +51,16 @@ def _copy(tangent: Tensor, _: Any) -> Tensor:
 
 
 def _in_order(
-    x: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = True,
 ) -> tuple[Any, ...]:
-    """The arguments of `torch.nn.functional.group_norm`, which calls `torch.group_norm` with them."""
-    return x, groups, weight, bias, eps
+    """The arguments of `torch.nn.functional.group_norm`, or `torch.group_norm`, which it calls, under their names: the last is
+    the latter's, and decides nothing."""
+    return input, num_groups, weight, bias, eps
 
 
 def _through_group_norm(tangent: Tensor, values: Any) -> Tensor:

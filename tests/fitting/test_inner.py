@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 from enginekit import cell_of, context, experiment, quantized, unit_problem
+from torch import nn
 from torch.func import jvp
 
-from ptqbench.fitting.inner import UnitProblem, trainables
-from ptqbench.fitting.losses import per_sample_loss
+from ptqbench.fitting.inner import UnitModules, UnitProblem, trainables
+from ptqbench.fitting.losses import UnitLoss, per_sample_loss
 from ptqbench.fitting.quantize import MethodQuantizer
 from ptqbench.fitting.unit_data import UnitData
+from ptqbench.plugin.component import NoOptions
+from ptqbench.roles.loss import LossTerm
 from ptqbench.sampling.capture import Recording, record
 from ptqbench.sampling.rng import stream
 
@@ -153,3 +156,44 @@ def test_settings_come_back_also_after_an_error(problem):
         problem.context.step = torch.zeros(3)
         raise RuntimeError("oh")
     assert (problem.input_keep, problem.activation_keep, problem.context.step) == (0.5, 0.25, None)
+
+
+class _WritingBlock(nn.Module):
+    """A pre-activation block whose activation functions work in place, on its own input among others."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.act = nn.SiLU(inplace=True)
+
+    def forward(self, x):
+        return x + self.second(self.act(self.first(self.act(x))))
+
+
+class _LayersError(LossTerm):
+    """What the outputs of the unit's layers come to, to be looked at."""
+
+    reads_layers = True
+
+    def losses(self, outcome):
+        self.seen = dict(outcome.layers), dict(outcome.layer_targets)
+        return {"": per_sample_loss(outcome.output[0], outcome.target[0])}
+
+
+def test_units_that_write_into_their_inputs_get_copies():
+    torch.manual_seed(0)
+    block, x = _WritingBlock().requires_grad_(False), torch.randn(6, 4, 5, 5)
+    inputs, targets = Recording(), Recording()
+    inputs.add(((x.clone(),), {}), range(6), 6)
+    targets.add((block(x.clone()) + 1,), range(6), 6)
+    every, none = torch.arange(6), torch.arange(0)
+    data = UnitData(inputs, targets, torch.zeros(6, dtype=torch.int64), every, none, none)
+    term = _LayersError(NoOptions())
+    layers = {name: (getattr(block, name), getattr(block, name)) for name in ("first", "second")}
+    problem = unit_problem(UnitModules(block, block, layers), {}, data, loss=UnitLoss([("layers", term)]))
+    batch = problem.take(torch.arange(4))
+    for _ in range(2):
+        assert problem.losses(batch).tolist() == pytest.approx([4] * 4)
+        expected = block.first(nn.functional.silu(x[:4]))
+        assert all(torch.equal(found["first"], expected) for found in term.seen)
+    assert torch.equal(batch.args[0], x[:4])

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from ptqbench.fitting.lookahead import slope_along
 from ptqbench.fitting.one_sided import OneSided
 
 
@@ -76,6 +77,16 @@ def test_a_group_norms_tangent_is_torchs_within_rounding(moving: set[int]) -> No
 
     found, wanted = (moved(norm, operands, moving, mode) for mode in (OneSided(), nullcontext()))
     torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("given", [(2,), (2, None, None), (2, None, None, 1e-5, True)])
+def test_a_group_norm_may_be_called_under_either_name(given: tuple[Any, ...]) -> None:
+    x, t = torch.randn(2, 2, 4, 3, 3)
+    slope = slope_along(lambda p: torch.group_norm(p["x"], *given), {"x": x}, {"x": t})
+    expected = slope_along(lambda p: F.group_norm(p["x"], 2), {"x": x}, {"x": t})
+    assert torch.equal(slope, expected) and bool(slope.any())
+    named = slope_along(lambda p: torch.group_norm(input=p["x"], num_groups=2), {"x": x}, {"x": t})
+    assert torch.equal(named, expected)
 
 
 def test_a_result_that_changes_in_place_leaves_its_operand_alone() -> None:
