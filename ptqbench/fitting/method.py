@@ -32,8 +32,9 @@ def _quantizer(choice: SiteChoice, spec: QuantSpec, layout: Layout) -> Quantizer
     return build(choice.quantizer, spec=spec, layout=layout, estimator=lambda: build(choice.range, levels=spec.levels))
 
 
-def _spec(choice: SiteChoice) -> QuantSpec | None:
-    return None if choice.off else QuantSpec(choice.bits, choice.per, choice.symmetric, choice.steps)
+def _spec(choice: SiteChoice, probe: Probe) -> QuantSpec | None:
+    steps = probe.steps if choice.each else choice.steps
+    return None if choice.off else QuantSpec(choice.bits, choice.per, choice.symmetric, steps)
 
 
 def make_plan(probe: Probe, method: Method) -> Plan:
@@ -41,7 +42,7 @@ def make_plan(probe: Probe, method: Method) -> Plan:
 
     Raises `CellFailedError` if that rounds a weight of which it is not known what its layer does with it.
     """
-    plan = Plan.uniform(probe, _spec(method.weights), _spec(method.activations))
+    plan = Plan.uniform(probe, _spec(method.weights, probe), _spec(method.activations, probe))
     for bound in method.passes:
         plan = build(bound).apply(plan, probe)
     check_weights(plan, probe)

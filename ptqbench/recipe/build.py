@@ -125,6 +125,7 @@ def _site(section: WeightSite | ActivationSite, steps: int, chosen: Mapping[tupl
         per=section.per,
         symmetric=section.symmetric,
         steps=steps,
+        each=isinstance(section, ActivationSite) and section.steps == "each",
         quantizer=chosen[(key, "quantizer")],
         range=chosen[(key, "range")],
     )

@@ -22,7 +22,10 @@ UNCALIBRATED = 0
 
 @dataclass(frozen=True)
 class SiteChoice:
-    """How weights (or activations) are quantized by default; plan passes may override single layers."""
+    """How weights (or activations) are quantized by default; plan passes may override single layers.
+
+    `each` says that `steps` stands for every step of the solver, which may predict more often than the recipe has steps (PLMS).
+    """
 
     bits: int
     per: Literal["tensor", "channel"]
@@ -30,6 +33,7 @@ class SiteChoice:
     quantizer: Bound
     range: Bound
     steps: int = 1
+    each: bool = False
 
     @property
     def off(self) -> bool:
@@ -39,7 +43,7 @@ class SiteChoice:
     def key(self) -> dict[str, Any]:
         """What identifies this choice in a cache key."""
         grid = {"bits": self.bits, "per": self.per, "symmetric": self.symmetric, "steps": self.steps}
-        return grid | {"quantizer": self.quantizer.key, "range": self.range.key}
+        return grid | ({"each": True} if self.each else {}) | {"quantizer": self.quantizer.key, "range": self.range.key}
 
 
 @dataclass(frozen=True)

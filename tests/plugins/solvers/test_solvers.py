@@ -16,7 +16,9 @@ from ptqbench.errors import UserError
 from ptqbench.failures import PluginFault
 from ptqbench.plugin.component import Bound, Component, NoOptions, Options
 from ptqbench.roles.solver import Solver, StepNoise
+from ptqbench.running.cell import cell_quantizer
 from ptqbench.sampling.sample import sample
+from ptqbench.stage.cache import Costs
 from ptqbench_solvers import DpmSolverOptions, PlmsOptions
 from ptqbench_solvers.multistep import DpmSolver, Plms, betas_of
 
@@ -197,3 +199,11 @@ def test_a_solver_that_misbehaves_is_named():
     x = torch.zeros(1, 1, 8, 8)
     with pytest.raises(PluginFault, match=r'update\(\) of the solver "mine": ZeroDivisionError'):
         build(bound(Falls)).schedule(ALPHAS, "own", 20, 0.0).start()(0, x, x, None, StepNoise(0.5, 0.6, 0.0, 0.4))
+
+
+def test_each_step_of_a_solver_that_predicts_more_often_has_a_grid_of_its_own(tmp_path):
+    made = experiment("sampling.solver=plms", "methods.nearest.activations.steps=each", methods=("nearest",))
+    ctx = context(tmp_path, made)
+    plan = cell_quantizer(ctx, cell_of(ctx, "nearest"), Costs(), lambda *_: None).plan
+    assert ctx.schedule.steps == made.sampling.steps + 1
+    assert {layer.activation.steps for layer in plan.layers} == {ctx.schedule.steps}
