@@ -71,7 +71,9 @@ def load(folder: str | Path, model: nn.Module, *, plugins: Sequence[str | Path] 
 
 def _site(folder: Path, key: Mapping[str, Any], manager: PluginManager) -> SiteChoice:
     quantizer, estimator = (_bound(folder, key[part], manager) for part in ("quantizer", "range"))
-    return SiteChoice(key["bits"], key["per"], key["symmetric"], quantizer, estimator, key["steps"])
+    return SiteChoice(
+        key["bits"], key["per"], key["symmetric"], quantizer, estimator, key["steps"], each=key.get("each", False)
+    )
 
 
 def _bound(folder: Path, key: Mapping[str, Any], manager: PluginManager) -> Bound:

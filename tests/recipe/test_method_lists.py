@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from fakes import fake_manager, recipe
 
@@ -78,7 +80,8 @@ def test_steps_each_is_one_group_for_each_sampling_step(sampling_steps):
     assert found.weights.steps == 1
 
 
-def test_steps_each_means_what_the_number_means():
+def test_steps_each_means_the_number_of_the_recipe_until_the_solver_says_another():
     axis = 'sweep."methods.plain.activations.steps"=["each", 10, 5]'
-    each, ten, five = methods("plain", axis)
-    assert each == ten != five
+    each, ten, five = (method.activations for method in methods("plain", axis))
+    assert each.each and dataclasses.replace(each, each=False) == ten != five
+    assert each.key != ten.key
