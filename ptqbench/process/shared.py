@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 UNKNOWN = object()
 """Stands for the fresh value of what differs between machines and versions."""
+
+ONE_THREAD = threading.RLock()
+"""Held while a block fixes this state, or takes what moves for its own doing: the state has no other owner by thread."""
 
 OWN_STREAM = "draw from a generator of your own, or from the one that the call is given"
 BLOCK = "set it in a `with` block that ends before the call does"

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-from ptqbench.process.shared import UNKNOWN, Shared
+from ptqbench.process.shared import ONE_THREAD, UNKNOWN, Shared
 from ptqbench.process.surroundings import SURROUNDINGS, random_streams
 
 
@@ -43,12 +43,13 @@ class Snapshot:
 @contextmanager
 def undisturbed() -> Iterator[dict[str, Shared]]:
     """Whatever the block moves is put back at its end; what that was, the dict then says."""
-    before, found = Snapshot(), dict[str, Shared]()
-    try:
-        yield found
-    finally:
-        found |= before.moved()
-        before.put_back()
+    with ONE_THREAD:
+        before, found = Snapshot(), dict[str, Shared]()
+        try:
+            yield found
+        finally:
+            found |= before.moved()
+            before.put_back()
 
 
 def listed(moved: Iterable[Shared]) -> str:

@@ -10,7 +10,7 @@ import torch
 
 from ptqbench.boundary.watch import Turns, called_since, turns
 from ptqbench.failures import PluginFault
-from ptqbench.process.shared import UNKNOWN, Shared
+from ptqbench.process.shared import ONE_THREAD, UNKNOWN, Shared
 from ptqbench.process.snapshot import listed, remedies
 from ptqbench.process.torch_settings import torch_settings
 
@@ -41,20 +41,22 @@ def arithmetic(threads: int | None = None) -> Iterator[Check]:
     """The same for a block, which gets a check that it still holds; at the end everything is what it was before.
 
     Without `threads` it is the number that this process was told last. A plugin that moves a setting for good, or the caller
-    of a run in a process that computes other things as well, has no part in numbers, nor do they in what comes after.
+    of a run in a process that computes other things as well, has no part in numbers, nor do they in what comes after. Another
+    thread that computes waits until the block has ended: settings are the process's.
     """
     global _threads
-    told = _threads
-    _threads = torch.get_num_threads() if threads is None and told is None else threads or told
-    before = {name: shared.read() for name, shared in torch_settings().items() if name not in _ON_CALL}
-    values, calls = _fixed(_threads), turns()
-    try:
-        with torch.inference_mode(False), torch.enable_grad():
-            _set(values)
-            yield lambda: _check(values, calls)
-    finally:
-        _threads = told
-        _set(before)
+    with ONE_THREAD:
+        told = _threads
+        _threads = torch.get_num_threads() if threads is None and told is None else threads or told
+        before = {name: shared.read() for name, shared in torch_settings().items() if name not in _ON_CALL}
+        values, calls = _fixed(_threads), turns()
+        try:
+            with torch.inference_mode(False), torch.enable_grad():
+                _set(values)
+                yield lambda: _check(values, calls)
+        finally:
+            _threads = told
+            _set(before)
 
 
 def _fixed(threads: int | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +56,33 @@ def test_a_fresh_run_has_previews_and_the_next_one_computes_nothing_and_loads_no
     again = run_experiment(made, settings(tmp_path, 2), lambda *_: None, lambda _: pytest.fail("computed again"))
     assert [cell.metrics for cell in again.cells] == [cell.metrics for cell in first.cells]
     assert again.protocol == first.protocol
+
+
+def test_threads_compute_one_after_the_other_and_leave_settings_as_they_were() -> None:
+    before, seen = Snapshot(), list[str]()
+    inside, leave = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with arithmetic(1) as check:
+            inside.set()
+            assert leave.wait(10)
+            check()
+            seen.append("first")
+
+    def second() -> None:
+        with arithmetic(2) as check:
+            seen.append("second")
+            check()
+
+    threads = [threading.Thread(target=function) for function in (first, second)]
+    threads[0].start()
+    assert inside.wait(10)
+    threads[1].start()
+    threads[1].join(0.2)
+    leave.set()
+    for thread in threads:
+        thread.join(10)
+    assert seen == ["first", "second"] and not before.moved()
 
 
 def test_a_context_of_settings_has_their_threads_in_its_key(tmp_path):
