@@ -11,7 +11,8 @@ from ptqbench_qdiffusion import StrideOptions
 
 
 class StrideSampler(CalibrationSampler):
-    """n samples spread equally over evenly spaced steps from the first to the last; a remainder goes to the earliest of them.
+    """n samples spread equally over evenly spaced steps from the first to the last, at most n of them; a remainder goes to the
+    earliest.
 
     At each step the trajectories are drawn at random without replacement, and the selection is shuffled.
     """
@@ -20,7 +21,7 @@ class StrideSampler(CalibrationSampler):
 
     def select(self, grid: TrajectoryGrid, n: int, rng: Generator) -> Selection:
         """n distinct pairs. Raises `UserError` if there are too few steps or trajectories."""
-        steps = self._steps(grid.steps)
+        steps = self._steps(grid.steps, n)
         share, rest = divmod(n, len(steps))
         counts = torch.full((len(steps),), share)
         counts[:rest] += 1
@@ -37,14 +38,18 @@ class StrideSampler(CalibrationSampler):
         order = torch.randperm(n, generator=rng)
         return Selection(trajectory=torch.cat(drawn)[order], step=step[order])
 
-    def _steps(self, total: int) -> Tensor:
-        """The chosen steps, ascending int64: both ends and what lies evenly between; the last one if one is asked for."""
+    def _steps(self, total: int, n: int) -> Tensor:
+        """The chosen steps, ascending int64: both ends and what lies evenly between; the last one if one is asked for.
+
+        With fewer samples than points there are as many steps as samples.
+        """
         points = total if self.options.points == "all" else self.options.points
         if points > total:
             message = f"the sampler stride cannot take {points} of {total} steps"
             raise UserError(message, f"set `points` to {total} or less")
         if self.options.compat:
             return torch.arange(0, total, total // points)
+        points = min(points, n)
         if points == 1:
             return torch.tensor([total - 1])
         # Rounded in whole numbers: halves go up on every machine.

@@ -39,6 +39,12 @@ def test_samples_are_spread_equally_with_the_rest_at_the_noisiest() -> None:
     assert counts[counts > 0].tolist() == [6] * 3 + [5] * 17
 
 
+def test_fewer_samples_than_steps_still_reach_both_ends() -> None:
+    assert select(5, 20).step.sort().values.tolist() == [0, 25, 50, 74, 99]
+    assert select(50, "all").step.sort().values.tolist() == select(50, 50).step.sort().values.tolist()
+    assert select(1, 20).step.tolist() == select(1, 1).step.tolist() == [99]
+
+
 def test_pairs_are_distinct_and_trajectories_random_at_each_step() -> None:
     chosen = select(640, 10)
     assert len(set(zip(chosen.trajectory.tolist(), chosen.step.tolist(), strict=True))) == 640
