@@ -45,7 +45,7 @@ class Recording:
     def add(self, value: Any, batch: range, total: int) -> None:
         """The value of a module for the samples `batch` of `total`.
 
-        Raises `CellFailedError` if it has more or fewer parts than for a single sample.
+        Raises `CellFailedError` if it has more or fewer parts than for a single sample, or several rows for each.
         """
         leaves, spec = tree_flatten(value)
         size = len(batch)
@@ -68,6 +68,11 @@ class Recording:
         if len(self.single.stacked) != len(fits):
             message = f"a module gets {len(fits)} values in a batch of {size} and {len(self.single.stacked)} for one sample"
             raise CellFailedError(message, "choose other units")
+        for leaf, one, fit in zip(leaves, self.single.leaves, fits, strict=True):
+            if not fit and isinstance(leaf, Tensor) and isinstance(one, Tensor) and leaf.shape != one.shape:
+                shapes = f"{tuple(one.shape)} for one sample and {tuple(leaf.shape)} for {size}"
+                message = f"a module gets a tensor {shapes}: it is not known which of its rows are a sample's"
+                raise CellFailedError(message, "choose other units")
         return [fit and one for fit, one in zip(fits, self.single.stacked, strict=True)]
 
     def take(self, index: Tensor, device: torch.device) -> Any:

@@ -186,6 +186,19 @@ def test_values_that_differ_in_number_with_the_batch_are_refused():
         record(run, {"m": module}, single, total=7, batch=3, inputs=True, outputs=False)
 
 
+def test_inputs_with_several_rows_for_each_sample_are_refused():
+    """They were kept from the first batch alone, and then stood beside other samples."""
+    module = Mixer()
+
+    def run(piece):
+        x = X[piece.start : piece.stop]
+        return module(x, torch.ones(1, 3), shift=x.flatten())
+
+    single = record_one(run, {"m": module}, inputs=True, outputs=False)
+    with pytest.raises(CellFailedError, match=r"a tensor \(3,\) for one sample and \(9,\) for 3"):
+        record(run, {"m": module}, single, total=7, batch=3, inputs=True, outputs=False)
+
+
 def test_groups_stay_within_the_budget():
     sizes = {"a": 4, "b": 5, "c": 1, "d": 20, "e": 2}
     assert groups_within(sizes, 10) == [["a", "b", "c"], ["d"], ["e"]]
