@@ -105,12 +105,12 @@ class AdaRound(UniformQuantizer):
 
     @torch.no_grad()
     def _decided(self) -> Tensor:
-        """Codes int16 with every variable rounded: up where alpha >= 0."""
+        """Codes with every variable rounded: up where alpha >= 0."""
         if self.alpha is None or self.floor is None:
             raise CellFailedError("adaround has no rounding variables", "begin learning first")
         _, zero_point = self._grid(self.floor, None)
         steps = self.floor + (self.alpha >= 0)
-        return (steps + zero_point).clamp(self.spec.levels.low, self.spec.levels.high).to(torch.int16)
+        return (steps + zero_point).clamp(self.spec.levels.low, self.spec.levels.high).to(self.spec.levels.dtype)
 
     def _dequantize(self, codes: Tensor) -> Tensor:
         scale, zero_point = self._grid(codes, None)

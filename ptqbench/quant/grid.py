@@ -53,6 +53,11 @@ class Levels:
     def high(self) -> int:
         return (1 << (self.bits - 1 if self.symmetric else self.bits)) - 1
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of codes: int16, which 15 unsigned bits fill."""
+        return torch.int16 if self.high < 1 << 15 else torch.int32
+
     def from_range(self, lo: Tensor, hi: Tensor, *, include_zero: bool = True) -> tuple[Tensor, Tensor]:
         """Scale and zero point that cover [lo, hi].
 
@@ -119,8 +124,8 @@ def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, levels: Levels) 
 
 
 def codes_of(x: Tensor, scale: Tensor, zero_point: Tensor, levels: Levels) -> Tensor:
-    """Integer codes of x on the grid, int16 (wide enough for eight unsigned and nine signed bits)."""
-    return (torch.round(x / scale) + zero_point).clamp(levels.low, levels.high).to(torch.int16)
+    """Integer codes of x on the grid, in its `dtype`."""
+    return (torch.round(x / scale) + zero_point).clamp(levels.low, levels.high).to(levels.dtype)
 
 
 def group_of_rows(group: Tensor, x: Tensor) -> Tensor:

@@ -155,3 +155,17 @@ def test_updates_of_a_moving_average_do_not_depend_on_the_batch(steps: int, head
         for update in seen.split(16)[1:]:
             low, high = 0.95 * low + 0.05 * update.amin(), 0.95 * high + 0.05 * update.amax()
         assert tables[0][slot].item() == pytest.approx(float(high - low) / 255, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "adaround"])
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_codes_of_sixteen_bits_do_not_wrap(kind: str, symmetric: bool) -> None:
+    x = drawn(4, 300)
+    made = frozen(x, kind, QuantSpec(16, "channel", symmetric), OUT_CHANNEL)
+    scale, zero_point = (table[0][:, None] for table in (made.scale, made.zero_point))
+    for _ in range(2):
+        codes = made.codes(x)
+        assert float(((codes - zero_point) * scale - x).abs().max()) <= float(scale.max())
+        if kind == "adaround":
+            made.begin_learning(x)
+            made.harden()
