@@ -5,11 +5,12 @@ Only light imports here, so that listing plugins never imports torch.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from ptqbench import Component, Options, hookimpl
+from ptqbench.plugin.steps import StepCount
 
 PAPER = "Li et al., Q-Diffusion: Quantizing Diffusion Models, ICCV 2023, arXiv:2302.04304"
 
@@ -17,7 +18,7 @@ PAPER = "Li et al., Q-Diffusion: Quantizing Diffusion Models, ICCV 2023, arXiv:2
 class StrideOptions(Options):
     """Options of the sampler `stride`."""
 
-    points: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
+    points: StepCount | Literal["all"] = Field(
         20, description='number of sampling steps that samples are taken from, or "all" for every step'
     )
     compat: bool = Field(

@@ -16,6 +16,7 @@ from ptqbench.plugin.manager import PluginManager
 from ptqbench.plugin.names import role_words
 from ptqbench.plugin.paths import FOLDER
 from ptqbench.plugin.records import Record
+from ptqbench.plugin.steps import STEPS
 from ptqbench.recipe.keypath import KeyPath, at
 from ptqbench.recipe.presets import whole_preset
 from ptqbench.recipe.problems import Problems
@@ -53,11 +54,13 @@ def sound_values(model: type[BaseModel], data: object) -> dict[str, Any]:
 
 @dataclass
 class Binder:
-    """Resolves references with one manager, and reports what does not resolve; paths in options start at `folder`."""
+    """Resolves references with one manager, and reports what does not resolve; paths in options start at `folder`, and
+    numbers of sampling steps end at `steps`."""
 
     manager: PluginManager
     problems: Problems
     folder: Path | None = None
+    steps: int | None = None
     _records: dict[tuple[str, str], Record | UserError] = field(default_factory=dict)
     _presets: dict[str, Preset | UserError] = field(default_factory=dict)
 
@@ -116,7 +119,7 @@ class Binder:
     def _with_options(self, record: Record, given: Mapping[str, Any], where: KeyPath) -> Bound | None:
         model = record.component.options
         try:
-            options = model.model_validate_json(json.dumps(given), context={FOLDER: self.folder})
+            options = model.model_validate_json(json.dumps(given), context={FOLDER: self.folder, STEPS: self.steps})
             return self.manager.bind(record, options)
         except ValidationError as error:
             noun = f'option of the {role_words(record.role)} "{record.name}"'

@@ -75,7 +75,8 @@ def load_experiment(
     raw = apply_overrides(with_profile(data, profile, problems), overrides, problems)
     manager = manager if manager is not None else PluginManager()
     folder = path.parent if path is not None else folder or Path.cwd()
-    experiment = _Loader(raw, path, Binder(manager, problems, folder), folder).load()
+    steps = sound_values(SamplingSection, raw.get("sampling")).get("steps")
+    experiment = _Loader(raw, path, Binder(manager, problems, folder, steps), folder).load()
     if problems.found or experiment is None:
         raise problems.error(name, manager.left_out())
     return experiment
@@ -210,7 +211,7 @@ class _Loader:
         )
         section: SweepSection | None = validate(SweepSection, plain, ("sweep",), self.problems)
         sweep = sound_values(SweepSection, plain)
-        steps = sound_values(SamplingSection, self.raw.get("sampling")).get("steps")
+        steps = self.binder.steps
         defaults = read_defaults(self.raw.get(DEFAULTS, {}), self.problems)
         methods = read_methods(self.raw.get("methods"), defaults, table, steps, self.binder)
         checks.check_repeats(sweep.get("bits"), ("sweep", "bits"), "label", self.problems)

@@ -23,6 +23,7 @@ def resolved(name: str) -> dict[str, Any]:
     raw = recipe()
     raw["methods"] = {"mine": {"method": name}}
     raw["recipe"]["baseline"] = "mine"
+    raw["sampling"]["steps"] = 20  # as many as a preset takes samples from
     (method,) = [cell.method for cell in experiment(raw=raw).cells if cell.method]
     found = describe_method(method)
     sites = {f"{site}.{key}": value for site in ("weights", "activations") for key, value in found.pop(site).items()}
@@ -72,7 +73,7 @@ EDADM = {"iterations": 5_000, "rounding_rate": 0.5, "rounding_decay": "cosine", 
         ("ptq4dm", "activations.range", THRESHOLD),
         ("ptq4dm", "reconstruction", {"use": "none"}),
         ("tdq", "activations.quantizer", {"use": "tdq", "base": "shared"}),
-        ("tdq", "activations.steps", 5),
+        ("tdq", "activations.steps", 20),
         ("beyond-uniformity", "losses", [{"use": "output"}, {"use": "haar", "gamma": 1.0}]),
         ("nearest-minmax", "reconstruction", {"use": "none"}),
         ("nearest-minmax", "weights.range", {"use": "minmax"}),

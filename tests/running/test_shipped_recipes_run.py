@@ -79,6 +79,7 @@ def presets() -> set[tuple[str, ...]]:
     """What presets are made of, of which each is a row in tests/plugins/test_presets.py."""
     data = recipe()
     data["methods"] = {preset.name: {"method": preset.name} for preset in installed().presets()}
+    data["sampling"]["steps"] = 20  # as many as presets take samples from
     data["recipe"]["baseline"] = next(iter(data["methods"]))
     return {components(cell) for cell in experiment(raw=data).cells}
 

@@ -125,6 +125,6 @@ def test_the_budget_counts_training_and_validation(ctx):
 
 
 def test_a_sampler_that_misses_the_budget_fails_the_cell(cache):
-    made = context(cache, experiment("methods.qdiffusion.sampler={use='stride', points=6}"))
-    with pytest.raises(Exception, match="cannot take 6 of 5 steps"):
+    made = context(cache, experiment("methods.qdiffusion.sampler={use='stride'}"))
+    with pytest.raises(Exception, match="cannot take 20 of 5 steps"):
         calibration_set(made, Costs(), cell_of(made, "qdiffusion").method, 0)

@@ -6,6 +6,7 @@ from typing import Literal
 
 import pytest
 import torch
+from enginekit import experiment
 
 from ptqbench.errors import UserError
 from ptqbench.roles.sampler import Selection, TrajectoryGrid
@@ -83,3 +84,14 @@ def test_too_small_grids_are_refused(compat: bool) -> None:
         select(10 * 64 + 1, 10, compat=compat)
     with pytest.raises(UserError, match="cannot take 101 of 100 steps"):
         select(202, 101, compat=compat)
+
+
+def test_more_points_than_sampling_steps_are_told_with_all_other_mistakes_of_a_recipe() -> None:
+    words = ("sampling.images=1", "methods.qdiffusion.sampler={use='stride', points=6}")
+    with pytest.raises(UserError, match="2 problems") as caught:
+        experiment(*words)
+    place = "methods.qdiffusion.sampler.points"
+    assert f"{place}: must be at most 5, as many as there are sampling steps, not 6" in str(caught.value)
+    assert "sampling.images: must be at least 2" in str(caught.value)
+    for fits in ("methods.qdiffusion.sampler.points=5", 'methods.qdiffusion.sampler.points="all"'):
+        experiment(fits)
