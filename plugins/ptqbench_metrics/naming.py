@@ -11,12 +11,16 @@ from numpy.typing import NDArray
 from ptqbench.errors import CellFailedError
 from ptqbench.evaluate.evidence import Evidence
 from ptqbench.evaluate.features import FeatureSet
-from ptqbench.evaluate.intervals import LEVEL, Interval, mean_interval, partition
+from ptqbench.evaluate.intervals import BLOCKS, LEVEL, Interval, mean_interval, partition
 from ptqbench.roles.features import FeatureInfo
 from ptqbench.roles.metric import MetricValue
 
 LEAST_FOR_MEDIAN = 6
 """Fewer values lie on one side of their median with a chance of more than 5 %."""
+
+LEAST_IN_BLOCK = 6
+"""Values that a block must have before a median without it says anything: a jackknife that leaves out one value at a time
+gives a median's variance wrong however many there are (Efron 1982, section 3.4)."""
 
 
 def column(label: str, published: str, extractor: FeatureInfo, which: str = "") -> str:
@@ -94,6 +98,8 @@ def median_value(values: NDArray[np.float64]) -> MetricValue:
     The interval holds for any distribution: the number of values below the median is binomial (David and Nagaraja, Order
     Statistics, section 7.1). Raises `CellFailedError` for fewer than `LEAST_FOR_MEDIAN` values, between whose ends no
     interval of 95 % lies, and for values that are not finite.
+
+    Of few values the blocks are fewer, so that each has `LEAST_IN_BLOCK`; without two such blocks there are no replicates.
     """
     from scipy.stats import quantile_test
 
@@ -104,12 +110,13 @@ def median_value(values: NDArray[np.float64]) -> MetricValue:
     middle = float(np.median(values))
     ends: Any = quantile_test(values, q=middle, p=0.5).confidence_interval(LEVEL)
     interval = Interval(middle, float(ends.low), float(ends.high))
-    return value_of(interval, len(values), replicates=_without_each(values, np.median))
+    blocks = min(BLOCKS, len(values) // LEAST_IN_BLOCK)
+    return value_of(interval, len(values), replicates=_without_each(values, np.median, blocks) if blocks > 1 else ())
 
 
-def _without_each(values: NDArray[Any], of: Callable[[NDArray[Any]], Any]) -> list[float]:
+def _without_each(values: NDArray[Any], of: Callable[[NDArray[Any]], Any], blocks: int = BLOCKS) -> list[float]:
     """A statistic of the values (n,) with each block left out."""
-    labels = partition(len(values))
+    labels = partition(len(values), blocks)
     return [float(of(values[labels != block])) for block in range(int(labels.max()) + 1)]
 
 

@@ -30,16 +30,19 @@ def test_the_median_lies_between_order_statistics_with_a_binomial_chance() -> No
     assert found.high == 50 - rank
     assert binom.cdf(50 - rank, 50, 0.5) - binom.cdf(rank - 1, 50, 0.5) >= 0.95
     assert binom.cdf(50 - rank - 1, 50, 0.5) - binom.cdf(rank, 50, 0.5) < 0.95, "no wider than it has to be"
-    labels = partition(50)
-    assert found.replicates == [float(np.median(values[labels != block])) for block in range(20)]
+    labels = partition(50, 8)
+    assert found.replicates == [float(np.median(values[labels != block])) for block in range(8)], "six values and more in each"
+    assert len(median_value(np.arange(120.0)).replicates) == 20
+    assert not median_value(np.arange(11.0)).replicates
 
 
-def test_differences_of_medians_are_called_different_by_chance_in_one_of_twenty() -> None:
+@pytest.mark.parametrize("images", [16, 128])
+def test_differences_of_medians_are_called_different_by_chance_in_one_of_twenty(images: int) -> None:
     """A median is no smooth statistic, but leaving out blocks does for it."""
     rng, wrong = np.random.default_rng(2), 0
     for _ in range(300):
-        shared = rng.normal(size=128) * 3
-        arms = [median_value(shared + rng.normal(size=128)) for _ in range(2)]
+        shared = rng.normal(size=images) * 3
+        arms = [median_value(shared + rng.normal(size=images)) for _ in range(2)]
         ours, theirs = (Arm({0: x.value}, {0: np.asarray(x.replicates)}) for x in arms)
         wrong += paired_difference(ours, theirs).p < 0.05
     assert wrong / 300 < 0.08
