@@ -15,9 +15,13 @@ MOST_DECIMALS = 6
 def measured(value: float, low: float, high: float, spread: float | None = None) -> str:
     """Value and interval: "1.234 ± 0.056", or "1.2 [0.0, 3.1]" where the interval is not centred.
 
-    A spread over seeds is appended: "1.234 ± 0.056 / 0.011".
+    A spread over seeds is appended: "1.234 ± 0.056 / 0.011". Intervals that no decimals show have a power: "(2.71 ± 0.15)e-6".
     """
     half = (high - low) / 2
+    if power := _power(value, half):
+        unit = 10.0**-power
+        scaled = None if spread is None else spread * unit
+        return f"({measured(value * unit, low * unit, high * unit, scaled)})e{power}"
     places = decimals(half) if half > 0 else None
     if places is None:
         text = significant(value)
@@ -37,7 +41,10 @@ def centred(value: float, low: float, high: float) -> bool:
 
 
 def difference(value: float, low: float, high: float) -> str:
-    """A difference and its interval, which lies symmetric about it, with its sign: "+0.31 ± 0.08"."""
+    """A difference and its interval, which lies symmetric about it, with its sign: "+0.31 ± 0.08", "(+310 ± 80)e-9"."""
+    if power := _power(value, (high - low) / 2):
+        unit = 10.0**-power
+        return f"({difference(value * unit, low * unit, high * unit)})e{power}"
     places = decimals((high - low) / 2)
     if high <= low:
         return "0" if value == 0 else f"{'+' if value > 0 else MINUS}{significant(abs(value))}"
@@ -50,6 +57,13 @@ def decimals(half: float) -> int:
     if not math.isfinite(half) or half <= 0:
         return 0
     return min(MOST_DECIMALS, max(0, 1 - math.floor(math.log10(half))))
+
+
+def _power(value: float, half: float) -> int:
+    """The exponent of the unit in which a small number and its half-width are shown; 0 where `MOST_DECIMALS` are enough."""
+    if not 0 < half < 10.0 ** (1 - MOST_DECIMALS):
+        return 0
+    return power_of_thousand([max(abs(value), half)])
 
 
 def significant(value: float, digits: int = 4) -> str:

@@ -175,10 +175,19 @@ def test_a_run_in_which_everything_failed() -> None:
         ((54.15, 54.15, 54.15), "54.15"),
         ((0.0, 0.0, 0.0), "0"),
         ((float("nan"), float("nan"), float("nan")), "nan"),
+        ((2.71e-6, 2.56e-6, 2.86e-6), "(2.71 ± 0.15)e-6"),
+        ((4e-8, 0.0, 1.9e-7), "(40 [0, 190])e-9"),
     ],
 )
 def test_digits_follow_the_interval(figures: tuple[float, float, float], text: str) -> None:
     assert formatting.measured(*figures) == text
+
+
+def test_small_differences_are_told_from_nothing() -> None:
+    """Two runs side by side, and a check, show differences of a latent-error in the unit of the record."""
+    assert formatting.difference(3.2e-7, 2.4e-7, 4.0e-7) == "(+320 ± 80)e-9"
+    assert formatting.difference(-1.6e-6, -1.75e-6, -1.45e-6) == "(\N{MINUS SIGN}1.60 ± 0.15)e-6"
+    assert formatting.difference(0.5, 0.5 - 1e-9, 0.5 + 1e-9) == "+0.500000 ± 0.000000"
 
 
 def test_metrics_that_only_some_rows_have_keep_their_place() -> None:
