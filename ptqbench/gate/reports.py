@@ -65,8 +65,9 @@ def junit(report: Report) -> str:
         if kind:
             counts[kind] += 1
         if tag:
-            node = ElementTree.SubElement(case, tag, {} if tag == "system-out" else {"message": lines.sentence(finding)})
-            node.text = f"{lines.sentence(finding)}\n{finding.command}"
+            text = _printable(lines.sentence(finding))
+            node = ElementTree.SubElement(case, tag, {} if tag == "system-out" else {"message": text})
+            node.text = f"{text}\n{finding.command}"
     suite.attrib.update({"tests": str(len(report.findings)), **{key: str(value) for key, value in counts.items()}})
     ElementTree.indent(suite)
     # In character references, so that a stream of any code page prints what the declaration says.
@@ -108,12 +109,17 @@ def _table(findings: list[Finding], total: int) -> str:
     if not findings:
         return f"{total} findings do not fit here.\n\n" if total else ""
     rows = [tuple(map(escape, lines.columns(f))) for f in findings]
-    more = f"\nand {total - len(findings)} more, none of them worse.\n" if total > len(findings) else ""
+    more = f"\nand {total - len(findings)} more; the worst come first.\n" if total > len(findings) else ""
     return f"{table(lines.HEADINGS, rows)}\n{more}\n"
 
 
 def _commands(found: list[str]) -> str:
     return "To reproduce:\n\n```bash\n" + "\n".join(found) + "\n```\n\n" if found else ""
+
+
+def _printable(text: str) -> str:
+    """Without control characters, which XML has no way to write: a library may colour its messages."""
+    return "".join(char for char in text if char.isprintable())
 
 
 def _case(finding: Finding) -> str:

@@ -85,7 +85,7 @@ def test_markdown_fits_into_a_comment():
     many = [replace(one, cell=f"method-{i}/W4A8", command=f"ptqbench run x.toml --only method-{i}/W4A8") for i in range(3000)]
     text = reports.markdown(replace_findings(many))
     assert 20_000 < len(text.encode()) <= reports.MARKDOWN_BYTES
-    assert "more, none of them worse" in text
+    assert "more; the worst come first." in text
     assert text.startswith(reports.MARKER)
 
 
@@ -100,6 +100,12 @@ def test_junit_counts():
     # Worse, changed and missing; a gain, a new cell and a slow machine do not fail.
     assert int(suite.get("failures")) == len(suite.findall("testcase/failure")) == 3
     assert "--only fitted/W4A8" in suite.find("testcase/failure").text
+
+
+def test_junit_is_xml_whatever_a_message_holds():
+    broken = Finding(Verdict.FAILED, Tier.EXACT, "a/W4A8", "cell", "\x1b[31mout of memory\x1b[0m \x00 <&>")
+    (case,) = ElementTree.fromstring(reports.junit(Report("sample", "a file", (broken,))))
+    assert case[0].get("message") == "failed: a/W4A8 cell; [31mout of memory[0m  <&>"
 
 
 def test_json_has_a_schema():
