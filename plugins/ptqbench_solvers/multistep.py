@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +61,7 @@ class DpmSolver(Solver):
         """As diffusers lists them. Raises `UserError` for more steps than timesteps."""
         from diffusers import DPMSolverMultistepScheduler  # slow to import: only when images are sampled
 
-        scheduler = DPMSolverMultistepScheduler(
+        scheduler: Any = DPMSolverMultistepScheduler(
             num_train_timesteps=len(alphas_cumprod),
             trained_betas=betas_of(alphas_cumprod),
             solver_order=self.options.order,
@@ -69,7 +70,12 @@ class DpmSolver(Solver):
             timestep_spacing=grid,
             steps_offset=self.options.steps_offset,
         )
-        return begun(scheduler, alphas_cumprod, steps)
+        found = begun(scheduler, alphas_cumprod, steps)
+        if not self.options.karras_sigmas:
+            return found
+        # These levels lie between timesteps, to which only what the denoiser is told is rounded.
+        sigma = scheduler.sigmas[:-1].to(torch.float64).cpu()
+        return dataclasses.replace(found, alpha=1 / (1 + sigma.square()))
 
 
 class Plms(Solver):

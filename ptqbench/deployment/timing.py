@@ -46,7 +46,7 @@ class ExecutedPredictor(Predictor):
         """As `Predictor.evaluate`."""
         label = self.schedule.timesteps[step] if t is None else t
         output = self.program.run(Inputs(x, label, step, cond))
-        return for_solver(self.model, output, x, label)
+        return for_solver(self.model, output, x, self.alpha_at(step, label))
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ from ptqbench.roles.flow import sigmas_of
 from ptqbench.roles.model import DiffusionModel, PredictionType
 
 
-def for_solver(model: DiffusionModel, output: Tensor, x: Tensor, t: Tensor) -> Tensor:
-    """The prediction (B, C, H, W) in a model's output for x (B, C, H, W) at timesteps t (B,): of its noise, or its velocity."""
+def for_solver(model: DiffusionModel, output: Tensor, x: Tensor, alpha: Tensor) -> Tensor:
+    """The prediction (B, C, H, W) in a model's output for x (B, C, H, W) at cumulative alphas (B,): of its noise, or its
+    velocity."""
     if model.prediction == "flow":
         return output[:, : x.shape[1]]
-    return to_noise(model.prediction, output, x, model.alphas_cumprod[t])
+    return to_noise(model.prediction, output, x, alpha)
 
 
 def noised(kind: PredictionType, clean: Tensor, noise: Tensor, alpha: float) -> tuple[Tensor, Tensor]:

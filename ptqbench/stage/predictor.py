@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from ptqbench.quant.layer import StepContext
@@ -56,7 +57,15 @@ class Predictor:
             self.context.step = step.to(x.device)
         label = self.schedule.timesteps[step] if t is None else t
         output = self.model.call(self.denoiser, x, label.to(x.device), cond)
-        return for_solver(self.model, output, x, label)
+        return for_solver(self.model, output, x, self.alpha_at(step, label))
+
+    def alpha_at(self, step: Tensor, label: Tensor) -> Tensor:
+        """The cumulative alphas (B,) of rows at these steps: the schedule's, whose levels may lie between timesteps. Where the
+        label of a row is not its step's, that of the label."""
+        planned, alpha = self.schedule.timesteps[step], self.schedule.alpha[step]
+        if torch.equal(label, planned):
+            return alpha
+        return torch.where(label == planned, alpha, self.model.alphas_cumprod[label])
 
     def noise(self, s: int) -> StepNoise:
         """The sampler's noise at step s: the schedule's, as the hooks change it."""

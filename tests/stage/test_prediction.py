@@ -40,7 +40,7 @@ def test_a_noised_state_has_the_level_and_the_prediction_that_belong_to_its_alph
 def test_a_velocity_reaches_the_solver_as_it_is_at_timesteps_that_no_table_has():
     output, x, t = torch.randn(2, 6, 4, 4), torch.randn(2, 3, 4, 4), torch.tensor([1000.0, 437.5])
     model = DiffusionModel(torch.nn.Identity(), lambda *_: output, ALPHA, (3, 4, 4), lambda x0: x0, prediction="flow")
-    assert torch.equal(for_solver(model, output, x, t), output[:, :3])
+    assert torch.equal(for_solver(model, output, x, alphas_of(t / 1000)), output[:, :3])
 
 
 def test_levels_of_flows_have_the_noise_to_signal_of_their_alphas():

@@ -15,10 +15,12 @@ from ptqbench.boundary.build import build
 from ptqbench.errors import UserError
 from ptqbench.failures import PluginFault
 from ptqbench.plugin.component import Bound, Component, NoOptions, Options
+from ptqbench.roles.model import DiffusionModel
 from ptqbench.roles.solver import Solver, StepNoise
 from ptqbench.running.cell import cell_quantizer
 from ptqbench.sampling.sample import sample
 from ptqbench.stage.cache import Costs
+from ptqbench.stage.predictor import Predictor
 from ptqbench_solvers import DpmSolverOptions, PlmsOptions
 from ptqbench_solvers.multistep import DpmSolver, Plms, betas_of
 
@@ -80,7 +82,39 @@ def test_a_trajectory_is_that_of_the_scheduler(ours, theirs):
     torch.testing.assert_close(walked(schedule, x), expected, rtol=1e-5, atol=1e-5)
     # Another batch starts anew.
     torch.testing.assert_close(walked(schedule, x), expected, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(schedule.alpha, ALPHAS[schedule.timesteps])
+    if scheduler.config.get("use_karras_sigmas"):
+        levels = scheduler.sigmas[:-1].double()
+        torch.testing.assert_close((1 - schedule.alpha) / schedule.alpha, levels.square(), rtol=1e-5, atol=0)
+    else:
+        torch.testing.assert_close(schedule.alpha, ALPHAS[schedule.timesteps])
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("karras", [False, True])
+def test_a_trajectory_is_that_of_the_scheduler_whatever_is_predicted(kind, karras):
+    x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    schedule = dpm(karras_sigmas=karras)
+    call = lambda _, x, t, cond: predicted(x, t.view(-1, 1, 1, 1))  # noqa: E731
+    model = DiffusionModel(torch.nn.Identity(), call, ALPHAS, (3, 4, 4), lambda x0: x0, prediction=kind)
+    predictor, update, found = Predictor(model, model.denoiser, schedule), schedule.start(), x
+    for s in range(schedule.steps):
+        step = torch.full((2,), s)
+        eps = predictor.evaluate(found, step, {})
+        # As a calibration sample says its timestep.
+        assert torch.equal(eps, predictor.evaluate(found, step, {}, schedule.timesteps[step]))
+        found = update(s, found, eps, None, schedule.noise(s))
+    scheduler = DPMSolverMultistepScheduler(**SCALED, use_karras_sigmas=karras, prediction_type=kind)
+    torch.testing.assert_close(found, walked_by(scheduler, 20, x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_state_with_another_steps_label_is_read_at_that_steps_level():
+    t, own = torch.tensor([801, 3]), torch.tensor([0, 0])
+    schedule = dpm(karras_sigmas=True)
+    model = DiffusionModel(torch.nn.Identity(), lambda _, x, t, cond: x, ALPHAS, (3, 4, 4), lambda x0: x0)
+    predictor = Predictor(model, model.denoiser, schedule)
+    assert predictor.alpha_at(own, t).tolist() == ALPHAS[t].tolist()
+    mixed = torch.stack([schedule.timesteps[0], t[1]])
+    assert predictor.alpha_at(own, mixed).tolist() == [schedule.alpha[0].item(), ALPHAS[3].item()]
 
 
 @pytest.mark.parametrize(
