@@ -12,6 +12,7 @@ from ptqbench.plugin.names import FULL_PRECISION
 from ptqbench.results import formatting
 from ptqbench.results.compare import compared
 from ptqbench.results.headline import headline
+from ptqbench.results.protocols import ANOTHER, identity, mismatch
 from ptqbench.results.record import RESULTS, RunRecord
 from ptqbench.results.rows import Summary, metric_names, rows_of
 from ptqbench.results.tables import Cell, Column, Line, Table
@@ -71,24 +72,39 @@ def past_runs(folder: Path, left_out: Callable[[str], None]) -> list[Past]:
 def history_table(runs: Sequence[Past], most: int = 6) -> Table | None:
     """The first metric of a recipe's rows in its latest runs, the latest first; None where one run is all there is.
 
-    Runs of one recipe may differ in its values: a row stands for what it was called.
+    Runs of one recipe may differ in its values: a row stands for what it was called. A number under another protocol than the
+    row's latest is not shown.
     """
     shown = runs[:most]
     metrics = metric_names(rows_of(shown[0].record)) if shown else []
     if len(shown) < 2 or not metrics:
         return None
     metric = metrics[0]
-    found = [{row.label: row.metrics.get(metric) for row in rows_of(past.record)} for past in shown]
-    labels = dict.fromkeys(label for rows in found for label, value in rows.items() if value is not None)
-    power = formatting.power_of_thousand([value.value for rows in found for value in rows.values() if value is not None])
+    found = [_numbers(past.record, metric) for past in shown]
+    latest = {label: protocol for rows in reversed(found) for label, (_, protocol) in rows.items()}
+    labels = dict.fromkeys(label for rows in found for label in rows)
+    power = formatting.power_of_thousand([value.value for rows in found for value, _ in rows.values()])
     columns = [Column("row", "row", text=True), *(Column(f"run{i}", past.when) for i, past in enumerate(shown))]
-    entries = [[Cell(label), *(_entry(rows.get(label), 10.0**-power) for rows in found)] for label in labels]
+    entries = [
+        [Cell(label), *(_entry(rows[label], latest[label], 10.0**-power) if label in rows else Cell() for rows in found)]
+        for label in labels
+    ]
     title = f"{metric} from run to run" + (f", in 1e{power}" if power else "")
     return Table(title, columns, entries, ["Means over calibration seeds, with 95 % intervals over images."])
 
 
-def _entry(value: Summary | None, unit: float) -> Cell:
-    if value is None:
-        return Cell()
+def _numbers(run: RunRecord, metric: str) -> dict[str, tuple[Summary, str]]:
+    """The metric of each row that has it, and its protocol."""
+    return {
+        row.label: (row.metrics[metric], identity([cell.metrics[metric] for cell in row.cells if metric in cell.metrics]))
+        for row in rows_of(run)
+        if metric in row.metrics
+    }
+
+
+def _entry(number: tuple[Summary, str], latest: str, unit: float) -> Cell:
+    value, protocol = number
+    if mismatch(protocol, latest):
+        return Cell(ANOTHER)
     shown = (unit * x for x in (value.value, value.low, value.high))
     return Cell(formatting.measured(*shown), value.value, value.low, value.high)

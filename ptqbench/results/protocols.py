@@ -9,6 +9,9 @@ from ptqbench.results.record import CellRecord, Number
 
 REMEDY = "run both under one recipe and one version of ptqbench"
 
+ANOTHER = "other protocol"
+"""What stands in a table in place of a number that must not stand there."""
+
 
 def identity(numbers: Sequence[Number]) -> str:
     """The protocol id that all of them share; several ids joined by "+"; empty where one has none."""

@@ -10,6 +10,8 @@ from pagekit import Page
 from paired_samples import sampled_run
 
 from ptqbench.cli import cli
+from ptqbench.results.history import Past, history_table
+from ptqbench.results.protocols import ANOTHER
 
 DAYS = ("2026-01-02", "2026-02-03", "2026-03-04")
 
@@ -32,6 +34,20 @@ def test_a_site_has_a_page_for_each_run_and_an_index_with_their_history(tmp_path
     first = next(i for i, entry in enumerate(index.entries) if entry.startswith("gacq"))
     values = [float(entry.split()[0]) for entry in index.entries[first + 1 : first + 4]]
     assert values[0] < values[1] < values[2]
+
+
+def test_numbers_of_another_protocol_do_not_stand_beside_the_latest() -> None:
+    """A Frechet distance of fewer images is larger, whatever the method."""
+    latest, other, before = (sampled_run({"qdiffusion": 5.0, "gacq": error}) for error in (4.0, 7.0, 6.0))
+    for cell in other.cells:
+        for number in cell.metrics.values():
+            number.protocol = "of fewer images"
+    found = history_table([Past(Path(), record) for record in (latest, other, before)])
+    assert found is not None
+    rows = {row[0].text: row[1:] for row in found.rows}
+    for row in (rows["qdiffusion W4A8"], rows["gacq W4A8"]):
+        assert (row[1].text, row[1].value) == (ANOTHER, None)
+        assert row[0].value is not None and row[2].value is not None
 
 
 def test_a_page_keeps_its_name_and_goes_with_its_run(tmp_path: Path) -> None:
