@@ -66,8 +66,15 @@ class TimeRatio(Table):
     theirs: Text
 
 
+class SideBySide(Table):
+    """One metric of all rows of some runs, a column for each run: what equal rows come to under other settings."""
+
+    metric: Text
+    runs: Annotated[tuple[Text, ...], Field(min_length=1)]
+
+
 class Topic(Table):
-    """A question as a heading, its answer in a sentence, then words, claims, fitting times and figures.
+    """A question as a heading, its answer in a sentence, then words, claims, values, fitting times and figures.
 
     `counts` says how many comparisons had which outcome when the words were written: they are refused once that is no longer
     so.
@@ -78,6 +85,7 @@ class Topic(Table):
     counts: dict[str, int] = {}
     text: str = ""
     claims: tuple[Claim, ...] = ()
+    values: tuple[SideBySide, ...] = ()
     times: tuple[TimeRatio, ...] = ()
     figures: tuple[Figure, ...] = ()
     pictures: tuple[str, ...] = ()
@@ -117,7 +125,8 @@ def read_document(path: Path) -> Document:
     known = [run.name for run in document.runs]
     claims = {claim.run for topic in document.topics for claim in topic.claims}
     times = {asked.run for topic in document.topics for asked in topic.times}
-    unknown = sorted((claims | times) - set(known))
+    values = {run for topic in document.topics for asked in topic.values for run in asked.runs}
+    unknown = sorted((claims | times | values) - set(known))
     if unknown:
         raise UserError(f"{path}: topics name runs that are not there: {', '.join(unknown)}", f"runs: {', '.join(known)}")
     bare = [claim.text for topic in document.topics for claim in topic.claims if not (claim.metrics or document.metrics)]

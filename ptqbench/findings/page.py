@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from ptqbench.errors import UserError
-from ptqbench.findings.document import Claim, Document, Figure, RunEntry, Topic
+from ptqbench.findings.document import Claim, Document, Figure, RunEntry, SideBySide, Topic
 from ptqbench.findings.judge import OPEN, Answer, TimeAnswer, time_ratio
+from ptqbench.plugin.names import row_name
 from ptqbench.results import formatting
 from ptqbench.results.compare import noise_floor
 from ptqbench.results.markdown import table
 from ptqbench.results.record import Comparison, RunRecord
+from ptqbench.results.rows import Row, rows_of
+from ptqbench.results.uncertainty import interval, spreads
 
 
 def render(
@@ -62,6 +65,7 @@ def _topic(topic: Topic, found: Sequence[Answer], records: Mapping[str, RunRecor
     for claim in topic.claims:
         source = f" ({claim.source})" if claim.source else ""
         parts += [f"*Claim: {claim.text}*{source}", _claim_table(claim, found, records)]
+    parts += [_side_by_side(asked, records) for asked in topic.values]
     if topic.times:
         heading = ("run", "seconds of fitting", "mean", "against", "mean", "ratio", "n")
         parts.append(table(heading, [_time_row(time_ratio(asked, records)) for asked in topic.times]))
@@ -112,6 +116,37 @@ def _relative(c: Comparison) -> str:
         return ""
     share = 100 / c.baseline_value
     return f"{formatting.difference(c.difference * share, c.low * share, c.high * share)} %"
+
+
+def _side_by_side(asked: SideBySide, records: Mapping[str, RunRecord]) -> str:
+    """A line for each row, "mean ± half of its interval / deviation over calibration seeds" in a column for each run; of two
+    runs, what the second's mean is of the first's as well."""
+    metric, every = asked.metric, [rows_of(records[run]) for run in asked.runs]
+    found = [{row_name(*row.key): row for row in rows if metric in row.metrics} for rows in every]
+    if unmeasured := [run for run, rows in zip(asked.runs, found, strict=True) if not rows]:
+        raise UserError(f"no row of {unmeasured[0]} has the metric {metric!r}", "name one that each run has measured")
+    exponent = formatting.power_of_thousand([row.metrics[metric].value for rows in found for row in rows.values()])
+    columns = [_values(rows, metric, 10.0**-exponent) for rows in found]
+    heading, lines = [metric + (f" in 1e{exponent}" if exponent else ""), *asked.runs], []
+    for name in dict.fromkeys(name for rows in found for name in rows):
+        lines.append([name, *(column.get(name, "") for column in columns)])
+    if len(found) == 2:
+        heading.append("ratio")
+        for line in lines:
+            first, second = (rows[line[0]].metrics[metric].value if line[0] in rows else 0.0 for rows in found)
+            line.append(formatting.significant(second / first, 2) if first and second else "")
+    return table(heading, lines)
+
+
+def _values(rows: Mapping[str, Row], metric: str, unit: float) -> dict[str, str]:
+    spread, words = spreads(list(rows.values()), metric), {}
+    for name, row in rows.items():
+        found, deviation = row.metrics[metric], row.metrics[metric].spread
+        low, high = interval(found, spread.get(row.bits))
+        words[name] = formatting.measured(
+            found.value * unit, low * unit, high * unit, None if deviation is None else deviation * unit
+        )
+    return words
 
 
 def _time_row(found: TimeAnswer) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from fakes import SMALL, fake_manager
 
 from ptqbench.cli import cli
 from ptqbench.errors import UserError
-from ptqbench.findings.document import Claim, Document, Figure, RunEntry, TimeRatio, Topic, read_document
+from ptqbench.findings.document import Claim, Document, Figure, RunEntry, SideBySide, TimeRatio, Topic, read_document
 from ptqbench.findings.judge import CONTRADICTED, NO_ANSWER, OPEN, REPRODUCED, answers, compare
 from ptqbench.findings.kept import changes, load_records, save_record, silent
 from ptqbench.findings.page import render
@@ -134,6 +134,28 @@ def test_two_topics_may_ask_the_same(tmp_path):
     page = render(made, answers(made, {"r": SAMPLE}), {"r": SAMPLE}, {}, tmp_path, "x")
     assert "| [H](#h) |  | 1 reproduced |" in page
     assert "| [Again](#again) |  | 1 reproduced, 1 not seen |" in page
+
+
+def test_rows_of_two_runs_stand_side_by_side(tmp_path):
+    """Means over seeds, with the ratio of the second to the first; a row that one run lacks leaves its place empty."""
+    records = {"old": record(("base", 5.0), ("good", 4.0)), "new": record(("base", 2.5), ("bad", 6.0))}
+    for seed, done in enumerate(records["old"].cells):
+        done.metrics["error"] = dataclasses.replace(done.metrics["error"], value=5.0 + seed)
+    runs = tuple(RunEntry(name=name, recipe="../recipes/r.toml") for name in records)
+    asked = SideBySide(metric="error", runs=("old", "new"))
+    page = Document(title="T", results="kept", runs=runs, topics=(Topic(heading="H", values=(asked,)),))
+    lines = {line.split(" | ")[0].strip("| "): line for line in render(page, [], records, {}, tmp_path, "c").splitlines()}
+    assert lines["error"].strip("| ").split(" | ") == ["error", "old", "new", "ratio"]
+    base = [cell.metrics["error"].value for run in ("old", "new") for cell in records[run].cells if cell.method == "base"]
+    old, new = np.mean(base[:3]), np.mean(base[3:])
+    _, first, second, ratio = lines["base/W4A8"].strip("| ").split(" | ")
+    assert (float(first.split()[0]), float(second.split()[0])) == pytest.approx((old, new), abs=0.05)
+    assert float(first.split(" / ")[1]) == pytest.approx(1.0, abs=0.05)
+    assert float(ratio) == pytest.approx(new / old, abs=0.005)
+    assert [part.strip() for part in lines["bad/W4A8"].split("|")][2:5:2] == ["", ""]
+    unmeasured = Topic(heading="H", values=(asked.model_copy(update={"metric": "fid"}),))
+    with pytest.raises(UserError, match="no row of old has the metric 'fid'"):
+        render(page.model_copy(update={"topics": (unmeasured,)}), [], records, {}, tmp_path, "c")
 
 
 def test_fitting_times_are_on_the_page(tmp_path):
