@@ -17,10 +17,11 @@ class TwoPhase(Reconstruction):
     phases = (ROUNDING, STEPS)
 
     def course(self, phase: Phase) -> Course:
-        """The rate of rounding stays as it is, that of step sizes falls to zero with half a cosine."""
+        """The rate of step sizes falls to zero with half a cosine, that of rounding as the options say."""
         o = self.options
         if phase is ROUNDING:
-            return Course(o.iterations, o.batch, {"rounding": Rate(o.rounding_rate)}, o.power)
+            rate = Rate(o.rounding_rate, "cosine" if o.rounding_decay == "cosine" else "constant", o.rounding_end)
+            return Course(o.iterations, o.batch, {"rounding": rate}, o.power)
         return Course(o.step_iterations, o.batch, {"step": Rate(o.step_rate, "cosine")}, o.step_power)
 
 
