@@ -89,7 +89,7 @@ ABLATIONS = {
         {**EVERY_STEP, **NEAREST, "passes": [ENDS]},
         {**EVERY_STEP, **NEAREST, "passes": [ENDS, "finite-set"]},
         setting=("model.network=unet",),
-        off_setting=("model.network=unet", "sampling.steps=1", "calibration.samples=8"),
+        off_setting=("model.network=unet", "sampling.steps=1", "calibration.samples=8", "methods.base.sampler=random"),
     ),
     "finite-set at every layer is a table for each step": Ablation(
         {**EVERY_STEP, **NEAREST, "passes": [ENDS, {"use": "finite-set", "compat": True}]},
