@@ -5,9 +5,7 @@ Only light imports here, so that listing plugins never imports torch.
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from ptqbench import Component, Options, hookimpl
 from ptqbench.quant.units import BLOCK_CLASSES
@@ -32,21 +30,11 @@ class BrecqOptions(Options):
 
     iterations: int = Field(20_000, ge=1, description="optimiser steps per unit for the rounding variables")
     rounding_rate: float = Field(1e-3, gt=0, description="Adam's learning rate for the rounding variables")
-    rounding_decay: Literal["none", "cosine"] = Field("none", description='"cosine": this rate falls as well')
-    rounding_end: float = Field(
-        0.0, ge=0, lt=1, description="share of the rounding rate that a cosine falls to; a tenth suits fast fits"
-    )
     step_iterations: int = Field(5_000, ge=1, description="optimiser steps per unit for the activation step sizes")
     step_rate: float = Field(4e-4, gt=0, description="Adam's learning rate for the step sizes, cosine to zero")
     batch: int = Field(32, ge=1, description="samples per mini-batch, drawn without replacement at each step")
     power: float = Field(2.0, ge=1, description="exponent of the loss while rounding is learned")
     step_power: float = Field(2.4, ge=1, description="exponent of the loss while step sizes are learned")
-
-    @model_validator(mode="after")
-    def _falls(self) -> BrecqOptions:
-        if self.rounding_end and self.rounding_decay == "none":
-            raise ValueError('rounding_end is where a cosine ends: say rounding_decay = "cosine" as well')
-        return self
 
 
 class FisherOptions(Options):

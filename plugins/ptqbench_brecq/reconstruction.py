@@ -17,11 +17,10 @@ class TwoPhase(Reconstruction):
     phases = (ROUNDING, STEPS)
 
     def course(self, phase: Phase) -> Course:
-        """The rate of step sizes falls to zero with half a cosine, that of rounding as the options say."""
+        """The rate of rounding stays as it is, that of step sizes falls to zero with half a cosine."""
         o = self.options
         if phase is ROUNDING:
-            rate = Rate(o.rounding_rate, "cosine" if o.rounding_decay == "cosine" else "constant", o.rounding_end)
-            return Course(o.iterations, o.batch, {"rounding": rate}, o.power)
+            return Course(o.iterations, o.batch, {"rounding": Rate(o.rounding_rate)}, o.power)
         return Course(o.step_iterations, o.batch, {"step": Rate(o.step_rate, "cosine")}, o.step_power)
 
 

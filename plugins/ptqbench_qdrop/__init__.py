@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from ptqbench import Component, Options, hookimpl
 
@@ -25,9 +25,6 @@ class QDropOptions(Options):
     rounding_decay: Literal["none", "cosine"] = Field(
         "none", description='"cosine" takes the rounding rate to zero as well, as EDA-DM does'
     )
-    rounding_end: float = Field(
-        0.0, ge=0, lt=1, description="share of the rounding rate that a cosine falls to; a tenth suits fast fits"
-    )
     step_rate: float = Field(4e-5, gt=0, description="Adam's learning rate for the step sizes, cosine to zero")
     batch: int = Field(32, ge=1, description="samples per mini-batch, drawn without replacement at each step")
     input_keep: float = Field(
@@ -40,12 +37,6 @@ class QDropOptions(Options):
         0.5, ge=0, le=1, description="probability that an activation element inside the unit stays quantized"
     )
     power: float = Field(2.0, ge=1, description="exponent of the loss")
-
-    @model_validator(mode="after")
-    def _falls(self) -> QDropOptions:
-        if self.rounding_end and self.rounding_decay == "none":
-            raise ValueError('rounding_end is where a cosine ends: say rounding_decay = "cosine" as well')
-        return self
 
 
 @hookimpl

@@ -22,6 +22,6 @@ class QDrop(Reconstruction):
     def course(self, phase: Phase) -> Course:
         """Both kinds at their own rates."""
         o = self.options
-        rounding = Rate(o.rounding_rate, "cosine" if o.rounding_decay == "cosine" else "constant", o.rounding_end)
+        rounding = Rate(o.rounding_rate, "cosine" if o.rounding_decay == "cosine" else "constant")
         rates = {"rounding": rounding, "step": Rate(o.step_rate, "cosine")}
         return Course(o.iterations, o.batch, rates, o.power, o.input_keep, o.activation_keep)

@@ -32,17 +32,16 @@ class Phase:
 
 @dataclass(frozen=True)
 class Rate:
-    """A learning rate, and how it goes on: the same in each iteration, or half a cosine down to a share `end` of it."""
+    """A learning rate, and how it goes on: the same in each iteration, or half a cosine down to zero."""
 
     start: float
     schedule: Literal["constant", "cosine"] = "constant"
-    end: float = 0.0
 
     def at(self, progress: float) -> float:
         """The rate at `progress` in [0, 1)."""
         if self.schedule == "constant":
             return self.start
-        return self.start * (self.end + (1 - self.end) * (1 + math.cos(math.pi * progress)) / 2)
+        return self.start * (1 + math.cos(math.pi * progress)) / 2
 
 
 @dataclass(frozen=True)

@@ -91,16 +91,6 @@ def test_a_course_sets_exponent_and_rates_by_kind():
     assert made.problem.learning_rate == {"weight": 0.1, "bias": pytest.approx(0.1)}
 
 
-def test_a_rate_falls_to_its_share_as_torchs_cosine_does():
-    plain = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(plain, 8, eta_min=0.03)
-    rate = Rate(0.3, "cosine", 0.1)
-    for i in range(8):
-        assert rate.at(i / 8) == pytest.approx(plain.param_groups[0]["lr"])
-        plain.step()
-        schedule.step()
-
-
 def test_a_kind_without_a_rate_is_refused():
     made = fit(Given(None))
     made.course = Course(10, 4, {"rounding": Rate(0.1)})

@@ -18,7 +18,6 @@ from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.roles.reconstruction import Course, Phase, Rate, Reconstruction
 from ptqbench.roles.weighter import Batch
 from ptqbench_brecq import BrecqOptions
-from ptqbench_brecq.reconstruction import TwoPhase
 
 ITERATIONS, STEP_ITERATIONS, BATCH, UNITS = 6, 5, 8, 5
 ROUNDING_RATE, STEP_RATE = 0.05, 0.01
@@ -136,12 +135,3 @@ def test_weighters_see_the_rate_of_each_iteration(tmp_path: Path, seen: Seen) ->
         for i, by_name in enumerate(told):
             assert by_name
             assert list(by_name.values()) == pytest.approx([rates[i % len(rates)]] * len(by_name), rel=1e-12)
-
-
-def test_the_rate_of_rounding_falls_where_options_say_so():
-    made = TwoPhase(BrecqOptions(rounding_rate=0.3, rounding_decay="cosine", rounding_end=0.1))
-    rounding, steps = (made.course(phase).rates for phase in made.phases)
-    assert [rounding["rounding"].at(t) for t in (0.0, 0.5, 1.0)] == pytest.approx([0.3, 0.165, 0.03])
-    assert steps["step"].at(1.0) == 0.0
-    with pytest.raises(ValueError, match='say rounding_decay = "cosine" as well'):
-        BrecqOptions(rounding_end=0.1)
