@@ -152,8 +152,8 @@ class UnitProblem:
         self.context.step = batch.step
         wanted = self.modules.layers if self.loss.reads_layers else {}
         with sdpa_kernel(SDPBackend.MATH):
-            quantized = {name: pair[0] for name, pair in wanted.items()}
-            with self._dropping(batch.seed), tapped(quantized, copies=self._in_place) as layers:
+            quantized, copies = {name: pair[0] for name, pair in wanted.items()}, self._in_place
+            with self._dropping(batch.seed), tapped(quantized, copies=copies) as layers:
                 out = self._call(batch, params)
             outcome = Outcome(
                 output=outputs_of(out),
