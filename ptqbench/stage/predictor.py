@@ -63,7 +63,8 @@ class Predictor:
         """The cumulative alphas (B,) of rows at these steps: the schedule's, whose levels may lie between timesteps. Where the
         label of a row is not its step's, that of the label."""
         planned, alpha = self.schedule.timesteps[step], self.schedule.alpha[step]
-        if torch.equal(label, planned):
+        # A flow's labels lie between timesteps, and nothing reads the level of its velocity.
+        if self.model.prediction == "flow" or torch.equal(label, planned):
             return alpha
         return torch.where(label == planned, alpha, self.model.alphas_cumprod[label])
 

@@ -117,6 +117,14 @@ def test_a_state_with_another_steps_label_is_read_at_that_steps_level():
     assert predictor.alpha_at(own, mixed).tolist() == [schedule.alpha[0].item(), ALPHAS[3].item()]
 
 
+def test_a_velocity_may_be_asked_for_at_a_label_of_no_step():
+    """A flow's timesteps are no whole numbers, and the first of them lies beyond the table."""
+    x, schedule = torch.randn(2, 3, 4, 4), dpm()
+    model = DiffusionModel(torch.nn.Identity(), lambda _, x, t, cond: x, ALPHAS, (3, 4, 4), lambda x0: x0, prediction="flow")
+    found = Predictor(model, model.denoiser, schedule).evaluate(x, torch.tensor([0, 1]), {}, torch.tensor([1000.0, 437.5]))
+    assert torch.equal(found, x)
+
+
 @pytest.mark.parametrize(
     "schedule", [dpm(steps=8), plms(steps=8), ddim("uniform", 8, 0.0, ALPHAS)], ids=["dpm", "plms", "ddim"]
 )
