@@ -114,7 +114,7 @@ def power_of_thousand(values: Sequence[float]) -> int:
     typical = statistics.median(map(abs, values)) if values else 0.0
     if not math.isfinite(typical) or typical == 0 or typical >= 0.01:
         return 0
-    return max(-12, 3 * math.floor(math.log10(typical) / 3))
+    return max(-300, 3 * math.floor(math.log10(typical) / 3))
 
 
 def grid_words(spec: Mapping[str, Any] | None) -> str:

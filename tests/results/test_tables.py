@@ -177,6 +177,7 @@ def test_a_run_in_which_everything_failed() -> None:
         ((float("nan"), float("nan"), float("nan")), "nan"),
         ((2.71e-6, 2.56e-6, 2.86e-6), "(2.71 ± 0.15)e-6"),
         ((4e-8, 0.0, 1.9e-7), "(40 [0, 190])e-9"),
+        ((1e-17, 0.9e-17, 1.1e-17), "(10.0 ± 1.0)e-18"),
     ],
 )
 def test_digits_follow_the_interval(figures: tuple[float, float, float], text: str) -> None:
