@@ -21,7 +21,7 @@ PIECE = 32 * 2**20
 UNTIL = 0.5
 """Share of a unit's fit in which scores learn: what they say later finds most roundings decided."""
 
-COST = {"fitting": 1.3, "before": 1.3, "each": 25.0}
+COST = {"fitting": 1.3, "before": 1.3, "each": 14.0}
 """How long a fit takes by schedule, relative to equal weights (units of the digits model, 480 mini-batches of 8)."""
 
 
