@@ -99,7 +99,7 @@ def _measured(claim: Claim, metrics: Sequence[str], record: RunRecord) -> list[s
 
 def compare(record: RunRecord, ours: str, theirs: str, metric: str, family: int) -> Comparison:
     """Row `ours` minus row `theirs` in one metric, one of a `family` of comparisons; without a verdict yet."""
-    rows = _named(record)
+    rows = rows_by_name(record)
     mine, other = (_finished(rows, name, record.name) for name in (ours, theirs))
     for row, name in ((mine, ours), (other, theirs)):
         known = list(dict.fromkeys(name for cell in row.cells for name in cell.metrics))
@@ -112,10 +112,11 @@ def compare(record: RunRecord, ours: str, theirs: str, metric: str, family: int)
 
 def row_of(record: RunRecord, name: str) -> Row:
     """The row "method/bits" or "method/bits/variant". Raises `UserError` if no cell of it has finished."""
-    return _finished(_named(record), name, record.name)
+    return _finished(rows_by_name(record), name, record.name)
 
 
-def _named(record: RunRecord) -> dict[str, Row]:
+def rows_by_name(record: RunRecord) -> dict[str, Row]:
+    """The record's rows by what claims call them."""
     return {row_name(*row.key): row for row in rows_of(record)}
 
 

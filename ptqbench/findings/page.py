@@ -10,13 +10,12 @@ from typing import Any
 
 from ptqbench.errors import UserError
 from ptqbench.findings.document import Claim, Document, Figure, RunEntry, SideBySide, Topic
-from ptqbench.findings.judge import OPEN, Answer, TimeAnswer, time_ratio
-from ptqbench.plugin.names import row_name
+from ptqbench.findings.judge import OPEN, Answer, TimeAnswer, rows_by_name, time_ratio
 from ptqbench.results import formatting
 from ptqbench.results.compare import noise_floor
 from ptqbench.results.markdown import table
 from ptqbench.results.record import Comparison, RunRecord
-from ptqbench.results.rows import Row, rows_of
+from ptqbench.results.rows import Row
 from ptqbench.results.uncertainty import interval, spreads
 
 
@@ -121,8 +120,8 @@ def _relative(c: Comparison) -> str:
 def _side_by_side(asked: SideBySide, records: Mapping[str, RunRecord]) -> str:
     """A line for each row, "mean ± half of its interval / deviation over calibration seeds" in a column for each run; of two
     runs, what the second's mean is of the first's as well."""
-    metric, every = asked.metric, [rows_of(records[run]) for run in asked.runs]
-    found = [{row_name(*row.key): row for row in rows if metric in row.metrics} for rows in every]
+    metric, every = asked.metric, [rows_by_name(records[run]) for run in asked.runs]
+    found = [{name: row for name, row in rows.items() if metric in row.metrics} for rows in every]
     if unmeasured := [run for run, rows in zip(asked.runs, found, strict=True) if not rows]:
         raise UserError(f"no row of {unmeasured[0]} has the metric {metric!r}", "name one that each run has measured")
     exponent = formatting.power_of_thousand([row.metrics[metric].value for rows in found for row in rows.values()])
