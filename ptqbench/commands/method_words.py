@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from ptqbench.plugin.component import Bound
 from ptqbench.recipe.experiment import Method, SiteChoice
 
-HEADINGS = ("preset", "sampler", "weighter", "reconstruction", "losses", "weights", "activations", "passes", "hooks")
+HEADINGS = ("preset", "network", "sampler", "weighter", "reconstruction", "losses", "weights", "activations", "passes", "hooks")
 
 
 def method_words(method: Method | None) -> tuple[str, ...]:
     """One entry for each of `HEADINGS`; "" for what the method has not, and for everything without a method."""
     if method is None:
         return ("",) * len(HEADINGS)
+    if method.network is not None:  # the library reads nothing else
+        return (method.preset, method.network.name, method.sampler.name, *("",) * (len(HEADINGS) - 3))
     return (
         method.preset,
+        "",
         method.sampler.name,
         method.weighter.name,
         method.reconstruction.name,

@@ -8,7 +8,7 @@ from typing import Any
 
 from ptqbench.plugin.component import Bound
 from ptqbench.recipe.bind import Binder, sound_values, validate
-from ptqbench.recipe.checks import CLOSED_FORM, Components, check_closed_form
+from ptqbench.recipe.checks import CLOSED_FORM, Components, check_closed_form, is_read
 from ptqbench.recipe.experiment import Method, SiteChoice
 from ptqbench.recipe.keypath import KeyPath, at, show
 from ptqbench.recipe.schema import METHOD_LISTS, METHOD_REFERENCES, ActivationSite, MethodSection, WeightSite
@@ -49,8 +49,9 @@ def choose(table: Mapping[str, Any], where: KeyPath, binder: Binder) -> Choices:
 
 
 def records(table: Mapping[str, Any], binder: Binder) -> Components:
-    """What a table names at each key path, whatever the options are."""
-    return {path: binder.named(role, at(table, path)) for path, (role, _) in METHOD_REFERENCES.items()}
+    """What a table names at each key path, whatever the options are; None for what its library would not read."""
+    read = {path: role for path, (role, _) in METHOD_REFERENCES.items() if is_read(table, path)}
+    return {path: binder.named(read[path], at(table, path)) if path in read else None for path in METHOD_REFERENCES}
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,7 @@ def test_check_recipe_lists_what_each_method_is_made_of(recipe, monkeypatch):
         "method": "mine",
         "bits": "W8A8",
         "preset": "bands",
+        "network": "",
         "sampler": "random | stride",
         "weighter": "uniform",
         "reconstruction": "brecq",
@@ -131,6 +132,17 @@ def test_check_recipe_lists_what_each_method_is_made_of(recipe, monkeypatch):
         "hooks": "ptqd",
     }
     assert (rows["rtn"]["preset"], rows["rtn"]["losses"], rows["rtn"]["hooks"]) == ("", "", "")
+
+
+def test_check_recipe_says_of_a_library_s_row_what_the_library_reads(recipe):
+    done = ptqbench("check-recipe", recipe, "--set", 'methods.mine={network="library"}', "--json")
+    row = next(row for row in json.loads(done.stdout)["methods"] if row["method"] == "mine")
+    assert {key: value for key, value in row.items() if value} == {
+        "method": "mine",
+        "bits": "W8A8",
+        "network": "library",
+        "sampler": "random",
+    }
 
 
 def test_check_recipe_leaves_out_columns_that_say_nothing(recipe, monkeypatch):

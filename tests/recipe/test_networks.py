@@ -35,6 +35,24 @@ def test_what_is_read_and_what_is_inherited_may_stand(start: dict) -> None:
     assert "library" in {cell.name for cell in made.cells}
 
 
+def test_what_the_library_does_not_read_need_not_fit_together() -> None:
+    """A learned quantizer where nothing is fitted, and one that learns nothing where something is."""
+    for defaults in ({"weights": {"quantizer": "adaround"}}, {"reconstruction": "brecq", "weights": {"quantizer": "nearest"}}):
+        raw = recipe()
+        raw["recipe"]["baseline"] = "full-precision"
+        raw["methods"] = {"library": {"network": "library"}}
+        made = load_experiment(raw | {"defaults": defaults}, manager=fake_manager())
+        assert "library" in {cell.name for cell in made.cells}
+
+
+def test_a_learned_part_that_is_not_read_is_told_once() -> None:
+    with pytest.raises(RecipeError) as caught:
+        loaded({"network": "library", "weighter": "gacq"})
+    assert [p.message for p in caught.value.problems if p.place == "methods.library.weighter"] == [
+        'would not be read: the method leaves the network to "library" as a whole'
+    ]
+
+
 def test_an_inherited_library_reads_no_more() -> None:
     raw = recipe()
     raw["methods"] |= {"library": {"network": "library"}, "heir": {"extends": "library", "hooks": ["ptqd"]}}
