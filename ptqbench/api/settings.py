@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from ptqbench.api.files import require_folder
 from ptqbench.errors import UserError
 from ptqbench.plugin.classes import check_classes
 from ptqbench.plugin.manager import PluginManager
+from ptqbench.recipe.bind import Binder
 from ptqbench.recipe.experiment import Experiment
+from ptqbench.recipe.problems import Problems
 
 if TYPE_CHECKING:
     from ptqbench.roles.executor import Executor
@@ -43,17 +42,12 @@ def executor_for(experiment: Experiment, chosen: Chosen = "local") -> Executor:
     Raises `UserError` for one that is not there, and for options that it does not have.
     """
     table = {"use": chosen} if isinstance(chosen, str) else dict(chosen)
-    manager = PluginManager(experiment.plugin_files, warn=lambda _: None)
-    record = manager.find("executor", table.pop("use"))
-    try:
-        options = record.component.options.model_validate_json(json.dumps(table))
-    except ValidationError as error:
-        first = error.errors()[0]
-        known = ", ".join(record.component.options.model_fields) or "none"
-        raise UserError(
-            f'the executor "{record.name}": {".".join(map(str, first["loc"]))}: {first["msg"]}', f"its options: {known}"
-        ) from error
-    bound = manager.bind(record, options)
+    manager, problems = PluginManager(experiment.plugin_files, warn=lambda _: None), Problems()
+    if not isinstance(table.get("use"), str):
+        raise UserError("the table of an executor does not say which", 'for example {"use": "ray", "address": "auto"}')
+    bound = Binder(manager, problems).bind("executor", table, ("executor",))
+    if bound is None:
+        raise problems.error("who does the work", manager.left_out())
     check_classes([bound])
     made: Executor = bound.create()
     return made

@@ -24,7 +24,9 @@ only_option = click.option(
 )
 device_option = click.option("--device", default="auto", show_default=True, help='"cpu", "cuda", "mps" ..., or "auto".')
 workers_option = click.option(
-    "--workers", type=click.IntRange(1), help="Processes.  [default: one per core on a CPU, one on an accelerator]"
+    "--workers",
+    type=click.IntRange(1),
+    help="Processes.  [default: one per core on a CPU, 8 at most; one on an accelerator]",
 )
 threads_option = click.option(
     "--threads", type=click.IntRange(1), help="Threads of each process.  [default: 1 on a CPU: numbers depend on it]"

@@ -116,7 +116,9 @@ def read_plugin_file(path: Path) -> PluginInfo:
     if path.is_dir():
         raise PluginError(f"plugin file {path} is a folder", "name a .py file; an installed package is found anyway")
     if not path.is_file():
-        raise PluginError(f"plugin file {path} does not exist", "paths in a recipe are relative to the recipe's folder")
+        raise PluginError(
+            f"plugin file {path} does not exist", "check the name; paths in a recipe are relative to the recipe's folder"
+        )
     if path.suffix != ".py":
         raise PluginError(f"plugin file {path} is not a .py file")
     try:

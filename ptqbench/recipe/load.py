@@ -32,7 +32,7 @@ from ptqbench.recipe.experiment import (
 from ptqbench.recipe.lineage import settle
 from ptqbench.recipe.methods import read_methods
 from ptqbench.recipe.problems import PLUGIN_FILES, Problems
-from ptqbench.recipe.profiles import with_profile
+from ptqbench.recipe.profiles import PROFILES, with_profile
 from ptqbench.recipe.read import apply_overrides, read_recipe
 from ptqbench.recipe.schema import (
     SECTIONS,
@@ -153,7 +153,7 @@ class _Loader:
     def _check_sections(self) -> None:
         for key in self.raw:
             if key not in SECTIONS:
-                self.problems.add((key,), "unknown section", suggest(key, SECTIONS))
+                self.problems.add((key,), "unknown section", suggest(key, (*SECTIONS, PROFILES)))
 
     def _load_plugins(self) -> tuple[Path, ...]:
         files = []

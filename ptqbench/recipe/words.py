@@ -127,7 +127,7 @@ def _demand(kind: str, context: Mapping[str, Any], fallback: str) -> str:
 
 def _hint(item: Mapping[str, Any], owner: type[BaseModel], field: FieldInfo | None) -> str:
     if item["type"] == "extra_forbidden":
-        return suggest(str(item["loc"][-1]), owner.model_fields)
+        return suggest(str(item["loc"][-1]), owner.model_fields) if owner.model_fields else "it has none"
     hints = [field.description] if field is not None and field.description else []
     if item["type"] in ("literal_error", "enum") and isinstance(item.get("input"), str):
         allowed = item["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")

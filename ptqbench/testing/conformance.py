@@ -18,9 +18,10 @@ from ptqbench.boundary.watch import every_call
 from ptqbench.errors import UserError
 from ptqbench.plugin.classes import check_class
 from ptqbench.plugin.manager import PluginManager
-from ptqbench.plugin.names import suggest
+from ptqbench.plugin.names import role_words, suggest
 from ptqbench.plugin.records import Record
 from ptqbench.process.snapshot import undisturbed
+from ptqbench.recipe.words import problems_of
 from ptqbench.testing.importing import imports_quietly
 from ptqbench.testing.methods import fits
 from ptqbench.testing.trial import Trial
@@ -101,9 +102,8 @@ def _of_file(manager: PluginManager, path: Path) -> list[Record]:
 
 
 def _installed(manager: PluginManager, name: str) -> list[Record]:
-    known = {word for info in manager.plugins for word in (info.name, info.module)}
-    if name not in known:
-        remedy = f"{suggest(name, known)}\n{manager.left_out()}".strip()
+    if name not in {word for info in manager.plugins for word in (info.name, info.module)}:
+        remedy = f"{suggest(name, (info.name for info in manager.plugins), 'installed')}\n{manager.left_out()}".strip()
         raise UserError(f"there is no plugin {name!r}", f"name a .py file or an installed plugin; {remedy}")
     return [record for record in manager.components() if name in (record.plugin.name, record.plugin.module)]
 
@@ -113,9 +113,9 @@ def _options(record: Record, given: Mapping[str, Any]) -> Any:
         # Through JSON, as recipes do it: there an array is a tuple.
         return record.component.options.model_validate_json(json.dumps(given))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
+        first = problems_of(error, record.component.options, (), "option")[0]
+        how = f"set it: --set {record.name}.{first.place}=..., or components(..., options={{{record.name!r}: {{...}}}})"
         raise UserError(
-            f'the {record.role} "{record.name}" cannot be tried with these options: {key}: {first["msg"]}',
-            f"set it: --set {record.name}.{key}=..., or components(..., options={{{record.name!r}: {{...}}}})",
+            f'the {role_words(record.role)} "{record.name}" cannot be tried with these options: {first.place}: {first.message}',
+            "\n".join(filter(None, (first.hint, how if first.path[0] in record.component.options.model_fields else ""))),
         ) from error

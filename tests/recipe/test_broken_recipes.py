@@ -18,6 +18,7 @@ from ptqbench.recipe.problems import RecipeError
 # One line each: an override, the place that the message must name, and words of the reason or the remedy.
 BROKEN = [
     ("samplng.steps=3", "samplng", "unknown section", 'did you mean "sampling"'),
+    ("profile.small.sampling.steps=3", "profile", "unknown section", 'did you mean "profiles"'),
     ("sampling.stepz=3", "sampling.stepz", "unknown key", 'did you mean "steps"'),
     ('sampling.steps="ten"', "sampling.steps", 'must be a whole number, not "ten"', "1 to 1000"),
     ("sampling.steps=10.0", "sampling.steps", "must be a whole number, not 10.0", "number of sampling steps"),

@@ -1,11 +1,12 @@
-"""Plugins that are wrong in eight ways: each is caught, and told what would be right."""
+"""Plugins that are wrong in many ways: each is caught, and told what would be right."""
 
 import pytest
 import torch
 from click.testing import CliRunner
 
 from ptqbench.cli import cli
-from ptqbench.errors import EXIT_PLUGIN, PluginError
+from ptqbench.errors import EXIT_PLUGIN, PluginError, UserError
+from ptqbench.kit.scaffold import plugin_files
 from ptqbench.testing import check, components
 
 HEAD = """
@@ -128,3 +129,27 @@ def test_the_command_says_the_same_and_ends_with_the_code_of_plugins(tmp_path):
     assert done.stdout.splitlines()[0] == 'metric "wrong"'
     assert 'the metric "wrong" of plugin "wrong.py" gave nan as value of wrong' in done.stdout
     assert "raise CellFailedError where a number would mean nothing" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "hint"),
+    [
+        ({"factor": -1}, "factor: must be greater than 0.0, not -1", "--set my-idea.factor=..."),
+        ({"fcator": 2}, "fcator: unknown option", 'did you mean "factor"? allowed: factor'),
+    ],
+)
+def test_options_that_do_not_fit_are_told_in_the_words_of_recipes(tmp_path, options, message, hint):
+    (tmp_path / "idea.py").write_text(plugin_files("my-idea", "weighter", single=True)["my_idea.py"])
+    with pytest.raises(UserError) as caught:
+        components(tmp_path / "idea.py", {"my-idea": options})
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+    assert ("--set" in caught.value.hint) == ("factor" in options)
+
+
+def test_a_plugin_that_is_not_installed_is_told_with_those_that_are_each_once():
+    with pytest.raises(UserError) as caught:
+        components("gaqc")
+    names = caught.value.hint.partition("installed: ")[2].split(", ")
+    assert 'did you mean "gacq"?' in caught.value.hint
+    assert "gacq" in names and "ptqbench_gacq" not in names
