@@ -40,8 +40,7 @@ class GraphEngine(Engine):
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
-        require("onnx", "onnxscript", "onnxruntime", extra="onnx")
-        require(*self.packages, extra=self.extra)
+        require("onnx", "onnxscript", "onnxruntime", *self.packages, extra=self.extra)
         self.version = f"{self.packages[0]} {importlib.metadata.version(self.packages[0])}"
 
     def prepare(self, cell: Deployable, quantized: bool, folder: Path) -> None:
