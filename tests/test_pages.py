@@ -1,8 +1,10 @@
-"""Pages that promise tests, and the workflow that others copy."""
+"""Pages that promise tests, name commands and link to others, and the workflow that others copy."""
 
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +70,55 @@ def test_the_commands_of_the_workflow_are_ones_that_there_are(workflow: dict[str
         command = cli.get_command(click.Context(cli), name)
         assert command is not None
         command.make_context(name, words)
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "plugins").glob("*/README.md"))]
+FENCED = re.compile(r"(?ms)^( *)```(\w*)\n(.*?)^\1```")
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub calls the headings of a page."""
+    headings = re.findall(r"(?m)^#+ (.*)$", FENCED.sub("", page.read_text(encoding="utf-8")))
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_of_a_page_lead_to_files_and_headings(page: Path) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", FENCED.sub("", page.read_text(encoding="utf-8")))
+    targets = [(link, link.partition("#")) for link in links if "://" not in link]
+    there = {link: page.parent / file if file else page for link, (file, _, _) in targets}
+    assert [link for link, target in there.items() if not target.exists()] == []
+    assert [link for link, (_, _, place) in targets if place and place not in anchors(there[link])] == []
+
+
+def command_lines(page: Path) -> Iterator[list[str]]:
+    """The words after `ptqbench` of every command line of a page, those in its sentences included."""
+    text = page.read_text(encoding="utf-8")
+    blocks = [body for _, language, body in FENCED.findall(text) if language in ("bash", "console", "text", "yaml")]
+    lines = [line for body in blocks for line in body.replace("\\\n", " ").splitlines()]
+    inline = re.findall(r"`(ptqbench [^`]+)`", FENCED.sub("", text))
+    for said in [*lines, *(" ".join(words.split()) for words in inline)]:
+        found = re.search(r"(?:^|[\s/'])ptqbench (.*)", said.partition(" #")[0])
+        if found:
+            command = re.split(r" \|\| | && | > ", found[1])[0]
+            # What another command wraps ends with its quote.
+            whole = command if command.count("'") % 2 == 0 else command.rpartition("'")[0]
+            yield shlex.split(whole)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(command_lines(page))], ids=name_of)
+def test_commands_and_options_that_a_page_names_are_there(page: Path) -> None:
+    for words in command_lines(page):
+        context, command = click.Context(cli), cli
+        names = words[1:] if words[0] == "--traceback" else words
+        while isinstance(command, click.Group) and names[:1] not in ([], ["COMMAND"]):
+            found = command.get_command(context, names[0])
+            assert found is not None, words
+            context, command, names = click.Context(found), found, names[1:]
+        if not isinstance(command, click.Group):
+            _, left, _ = command.make_parser(context).parse_args(names)
+            assert left == [], words

@@ -13,6 +13,7 @@ from fakes import recipe
 from ptqbench import cli, errors
 from ptqbench.plugin.manager import PluginManager
 from ptqbench.plugin.sources import PluginInfo
+from ptqbench.recipe import schema
 from ptqbench.recipe.experiment import Method
 from ptqbench.recipe.load import load_experiment
 
@@ -77,3 +78,12 @@ def test_the_table_of_exit_codes_is_complete():
     page = (DOCS / "recipes.md").read_text(encoding="utf-8").partition("## Exit codes")[2]
     codes = {value for name, value in vars(errors).items() if name.startswith("EXIT_")} | {cli.EXIT_BUG}
     assert {int(code) for code in re.findall(r"(?m)^\| (\d+) \|", page)} == codes
+
+
+def test_every_key_of_a_recipe_is_in_the_table():
+    table = (DOCS / "recipes.md").read_text(encoding="utf-8").partition("| section |")[2].partition("\n\n")[0]
+    words = {word.rpartition(".")[2] for word in re.findall(r"`([\w.]+)`", table)}
+    models = {model for kind in schema.Section.__subclasses__() for model in (kind, *kind.__subclasses__())}
+    keys = {key for model in models - {schema.PublishedRowSection} for key in model.model_fields}
+    assert len(keys) > 40
+    assert sorted(keys - words) == []
