@@ -27,7 +27,8 @@ seeds_option = click.option(
 
 @click.group("study")
 def command() -> None:
-    """Show what the statistics can and cannot see, what longer fits buy, and what units came to."""
+    """Show what the statistics can and cannot see, what longer fits buy, what units came to, what fixed weights could gain, and
+    where the spread over calibration seeds comes from."""
 
 
 command.add_command(oracle)
