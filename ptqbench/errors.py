@@ -66,6 +66,15 @@ def system_words(error: OSError) -> str:
     return (error.strerror or type(error).__name__).lower()
 
 
+def why_unreadable(error: Exception) -> str:
+    """Why a file cannot be read, in words that go on from its name."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8 text (byte {error.start})"
+    if isinstance(error, KeyError):
+        return f"{error.args[0]} is missing"
+    return system_words(error) if isinstance(error, OSError) and error.strerror else str(error)
+
+
 def _remedy(error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return "check the name, and that its folder exists"

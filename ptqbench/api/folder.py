@@ -25,7 +25,7 @@ from torch import Tensor
 from ptqbench.api.parts import Parts, Report
 from ptqbench.api.pieces import join
 from ptqbench.digest import file_sha256
-from ptqbench.errors import UserError, system_words
+from ptqbench.errors import UserError, system_words, why_unreadable
 from ptqbench.measuring.state_hash import state_hash
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.quant.packing import pack
@@ -94,7 +94,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(gzip.decompress(path.read_bytes()))
         kind, schema, digest = manifest["format"], manifest["schema"], manifest.pop("digest")
     except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} cannot be read: {error}", again) from error
+        raise UserError(f"{path} cannot be read: {why_unreadable(error)}", again) from error
     if (kind, schema) != (FORMAT, SCHEMA):
         raise UserError(f"{path} is {kind!r}, schema {schema}; this version reads {FORMAT!r}, schema {SCHEMA}", hint)
     if digest != _digest(manifest):

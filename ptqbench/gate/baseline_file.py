@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ptqbench.errors import UserError
+from ptqbench.errors import UserError, why_unreadable
 from ptqbench.gate.snapshot import Change, Entry, Measure, Scalar, Snapshot
 from ptqbench.recipe.toml_text import string, value_text
 
@@ -31,7 +31,9 @@ def load(path: Path) -> Snapshot:
     try:
         return loads(path.read_text(encoding="utf-8-sig"), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}", "name a file that `ptqbench check --update` wrote") from error
+        raise UserError(
+            f"{path} cannot be read: {why_unreadable(error)}", "name a file that `ptqbench check --update` wrote"
+        ) from error
 
 
 def dumps(baseline: Snapshot) -> str:
@@ -55,9 +57,9 @@ def loads(text: str, where: str = "baseline") -> Snapshot:
             history=tuple(Change(**change) for change in data.get("history", ())),
         )
     except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
-        reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
         raise UserError(
-            f"{where} is not a baseline: {reason}", "undo the change by hand, or write the file anew with --replace --reason"
+            f"{where} is not a baseline: {why_unreadable(error)}",
+            "undo the change by hand, or write the file anew with --replace --reason",
         ) from error
 
 

@@ -6,7 +6,7 @@ import tomllib
 from dataclasses import fields
 from pathlib import Path
 
-from ptqbench.errors import PluginError
+from ptqbench.errors import PluginError, why_unreadable
 from ptqbench.plugin.component import NOTES, Preset
 from ptqbench.plugin.names import nearest
 
@@ -28,7 +28,7 @@ def read_presets(path: Path) -> list[Preset]:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise PluginError(f"{path} cannot be read: {error}") from error
+        raise PluginError(f"{path} cannot be read: {why_unreadable(error)}") from error
     shared = {"paper": data.pop("paper")} if isinstance(data.get("paper"), str) else {}
     return [_preset(path, name, shared, table) for name, table in data.items()]
 

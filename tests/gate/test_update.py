@@ -76,6 +76,18 @@ def test_a_broken_file_is_refused(tmp_path, old, new, words):
     assert "base.toml" in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "cannot be read: is a directory"), (b"\xff\xfe", r"cannot be read: not UTF-8 text \(byte 0\)")],
+)
+def test_a_file_that_cannot_be_read_is_named_once_with_the_reason(tmp_path, content, words):
+    path = tmp_path / "base.toml"
+    path.write_bytes(content) if content else path.mkdir()
+    with pytest.raises(UserError, match=words) as caught:
+        baseline_file.load(path)
+    assert caught.value.message.count("base.toml") == 1
+
+
 def test_bands_follow_value_and_error():
     assert default_band(Measure("lower", 10.0, 9.9, 10.1, 100)) == 0.2
     assert default_band(Measure("lower", 0.001, -0.391, 0.393, 100)) == 0.1
