@@ -43,10 +43,10 @@ def run(
     """Compute a comparison, or read from the cache what is there of it.
 
     `out` is the folder that results are written to, as `ptqbench run` does; without it nothing is written but the cache (see
-    `default_cache`). `device` is "cpu", "cuda" ..., or "auto"; `workers` are processes (None for one per core), whose number
-    changes nothing but the time; a script that asks for several stands under `if __name__ == "__main__":`. `threads` are those
-    of each process, 1 on a CPU, where numbers depend on it. `progress` is printed on stderr. `executor` is who does the work:
-    "local", "ray", or a table such as {"use": "ray", "address": "auto"} (docs/cluster.md).
+    `default_cache`). `device` is "cpu", "cuda" ..., or "auto"; `workers` are processes (None for one per core, 8 at most),
+    whose number changes nothing but the time; a script that asks for several stands under `if __name__ == "__main__":`.
+    `threads` are those of each process, 1 on a CPU, where numbers depend on it. `progress` is printed on stderr. `executor` is
+    who does the work: "local", "ray", or a table such as {"use": "ray", "address": "auto"} (docs/cluster.md).
 
     A cell that fails is a row that says why (`Run.failed`). Raises `UserError` where no cell could go on; the record
     in `out` says so as well.
