@@ -114,8 +114,11 @@ def _options(record: Record, given: Mapping[str, Any]) -> Any:
         return record.component.options.model_validate_json(json.dumps(given))
     except ValidationError as error:
         first = problems_of(error, record.component.options, (), "option")[0]
+        # A validator of all options together names none.
+        place = f"{first.place}: " if first.path else ""
+        known = bool(first.path) and first.path[0] in record.component.options.model_fields
         how = f"set it: --set {record.name}.{first.place}=..., or components(..., options={{{record.name!r}: {{...}}}})"
         raise UserError(
-            f'the {role_words(record.role)} "{record.name}" cannot be tried with these options: {first.place}: {first.message}',
-            "\n".join(filter(None, (first.hint, how if first.path[0] in record.component.options.model_fields else ""))),
+            f'the {role_words(record.role)} "{record.name}" cannot be tried with these options: {place}{first.message}',
+            "\n".join(filter(None, (first.hint, how if known else ""))),
         ) from error

@@ -147,6 +147,14 @@ def test_options_that_do_not_fit_are_told_in_the_words_of_recipes(tmp_path, opti
     assert ("--set" in caught.value.hint) == ("factor" in options)
 
 
+def test_options_that_do_not_fit_each_other_are_told_without_a_name(tmp_path):
+    check = '\n    @model_validator(mode="after")\n    def _order(self):\n        raise ValueError("late comes after early")\n'
+    head = HEAD.replace("import Field", "import Field, model_validator").rstrip() + "\n" + check
+    (tmp_path / "wrong.py").write_text(head + WEIGHTER + "return torch.ones(len(batch))" + HOOK.format(role="weighter"))
+    with pytest.raises(UserError, match=r"cannot be tried with these options: is not accepted \(late comes after early\)"):
+        components(tmp_path / "wrong.py")
+
+
 def test_a_plugin_that_is_not_installed_is_told_with_those_that_are_each_once():
     with pytest.raises(UserError) as caught:
         components("gaqc")
