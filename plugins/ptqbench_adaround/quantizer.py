@@ -110,7 +110,7 @@ class AdaRound(UniformQuantizer):
             raise CellFailedError("adaround has no rounding variables", "begin learning first")
         _, zero_point = self._grid(self.floor, None)
         steps = self.floor + (self.alpha >= 0)
-        return (steps + zero_point).clamp(self.spec.levels.low, self.spec.levels.high).to(self.spec.levels.dtype)
+        return self.spec.levels.codes(steps + zero_point)
 
     def _dequantize(self, codes: Tensor) -> Tensor:
         scale, zero_point = self._grid(codes, None)

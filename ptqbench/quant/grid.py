@@ -58,6 +58,10 @@ class Levels:
         """That of codes: int16, which 15 unsigned bits fill."""
         return torch.int16 if self.high < 1 << 15 else torch.int32
 
+    def codes(self, numbers: Tensor) -> Tensor:
+        """Whole numbers, zero point included, as codes: those beyond the ends are the ends."""
+        return numbers.clamp(self.low, self.high).to(self.dtype)
+
     def from_range(self, lo: Tensor, hi: Tensor, *, include_zero: bool = True) -> tuple[Tensor, Tensor]:
         """Scale and zero point that cover [lo, hi].
 
@@ -124,8 +128,8 @@ def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, levels: Levels) 
 
 
 def codes_of(x: Tensor, scale: Tensor, zero_point: Tensor, levels: Levels) -> Tensor:
-    """Integer codes of x on the grid, in its `dtype`."""
-    return (torch.round(x / scale) + zero_point).clamp(levels.low, levels.high).to(levels.dtype)
+    """Integer codes of x on the grid, to nearest."""
+    return levels.codes(torch.round(x / scale) + zero_point)
 
 
 def group_of_rows(group: Tensor, x: Tensor) -> Tensor:

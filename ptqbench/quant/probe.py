@@ -93,6 +93,45 @@ class _AttentionRecorder(TorchFunctionMode):
         )
 
 
+class _LayerRecorder:
+    """Notes every quantizable layer that runs, at its first call; `x` is the denoiser's input (B, C, H, W)."""
+
+    def __init__(self, x: Tensor, cats: _CatRecorder) -> None:
+        self.x = x
+        self.cats = cats
+        self.layers: dict[str, LayerProbe] = {}
+        self._given: dict[str, Tensor] = {}
+
+    def watch(self, name: str, module: nn.Module) -> list[RemovableHandle]:
+        """Hooks on a layer, the first before it and the last one after it, so that others' lie in between."""
+
+        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self._given.setdefault(name, _input_of(args, kwargs))
+
+        def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+            self._note(name, module, _input_of(args, kwargs), out)
+
+        return [
+            module.register_forward_pre_hook(before, with_kwargs=True, prepend=True),
+            module.register_forward_hook(after, with_kwargs=True),
+        ]
+
+    def _note(self, name: str, module: nn.Module, inp: Tensor, out: Any) -> None:
+        macs = _macs(module, out, batch=self.x.shape[0])
+        if name in self.layers:
+            self.layers[name] = replace(self.layers[name], macs=self.layers[name].macs + macs)
+            return
+        self.layers[name] = LayerProbe(
+            name=name,
+            kind=type(module).__name__,
+            weight_shape=tuple(_weight(module).shape),
+            macs=macs,
+            cat=self.cats.channels(module, inp),
+            reads_input=inp is self.x or inp.data_ptr() == self.x.data_ptr(),
+            plain=_is_plain(module, self._given.pop(name), out),
+        )
+
+
 def probe_denoiser(denoiser: nn.Module, call: Callable[[], Any], x: Tensor) -> Probe:
     """Run `call()`, which evaluates `denoiser` on input `x` (B, C, H, W), and report its quantizable layers and attentions.
 
@@ -102,55 +141,32 @@ def probe_denoiser(denoiser: nn.Module, call: Callable[[], Any], x: Tensor) -> P
     out products and softmax are not seen, but the modules that compute a softmax are named in `Probe.softmaxes`, and those
     that have an attention's layers in `Probe.unseen`.
     """
-    layers: dict[str, LayerProbe] = {}
-    given: dict[str, Tensor] = {}
     calls: dict[str, None] = {}
     handles: list[RemovableHandle] = []
     with _CatRecorder() as cats, _AttentionRecorder(x.shape[0]) as attentions, torch.no_grad():
-
-        def before(name: str) -> Callable[..., None]:
-            def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-                given.setdefault(name, args[0] if args else kwargs["input"])
-
-            return hook
-
-        def after(name: str) -> Callable[..., None]:
-            def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-                if name in layers:
-                    again = _macs(module, out, batch=x.shape[0])
-                    layers[name] = replace(layers[name], macs=layers[name].macs + again)
-                    return
-                inp = args[0] if args else kwargs["input"]
-                layers[name] = LayerProbe(
-                    name=name,
-                    kind=type(module).__name__,
-                    weight_shape=tuple(_weight(module).shape),
-                    macs=_macs(module, out, batch=x.shape[0]),
-                    cat=cats.channels(module, inp),
-                    reads_input=inp is x or inp.data_ptr() == x.data_ptr(),
-                    plain=_is_plain(module, given.pop(name), out),
-                )
-
-            return hook
-
+        layers = _LayerRecorder(x, cats)
         for name, module in denoiser.named_modules():
             handles += _follow(name, module, calls, attentions.executing)
             if isinstance(module, QUANTIZABLE):
-                # The first hook before it and the last one after it, so that others' lie in between.
-                handles.append(module.register_forward_pre_hook(before(name), with_kwargs=True, prepend=True))
-                handles.append(module.register_forward_hook(after(name), with_kwargs=True))
+                handles += layers.watch(name, module)
         try:
             call()
         finally:
             for handle in handles:
                 handle.remove()
     return Probe(
-        tuple(layers.values()),
+        tuple(layers.layers.values()),
         tuple(calls),
         attentions=tuple(attentions.seen.values()),
         softmaxes=tuple(attentions.softmaxes),
         unseen=_unseen(denoiser, calls, attentions.seen),
     )
+
+
+def _input_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """What a layer's call was given, by place or by name."""
+    found: Tensor = args[0] if args else kwargs["input"]
+    return found
 
 
 def _unseen(denoiser: nn.Module, calls: Iterable[str], seen: Iterable[str]) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ class Example(UniformQuantizer):
         """Integer codes of the weight x, of its shape, within the levels: what `export` stores and a layer computes with."""
         scale, zero_point = self._grid(x, None)
         steps = torch.floor(x / scale + 0.5) if self.options.halves == "up" else torch.ceil(x / scale - 0.5)
-        return (steps + zero_point).clamp(self.spec.levels.low, self.spec.levels.high).to(self.spec.levels.dtype)
+        return self.spec.levels.codes(steps + zero_point)
 
 
 @hookimpl
