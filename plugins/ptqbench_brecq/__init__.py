@@ -5,6 +5,8 @@ Only light imports here, so that listing plugins never imports torch.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from ptqbench import Component, Options, hookimpl
@@ -40,6 +42,9 @@ class BrecqOptions(Options):
 class FisherOptions(Options):
     """Options of the loss term `fisher`."""
 
+    scale: Literal["set", "sample"] = Field(
+        "set", description="over what g has root mean square 1: the calibration set, or each sample, so that all count alike"
+    )
     compat: bool = Field(False, description="as released: the factor of an element's error is |g| + 1 instead of g")
 
 

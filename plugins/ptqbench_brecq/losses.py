@@ -26,7 +26,8 @@ class FisherError(LossTerm):
     """Squared error weighted element by element with how much the network's prediction depends on it (BRECQ, ICLR 2021).
 
     sum (P - Q)^2 g^2 over channels, averaged over positions, g^2 the diagonal of J^T J: for a prediction with Gaussian errors
-    that is the Fisher information, which BRECQ puts in place of the Hessian.
+    that is the Fisher information, which BRECQ puts in place of the Hessian. With `scale = "sample"` g tells elements of a
+    sample apart, and not samples.
     """
 
     options: FisherOptions
@@ -43,6 +44,9 @@ class FisherError(LossTerm):
         return {"": _sum([reduce_per_sample(((p - q) * self._factor(g)).square()) for p, q, g in triples])}
 
     def _factor(self, sensitivity: Tensor) -> Tensor:
+        if self.options.scale == "sample":
+            size = sensitivity.square().mean(tuple(range(1, sensitivity.dim())), keepdim=True).sqrt()
+            sensitivity = sensitivity / size.clamp_min(torch.finfo(size.dtype).tiny)
         return sensitivity.abs() + 1 if self.options.compat else sensitivity
 
 

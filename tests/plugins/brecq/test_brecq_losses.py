@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -60,6 +62,25 @@ def test_fisher_weighs_each_element_by_its_squared_sensitivity(shape: tuple[int,
     found = FisherError(FisherOptions(compat=compat)).losses(given)
     assert list(found) == [""]
     assert found[""].tolist() == pytest.approx(by_loop(given.output[0], given.target[0], factor, 2.0))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_with_a_scale_for_each_sample_its_size_alone_does_not_count(shape: tuple[int, ...]) -> None:
+    given = outcome([shape])
+    (g,) = given.sensitivity
+    size = torch.tensor([1e-3, 1.0, 50.0], dtype=g.dtype).reshape(B, *[1] * (g.dim() - 1))
+    found, larger = (
+        FisherError(FisherOptions(scale="sample")).losses(replace(given, sensitivity=(s,)))[""] for s in (g, g * size)
+    )
+    ones = torch.stack([row / row.square().mean().sqrt() for row in g])
+    assert found.tolist() == pytest.approx(by_loop(given.output[0], given.target[0], ones**2, 2.0))
+    torch.testing.assert_close(larger, found)
+
+
+def test_a_sample_that_nothing_depends_on_has_no_loss_rather_than_none() -> None:
+    given = outcome([SHAPES[0]])
+    unseen = replace(given, sensitivity=(torch.zeros_like(given.sensitivity[0]),))
+    assert FisherError(FisherOptions(scale="sample")).losses(unseen)[""].tolist() == [0.0, 0.0, 0.0]
 
 
 def test_several_outputs_add_up() -> None:
