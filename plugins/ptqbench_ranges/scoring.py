@@ -14,30 +14,52 @@ ROUNDING = 1e-4
 """More than what rounding can change of a mean in single precision, as a share of it."""
 
 THINNING = 3
-"""Odd, so that thinning never keeps only one column of a feature map, whose sizes are powers of two."""
+"""How many times fewer values each thinning leaves. Odd, so that it never keeps only one column of a feature map, whose sizes
+are powers of two."""
+
+MIXED = 1 + 5**0.5
+"""The first distance between kept values of rows whose period THINNING divides, as that of tokens of 1152 channels: a whole
+number would keep the same few channels of every token. Multiples of an irrational one meet each equally often (Weyl 1916)."""
 
 
 class Thinned:
-    """Values of rows that come in batches (G, n): every THINNING^j-th of each row, with the smallest j that leaves at most
-    `limit` of them. How the batches are cut does not matter."""
+    """Values of rows that come in batches (G, n): all of each row, or those at the places floor(k d), k = 0, 1, ..., with the
+    smallest distance d that leaves at most `limit` of them: THINNING^j, or, where THINNING divides the first batch's period,
+    MIXED * THINNING^j. How the batches are cut does not matter."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._kept: list[Tensor] = []
-        self._seen, self._stride = 0, 1
+        self._seen, self._first, self._distance = 0, 0.0, 1.0
 
-    def add(self, values: Tensor) -> None:
-        """Take one batch of values (G, n)."""
+    def add(self, values: Tensor, period: int = 1) -> None:
+        """Take one batch of values (G, n) with this `RangeEstimator.period`."""
+        self._first = self._first or (MIXED if period % THINNING == 0 else float(THINNING))
+        start, self._seen = self._seen, self._seen + values.shape[1]
         # A copy: a view would keep the whole batch alive, or change with it.
-        self._kept.append(values[:, -self._seen % self._stride :: self._stride].clone())
-        self._seen += values.shape[1]
+        self._kept.append(values.clone() if self._distance == 1 else values[:, self._places(start, values)])
         while sum(piece.shape[1] for piece in self._kept) > self.limit:
-            self._kept = [self.values()[:, ::THINNING].clone()]
-            self._stride *= THINNING
+            self._thin()
 
     def values(self) -> Tensor:
         """What is left, (G, at most `limit`)."""
         return torch.cat(self._kept, dim=1)
+
+    def _thin(self) -> None:
+        found = self.values()
+        if self._distance == 1:
+            self._distance = self._first
+            self._kept = [found[:, self._places(0, found)]]
+        else:
+            self._distance *= THINNING
+            self._kept = [found[:, ::THINNING].clone()]
+
+    def _places(self, start: int, values: Tensor) -> Tensor:
+        """Which of values (G, n), the first of which is number `start`, are kept: places among them."""
+        count, d = values.shape[1], self._distance
+        k = torch.arange(int(start / d), int((start + count) / d) + 2, dtype=torch.float64, device=values.device)
+        places = (k * d).floor().to(torch.int64) - start
+        return places[(places >= 0) & (places < count)]
 
 
 def best_grid(x: Tensor, scale: Tensor, zero_point: Tensor, levels: Levels, power: float) -> Tensor:

@@ -15,9 +15,8 @@ from ptqbench_ranges.scoring import Thinned, best_grid
 class Search(RangeEstimator):
     """Candidates (1 - k shrink) * [lo, hi], k = 0, 1, ...; the smallest mean |x - q(x)|^power wins, the first on a tie.
 
-    The extrema are those of everything observed. The error is measured on every THINNING^j-th value of each row, with
-    the smallest j that leaves at most `max_values` of them: on all values of a short row, and evenly over all batches
-    of a long one.
+    The extrema are those of everything observed. The error is measured on at most `max_values` values of each row
+    (`Thinned`): on all of a short row, and evenly over all batches of a long one.
     """
 
     options: MseOptions
@@ -30,7 +29,7 @@ class Search(RangeEstimator):
     def observe(self, values: Tensor) -> None:
         """Take one batch of values (G, n)."""
         self._range = joint(self._range, values)
-        self._values.add(values)
+        self._values.add(values, self.period)
 
     @torch.no_grad()
     def grid(self) -> tuple[Tensor, Tensor]:

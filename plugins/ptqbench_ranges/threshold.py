@@ -39,7 +39,7 @@ class Threshold(RangeEstimator):
     def observe(self, values: Tensor) -> None:
         """Take values (G, n) of the update that is under way."""
         self._range = joint(self._range, values)
-        self._values.add(values)
+        self._values.add(values, self.period)
 
     @torch.no_grad()
     def end_update(self) -> None:

@@ -155,6 +155,11 @@ class Layout:
             return x.reshape(1, -1)
         return x.movedim(self.channel_axis, 0).flatten(1)
 
+    def period(self, x: Tensor) -> int:
+        """After how many values of a row of x (..., n) the same place along its last axis comes again: n, but for axes of 1."""
+        shape = x.shape if self.channel_axis is None else x.movedim(self.channel_axis, 0).shape[1:]
+        return next((size for size in reversed(shape) if size > 1), 1)
+
     def spread(self, parameter: Tensor, x: Tensor, group: Tensor | None) -> Tensor:
         """A parameter table (K, G) as something that broadcasts over x (B, ...).
 

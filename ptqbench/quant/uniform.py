@@ -37,7 +37,7 @@ class UniformQuantizer(Quantizer):
         if group is None:
             if self.spec.steps > 1:
                 raise ValueError("a quantizer with parameters per step observed values without a step")
-            self._estimators[0].observe(self.layout.rows(x))
+            self._show(0, x)
             self._observed[0] = True
             return
         rows = group_of_rows(group, x)
@@ -52,12 +52,17 @@ class UniformQuantizer(Quantizer):
             room = None if estimator.update is None else (estimator.update - self._open[slot]) * repeats
             piece = x[:room]
             x = x[len(piece) :]
-            estimator.observe(self.layout.rows(piece))
+            self._show(slot, piece)
             self._open[slot] += len(piece) // repeats
             if self._open[slot] == estimator.update:
                 estimator.end_update()
                 self._open[slot] = 0
         self._observed[slot] = True
+
+    def _show(self, slot: int, x: Tensor) -> None:
+        estimator = self._estimators[slot]
+        estimator.period = self.layout.period(x)
+        estimator.observe(self.layout.rows(x))
 
     def freeze(self) -> None:
         missing = [slot for slot, seen in enumerate(self._observed) if not seen]

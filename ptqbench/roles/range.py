@@ -18,6 +18,10 @@ class RangeEstimator(ABC):
     decide a method's ranges.
     """
 
+    period = 1
+    """After so many values of a row the same place of what is observed comes again: a channel of the next token, a column of
+    the next line, a tap of the next kernel. Who looks at every k-th value must not meet the same few of them each time."""
+
     def __init__(self, options: Options, *, levels: Levels) -> None:
         self.options = options
         self.levels = levels

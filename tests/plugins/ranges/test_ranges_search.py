@@ -8,9 +8,13 @@ import torch
 from quantkit import estimator
 from torch import Tensor
 
-from ptqbench.quant.grid import Levels
-from ptqbench_ranges import MseOptions, scoring
+from ptqbench.plugin.component import NoOptions
+from ptqbench.quant.grid import Layout, Levels, QuantSpec
+from ptqbench.quant.uniform import UniformQuantizer
+from ptqbench.roles.range import RangeEstimator
+from ptqbench_ranges import MseOptions, ThresholdOptions, scoring
 from ptqbench_ranges.search import Search
+from ptqbench_ranges.threshold import Threshold
 
 
 def brute_force(row: np.ndarray, levels: Levels, candidates: int, power: float) -> tuple[float, float]:
@@ -93,6 +97,55 @@ def test_thinning_keeps_the_extrema_and_nearly_the_grid() -> None:
             ranges.observe(piece)
     assert thinned._range[1].item() == 40.0
     assert thinned.grid()[0].item() == pytest.approx(exact.grid()[0].item(), rel=0.2)
+
+
+def observed(use: str, x: Tensor, most: int) -> UniformQuantizer:
+    """A quantizer per tensor at 8 bits that saw x."""
+    kind, options = {"mse": (Search, MseOptions), "threshold": (Threshold, ThresholdOptions)}[use]
+    spec = QuantSpec(8)
+
+    def make() -> RangeEstimator:
+        return kind(options(max_values=most), levels=spec.levels)
+
+    made = UniformQuantizer(NoOptions(), spec=spec, layout=Layout(None), estimator=make)
+    made.observe(x)
+    return made
+
+
+STRUCTURED = {
+    "tokens": ((8, 50, 72), lambda x: x[..., 5::24]),
+    "kernels": ((36, 36, 3, 3), lambda x: x[..., 1:2, 1:2]),
+    "1x1 kernels": ((150, 144, 1, 1), lambda x: x[:, 7::36]),
+    "columns": ((4, 8, 27, 27), lambda x: x[..., 4]),
+    "everything by three": ((6, 48, 81), lambda x: x[..., 40]),
+}
+
+
+@pytest.mark.parametrize("use", ["mse", "threshold"])
+@pytest.mark.parametrize("case", STRUCTURED)
+def test_thinning_by_threes_meets_every_place_of_a_period_by_threes(case: str, use: str) -> None:
+    """A few places hold values ten times as large, which are clipped if they are never seen."""
+    shape, large = STRUCTURED[case]
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0)) - 0.5
+    large(x).sign_().mul_(5.0)
+    thinned, exact = observed(use, x, 2000), observed(use, x, 10**6)
+    for made in (thinned, exact):
+        made.freeze()
+    error, least = (float((made(x) - x).abs().pow(2.4).mean()) for made in (thinned, exact))
+    assert error < 1.1 * least
+
+
+def test_kept_places_do_not_depend_on_how_batches_are_cut() -> None:
+    values = torch.arange(40_000.0).reshape(1, -1)
+    whole, pieces = scoring.Thinned(500), scoring.Thinned(500)
+    whole.add(values, period=48)
+    for piece in values.split(4800, dim=1):
+        pieces.add(piece, period=48)
+    kept = whole.values()
+    assert torch.equal(pieces.values(), kept) and 500 / 3.3 < kept.shape[1] <= 500
+    # About as many of each channel, and steps between neighbours that differ by one.
+    seen = torch.bincount((kept[0] % 48).long(), minlength=48)
+    assert int(seen.min()) >= 0.5 * float(seen.float().mean()) and len(kept.diff().unique()) == 2
 
 
 def test_the_observed_batch_may_change_afterwards() -> None:
