@@ -10,7 +10,7 @@ from ptqbench.errors import UserError
 from ptqbench.evaluate.intervals import Interval, mean_interval
 from ptqbench.findings.document import Claim, Document, TimeRatio, Topic
 from ptqbench.plugin.names import row_name, suggest
-from ptqbench.results.compare import BETTER, REFUSED, UNSEEN, WORSE, compare_rows, pool_of, with_verdicts
+from ptqbench.results.compare import BETTER, REFUSED, UNSEEN, WORSE, base_of, compare_rows, pool_of, with_verdicts
 from ptqbench.results.costs import fitting_seconds
 from ptqbench.results.record import CellRecord, Comparison, RunRecord
 from ptqbench.results.rows import Row, rows_of
@@ -106,7 +106,8 @@ def compare(record: RunRecord, ours: str, theirs: str, metric: str, family: int)
         if metric not in known:
             raise UserError(f"{record.name}: the row {name} has no metric {metric!r}", suggest(metric, known, "metrics"))
     # The same rows as in the run's own table of differences: page and table must not give two intervals for one question.
-    alike = [row for row in rows.values() if row.bits == mine.bits]
+    bases = [row for row in rows.values() if row.method == other.method and row.cells]
+    alike = [row for row in rows.values() if row is mine or base_of(row, bases) is other]
     return compare_rows(mine, other, metric, pool_of(other, alike, metric), family)
 
 

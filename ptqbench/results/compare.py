@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -38,18 +38,26 @@ def compared(record: RunRecord) -> RunRecord:
 def comparisons(record: RunRecord) -> list[Comparison]:
     """Every method beside the baseline at the same bits and variant, in reading order; never full precision.
 
-    Where the baseline has no such variant, because an axis of the sweep does not concern it, its plain row stands in.
+    Where an axis of the sweep does not concern the baseline, its row without that axis stands in (`base_of`).
     """
     rows = [row for row in rows_of(record) if not row.full_precision]
     bases = [row for row in rows if row.method == record.baseline and row.cells]
-    own = {(row.bits, row.variant) for row in bases}
-    meeting = [(base, [row for row in rows if row is not base and _meets(row, base, own)]) for base in bases]
+    judged = [row for row in rows if row.method != record.baseline]
+    meeting = [(base, [row for row in judged if base_of(row, bases) is base]) for base in bases]
     asked = [(base, others, name) for base, others in meeting for name in _names(base.cells)]
     family = Counter(name for base, others, name in asked for row in others if comparable(row, base, name))
     found = [c for base, others, name in asked for c in _against(base, others, name, family[name])]
     order = {row.key: index for index, row in enumerate(rows)}
     found.sort(key=lambda c: order[c.method, c.bits, c.variant])
     return [_inside_floor(c, record) for c in with_verdicts(found)]
+
+
+def base_of(row: Row, bases: Sequence[Row]) -> Row | None:
+    """The one of `bases`, a method's rows, that stands beside a row: at its bits, and at its values of every axis of the sweep
+    that concerns the base too. None where there is no such row."""
+    own = _labels(row.variant)
+    alike = [base for base in bases if base.bits == row.bits and _labels(base.variant) <= own]
+    return max(alike, key=lambda base: len(_labels(base.variant)), default=None)
 
 
 def arm_of(cells: Sequence[CellRecord], metric: str) -> Arm:
@@ -136,11 +144,16 @@ def with_verdicts(found: Sequence[Comparison]) -> list[Comparison]:
     ]
 
 
-def _meets(row: Row, base: Row, own: Collection[tuple[str, str]]) -> bool:
-    """Whether `base` is the row of the baseline that a row is compared with; `own` has the baseline's bits and variants."""
-    if row.bits != base.bits:
-        return False
-    return row.variant == base.variant or (not base.variant and (row.bits, row.variant) not in own)
+def _labels(variant: str) -> set[str]:
+    """A variant's labels, one for each axis: a value may be a list or a table, whose own commas stand in brackets."""
+    found, depth = [""], 0
+    for char in variant:
+        depth += (char in "[(") - (char in "])")
+        if char == "," and not depth:
+            found.append("")
+        else:
+            found[-1] += char
+    return set(filter(None, found))
 
 
 def _against(base: Row, others: Sequence[Row], metric: str, family: int) -> list[Comparison]:

@@ -36,13 +36,15 @@ def compare_runs(first: RunRecord, second: RunRecord) -> list[Comparison]:
         )
     ours, theirs = _common_rows(second, shared), _common_rows(first, shared)
     asked = [(row, name) for row in ours.values() for name in _metrics(row, theirs[row.key])]
-    family = Counter(name for row, name in asked if comparable(row, theirs[row.key], name))
-    found = [_compare(ours, theirs, row, name, family[name]) for row, name in asked]
+    # Full precision has no method that could be better: its difference shows another machine or version, and is no test.
+    tested = [(row, name) for row, name in asked if not row.full_precision]
+    family = Counter(name for row, name in tested if comparable(row, theirs[row.key], name))
+    found = [_compare(ours, theirs, row, name, max(1, family[name])) for row, name in asked]
     if all(c.verdict == REFUSED for c in found):
         reasons = list(dict.fromkeys(c.reason for c in found)) or ["the cells in common have no metric in common"]
         raise NotComparableError("no number of the two runs can be compared", "\n".join(reasons))
-    # Full precision has no method that could be better: its difference shows another machine or version.
-    return [_without_verdict(c) if c.method == FULL_PRECISION else c for c in with_verdicts(found)]
+    judged = iter(with_verdicts([c for c in found if c.method != FULL_PRECISION]))
+    return [_without_verdict(c) if c.method == FULL_PRECISION else next(judged) for c in found]
 
 
 def runs_table(found: Sequence[Comparison], first: str, second: str) -> Table:

@@ -176,6 +176,25 @@ def test_a_variant_meets_the_baselines_own_variant_where_there_is_one() -> None:
     assert bases["rate=1"] == pytest.approx((bases[""] or 0) - 1, abs=0.3)
 
 
+def swept(record: RunRecord, *variants: str, method: str) -> list[CellRecord]:
+    """The cells of a method once for each variant."""
+    own = [c for c in record.cells if c.method == method]
+    return [replace(c, id=f"{c.id}/{variant}", variant=variant) for variant in variants for c in own]
+
+
+def test_of_two_axes_one_that_concerns_the_baseline_chooses_its_row() -> None:
+    """A list as a value has commas of its own, which part no labels."""
+    plain, other = sampled_run(METHODS), sampled_run({"qdiffusion": 4.0, "gacq": 4.5})
+    low, high = "range=[1,2]", "range=[1,3]"
+    cells = [*swept(plain, low, method="qdiffusion"), *swept(other, high, method="qdiffusion")]
+    both = [f"{axis},loss={loss}" for axis in (low, high) for loss in ("4", "[0,2]")]
+    record = replace(plain, cells=[*cells, *swept(plain, *both, method="gacq")])
+    found = {c.variant: c.baseline_value for c in comparisons(record) if c.metric == "fd-digits@data"}
+    assert list(found) == both
+    for variant, value in found.items():
+        assert value == pytest.approx(5.0 if variant.startswith(low) else 4.0, abs=0.3)
+
+
 def test_a_metric_that_never_has_replicates_is_refused_and_stops_nothing() -> None:
     # A kernel distance over subsets gives none in any cell, the baseline's included.
     record = sampled_run(METHODS)
@@ -197,3 +216,18 @@ def test_values_of_two_runs_are_over_the_seeds_of_their_difference() -> None:
     assert found.seeds == 1
     assert found.value is not None and found.baseline_value is not None
     assert found.difference == pytest.approx(found.value - found.baseline_value)
+
+
+def test_full_precision_is_no_comparison_of_the_family() -> None:
+    first, second = sampled_run(METHODS), sampled_run(METHODS, seed=1)
+    for record in (first, second):
+        for name, number in record.cells[0].metrics.items():
+            record.cells[0].metrics[name] = replace(number, replicates=LEFT_OUT)
+    found = [c for c in compare_runs(first, second) if c.metric == "fd-digits@data"]
+    tested = [c for c in found if c.method != "full-precision"]
+    assert [(c.p_adjusted, c.verdict) for c in found if c not in tested] == [(None, "")]
+    least = min(tested, key=lambda c: c.p or 0.0)
+    assert len(tested) == 4 and least.p and least.p_adjusted == pytest.approx(min(1.0, 4 * least.p))
+    # What would have been seen is as of a family of four, too.
+    alone = [replace(record, cells=record.cells[1:]) for record in (first, second)]
+    assert [c.detectable for c in compare_runs(*alone) if c.metric == "fd-digits@data"] == [c.detectable for c in tested]
