@@ -13,6 +13,7 @@ from ptqbench.findings.document import Claim, Document, Figure, RunEntry, SideBy
 from ptqbench.findings.judge import OPEN, Answer, TimeAnswer, rows_by_name, time_ratio
 from ptqbench.results import formatting
 from ptqbench.results.compare import noise_floor
+from ptqbench.results.headline import share_of
 from ptqbench.results.markdown import table
 from ptqbench.results.record import Comparison, RunRecord
 from ptqbench.results.rows import Row
@@ -109,11 +110,9 @@ def _answer_row(answer: Answer, floor: Mapping[str, float]) -> list[str]:
 
 def _relative(c: Comparison) -> str:
     """The difference in percent of the other row's value, for errors and distances: what is better when lower and above 0."""
-    if c.better != "lower" or not c.baseline_value or c.baseline_value < 0:
+    share = share_of(c)
+    if share is None or c.difference is None or c.low is None or c.high is None:
         return ""
-    if c.difference is None or c.low is None or c.high is None:
-        return ""
-    share = 100 / c.baseline_value
     return f"{formatting.difference(c.difference * share, c.low * share, c.high * share)} %"
 
 

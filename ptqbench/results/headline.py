@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ptqbench.results import formatting
-from ptqbench.results.compare import BETTER, REFUSED, UNSEEN, WORSE
+from ptqbench.results.compare import BETTER, REFUSED, UNSEEN, WORSE, base_of
 from ptqbench.results.record import Comparison, RunRecord
 from ptqbench.results.rows import Row, rows_of
 from ptqbench.results.tables import Line
@@ -76,7 +76,7 @@ def amount(c: Comparison) -> str:
     """
     if c.difference is None or c.low is None or c.high is None:
         return c.reason
-    share = _share(c)
+    share = share_of(c)
     if share is None:
         return formatting.difference(c.difference, c.low, c.high)
     if c.difference * share >= 100 * (TIMES - 1):
@@ -88,13 +88,15 @@ def would_have_been_seen(c: Comparison) -> str:
     """The smallest difference that a comparison could have found, in the unit of `amount`."""
     if not c.detectable:
         return ""
-    share = _share(c)
+    share = share_of(c)
     return formatting.significant(c.detectable, 2) if share is None else f"{formatting.significant(c.detectable * share, 2)} %"
 
 
-def _share(c: Comparison) -> float | None:
-    """Percent of the baseline's value in one unit of the metric; None where percent mean nothing."""
-    return 100 / c.baseline_value if c.better == "lower" and (c.baseline_value or 0.0) > 0 and c.baseline_value else None
+def share_of(c: Comparison) -> float | None:
+    """Percent of the baseline's value in one unit of the metric; None where percent mean nothing: what has gone below 0, as an
+    unbiased distance may, is not 600 % lower."""
+    base = c.baseline_value or 0.0
+    return 100 / base if c.better == "lower" and base > 0 and (c.value or 0.0) >= 0 else None
 
 
 def _bits(rows: Sequence[Row]) -> list[str]:
@@ -110,7 +112,9 @@ def _verdicts(run: RunRecord, rows: Sequence[Row]) -> str:
     if not any(row.cells for row in bases):
         return f"Nothing can be compared: the baseline {run.baseline} {'failed' if bases else 'has no row'} at these bits."
     standings = [Standing(row, tuple(c for c in run.comparisons if _about(c, row))) for row in others]
-    return " ".join(_groups(run.baseline, standings))
+    alone = [s.label for s in standings if s.row.cells and base_of(s.row, [base for base in bases if base.cells]) is None]
+    told = [f"No row of {run.baseline} to compare with: {_listed(alone)}."] if alone else []
+    return " ".join([*_groups(run.baseline, standings), *told])
 
 
 def _about(c: Comparison, row: Row) -> bool:
@@ -159,9 +163,10 @@ def _unclear(standings: Sequence[Standing]) -> str:
     """Methods without any verdict, and what the first metric would have shown of each."""
     metric = standings[0].of(UNSEEN)[0].metric
     seen = [c for s in standings for c in s.of(UNSEEN) if c.metric == metric and c.detectable]
-    if len(seen) < len(standings):
+    if len(seen) < len(standings) or len({share_of(c) is None for c in seen}) > 1:
         return f"Not told apart: {_listed([s.label for s in standings])}."
-    seen.sort(key=lambda c: c.detectable or 0.0)
+    # Each in percent of its own baseline, which variants may have one of each.
+    seen.sort(key=lambda c: (c.detectable or 0.0) * (share_of(c) or 1.0))
     ends = list(dict.fromkeys(would_have_been_seen(c) for c in (seen[0], seen[-1])))
     least = " to ".join([*(end.removesuffix(" %") for end in ends[:-1]), ends[-1]])
     seen_ = f"a difference of {least} in {metric} would have been seen"

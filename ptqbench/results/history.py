@@ -12,10 +12,10 @@ from ptqbench.plugin.names import FULL_PRECISION
 from ptqbench.results import formatting
 from ptqbench.results.compare import compared
 from ptqbench.results.headline import headline
-from ptqbench.results.protocols import ANOTHER, identity, mismatch
+from ptqbench.results.protocols import identity, in_place, mismatch
 from ptqbench.results.record import RESULTS, RunRecord
 from ptqbench.results.rows import Summary, metric_names, rows_of
-from ptqbench.results.tables import Cell, Column, Line, Table
+from ptqbench.results.tables import NOTHING, Cell, Column, Line, Table
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def history_table(runs: Sequence[Past], most: int = 6) -> Table | None:
     """The first metric of a recipe's rows in its latest runs, the latest first; None where one run is all there is.
 
     Runs of one recipe may differ in its values: a row stands for what it was called. A number under another protocol than the
-    row's latest is not shown.
+    row's latest, or under none, is not shown.
     """
     shown = runs[:most]
     metrics = metric_names(rows_of(shown[0].record)) if shown else []
@@ -81,30 +81,35 @@ def history_table(runs: Sequence[Past], most: int = 6) -> Table | None:
         return None
     metric = metrics[0]
     found = [_numbers(past.record, metric) for past in shown]
-    latest = {label: protocol for rows in reversed(found) for label, (_, protocol) in rows.items()}
+    latest = {label: x[1] for rows in reversed(found) for label, x in rows.items() if not isinstance(x, str)}
     labels = dict.fromkeys(label for rows in found for label in rows)
-    power = formatting.power_of_thousand([value.value for rows in found for value, _ in rows.values()])
+    power = formatting.power_of_thousand([x[0].value for rows in found for x in rows.values() if not isinstance(x, str)])
     columns = [Column("row", "row", text=True), *(Column(f"run{i}", past.when) for i, past in enumerate(shown))]
     entries = [
-        [Cell(label), *(_entry(rows[label], latest[label], 10.0**-power) if label in rows else Cell() for rows in found)]
+        [Cell(label), *(_entry(rows.get(label, NOTHING), latest.get(label, ""), 10.0**-power) for rows in found)]
         for label in labels
     ]
     title = f"{metric} from run to run" + (f", in 1e{power}" if power else "")
     return Table(title, columns, entries, ["Means over calibration seeds, with 95 % intervals over images."])
 
 
-def _numbers(run: RunRecord, metric: str) -> dict[str, tuple[Summary, str]]:
-    """The metric of each row that has it, and its protocol."""
-    return {
-        row.label: (row.metrics[metric], identity([cell.metrics[metric] for cell in row.cells if metric in cell.metrics]))
-        for row in rows_of(run)
-        if metric in row.metrics
-    }
+def _numbers(run: RunRecord, metric: str) -> dict[str, tuple[Summary, str] | str]:
+    """The metric of each row that has it, and its protocol; the words in place of one that its own run refuses."""
+    found: dict[str, tuple[Summary, str] | str] = {}
+    for row in rows_of(run):
+        if metric in row.metrics:
+            numbers = [cell.metrics[metric] for cell in row.cells if metric in cell.metrics]
+            found[row.label] = row.metrics[metric], identity(numbers)
+        elif why := row.refused.get(metric):
+            found[row.label] = in_place(why)
+    return found
 
 
-def _entry(number: tuple[Summary, str], latest: str, unit: float) -> Cell:
+def _entry(number: tuple[Summary, str] | str, latest: str, unit: float) -> Cell:
+    if isinstance(number, str):
+        return Cell(number)
     value, protocol = number
-    if mismatch(protocol, latest):
-        return Cell(ANOTHER)
+    if why := mismatch(protocol, latest):
+        return Cell(in_place(why))
     shown = (unit * x for x in (value.value, value.low, value.high))
     return Cell(formatting.measured(*shown), value.value, value.low, value.high)

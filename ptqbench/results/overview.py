@@ -10,7 +10,7 @@ from ptqbench.results import formatting
 from ptqbench.results.captions import overview_notes
 from ptqbench.results.difference_table import difference_cell
 from ptqbench.results.headline import headline
-from ptqbench.results.protocols import ANOTHER
+from ptqbench.results.protocols import in_place
 from ptqbench.results.record import Comparison, RunRecord
 from ptqbench.results.rows import Row, metric_names, rows_of
 from ptqbench.results.tables import Cell, Column, Table, key_cells, metric_column, seconds_cell, size_cell
@@ -51,7 +51,8 @@ def _value(row: Row, column: Column, spread: Mapping[str, Spread]) -> Cell:
     """A metric of a row with its interval over images and calibration seeds; a word for what is missing."""
     summary = row.metrics.get(column.key)
     if summary is None:
-        return Cell("failed", tone="bad") if not row.cells else Cell(ANOTHER) if column.key in row.refused else Cell()
+        why = row.refused.get(column.key)
+        return Cell("failed", tone="bad") if not row.cells else Cell(in_place(why)) if why else Cell()
     unit = 10.0**-column.exponent
     low, high = interval(summary, spread.get(row.bits))
     text = formatting.measured(summary.value * unit, low * unit, high * unit)

@@ -12,6 +12,9 @@ REMEDY = "run both under one recipe and one version of ptqbench"
 ANOTHER = "other protocol"
 """What stands in a table in place of a number that must not stand there."""
 
+UNNAMED = "no protocol id"
+"""The same for a number that does not say how it was measured, as those of early records."""
+
 
 def identity(numbers: Sequence[Number]) -> str:
     """The protocol id that all of them share; several ids joined by "+"; empty where one has none."""
@@ -25,8 +28,13 @@ def mismatch(ours: str, theirs: str) -> str:
         return f"calibration seeds measured under several protocols ({several}): {REMEDY}"
     if not ours or not theirs:
         sides = "either" if ours == theirs else "one"
-        return f"no protocol id on {sides} side, so nothing says that they were measured alike: {REMEDY}"
+        return f"{UNNAMED} on {sides} side, so nothing says that they were measured alike: {REMEDY}"
     return "" if ours == theirs else f"measured under another protocol ({ours} against {theirs}): {REMEDY}"
+
+
+def in_place(reason: str) -> str:
+    """The words in place of a number that was refused for this reason."""
+    return UNNAMED if UNNAMED in reason else ANOTHER
 
 
 def refused(metric: str, rows: Mapping[int, Sequence[CellRecord]], first: int | None) -> dict[int, str]:

@@ -11,7 +11,8 @@ from paired_samples import sampled_run
 
 from ptqbench.cli import cli
 from ptqbench.results.history import Past, history_table
-from ptqbench.results.protocols import ANOTHER
+from ptqbench.results.overview import overview
+from ptqbench.results.protocols import ANOTHER, UNNAMED
 
 DAYS = ("2026-01-02", "2026-02-03", "2026-03-04")
 
@@ -48,6 +49,18 @@ def test_numbers_of_another_protocol_do_not_stand_beside_the_latest() -> None:
     for row in (rows["qdiffusion W4A8"], rows["gacq W4A8"]):
         assert (row[1].text, row[1].value) == (ANOTHER, None)
         assert row[0].value is not None and row[2].value is not None
+
+
+def test_numbers_that_do_not_say_how_they_were_measured_are_not_called_those_of_another_protocol() -> None:
+    latest, early = sampled_run({"qdiffusion": 5.0, "gacq": 4.0}), sampled_run({"qdiffusion": 5.0, "gacq": 6.0})
+    for cell in early.cells:
+        for number in cell.metrics.values():
+            number.protocol = ""
+    for runs in ((latest, early), (early, early)):
+        found = history_table([Past(Path(), record) for record in runs])
+        assert found is not None
+        assert {(row[-1].text, row[-1].value) for row in found.rows} == {(UNNAMED, None)}
+    assert UNNAMED in [entry.text for entry in overview(early).rows[1]]
 
 
 def test_a_page_keeps_its_name_and_goes_with_its_run(tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ def test_a_line_for_each_bit_setting_and_one_for_the_conditions() -> None:
         ({"difference": 4.2, "low": 1.6, "high": 6.8, "better": "higher"}, f"+4.2 {PM} 2.6", "2.0"),
         ({"difference": 160.0, "low": 150.0, "high": 170.0}, "17 times as high", "20 %"),
         ({"baseline_value": 0.0}, f"{MINUS}1.00 {PM} 0.50", "2.0"),
+        ({"value": -0.5, "baseline_value": 0.5}, f"{MINUS}1.00 {PM} 0.50", "2.0"),
         ({"baseline_value": -3.0, "detectable": None}, f"{MINUS}1.00 {PM} 0.50", ""),
     ],
 )
@@ -112,3 +113,20 @@ def test_long_lists_are_counted() -> None:
     found = [compared(m, "a", UNSEEN, detectable=1.0 + i) for i, m in enumerate(methods[1:])]
     text = said(record(*found, methods=methods))["W4A8"]
     assert "m5 and 6 others (a difference of 10 to 120 % in a would have been seen)" in text
+
+
+def test_what_would_have_been_seen_is_ordered_in_the_unit_that_it_is_told_in() -> None:
+    finer = compared("ptq4dm", "a", UNSEEN, baseline_value=2.0, detectable=1.0)
+    text = said(record(compared("gacq", "a", UNSEEN), finer))["W4A8"]
+    assert "(a difference of 20 to 50 % in a would have been seen)" in text
+    # One in percent and one in the metric's unit have no order.
+    assert "would have been seen" not in said(record(compared("gacq", "a", UNSEEN), replace(finer, baseline_value=0.0)))["W4A8"]
+
+
+def test_rows_whose_row_of_the_baseline_failed_are_told() -> None:
+    made = record(compared("gacq", "a", UNSEEN, variant="rate=1"), methods=())
+    for rate in (1, 2):
+        made.cells += [cell(method, "W4A8", 0, FIGURES, f"rate={rate}") for method in ("qdiffusion", "gacq", "ptq4dm")]
+    assert "No row of" not in said(made)["W4A8"]
+    broken = [replace(c, status="failed") if (c.method, c.variant) == ("qdiffusion", "rate=2") else c for c in made.cells]
+    assert "No row of qdiffusion to compare with: gacq rate=2, ptq4dm rate=2." in said(replace(made, cells=broken))["W4A8"]
