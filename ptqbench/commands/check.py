@@ -18,7 +18,7 @@ from ptqbench.errors import EXIT_OK, UserError
 from ptqbench.gate import baseline_file, reports
 from ptqbench.gate.compare import ALL_TIERS
 from ptqbench.gate.snapshot import Change, snapshot
-from ptqbench.gate.update import first_baseline, replaced, tightened
+from ptqbench.gate.update import FIRST, first_baseline, replaced, tightened
 from ptqbench.gate.verdicts import Report, Tier
 from ptqbench.results.record import RunRecord
 
@@ -99,20 +99,27 @@ def _check_options(update: bool, anew: bool, reason: str, wanted: frozenset[Tier
 
 
 def _first(record: RunRecord, path: Path) -> int:
-    now = snapshot(record)
-    baseline_file.save(path, first_baseline(now, _today()))
-    click.echo(f"{path}: first baseline, {len(now.cells)} cells", err=True)
+    now, only = snapshot(record), _only(record)
+    part = f"{FIRST}, of a part of the recipe: {', '.join(only)}" if only else FIRST
+    baseline_file.save(path, first_baseline(now, _today(), part))
+    rest = "\n  the recipe's other cells are new to a check, which passes, until --update adds them" if only else ""
+    click.echo(f"{path}: {part}, {len(now.cells)} cells{rest}", err=True)
     return EXIT_OK
 
 
 def _replace(record: RunRecord, path: Path, reason: str) -> int:
-    if record.recipe.get("sweep", {}).get("only"):
+    if _only(record):
         raise UserError("this run has only some cells of its recipe", "run the recipe without --only")
     old = baseline_file.load(path) if path.exists() else None
     new = replaced(snapshot(record), old, _today(), reason)
     baseline_file.save(path, new.baseline)
     click.echo("\n".join([f"{path}: replaced", *(f"  {line}" for line in new.changes)]), err=True)
     return EXIT_OK
+
+
+def _only(record: RunRecord) -> list[str]:
+    """The cells that a run of a part of its recipe was asked for."""
+    return list(record.recipe.get("sweep", {}).get("only", ()))
 
 
 def _tighten(record: RunRecord, found: Report, path: Path) -> None:

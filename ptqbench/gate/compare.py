@@ -36,11 +36,8 @@ def compare(
         )
     found = _findings(now, then, wanted, strict_cost, strict_state)
     findings = (replace(f, command=_command(now, f)) for f in found)
-    report = Report(now.recipe, where, tuple(findings), tuple(_notes(now, then, wanted)), strict)
-    if not report.failing:
-        return report
     remedy = f"if this is intended: ptqbench check RUN --baseline {shlex.quote(where)} --replace --reason TEXT"
-    return replace(report, notes=(*report.notes, remedy))
+    return Report(now.recipe, where, tuple(findings), tuple(_notes(now, then, wanted)), strict, remedy=remedy)
 
 
 def without_baseline(now: Snapshot, where: str, remedy: str) -> Report:
@@ -71,7 +68,7 @@ def _findings(
             yield Finding(Verdict.FAILED, first, name, "cell", entry.failed)
         elif name not in then.cells:
             yield Finding(Verdict.NEW, first, name, "cell", "not in the baseline; --update adds it")
-    for name in then.cells.keys() - now.cells.keys():
+    for name in (name for name in then.cells if name not in now.cells):
         yield Finding(Verdict.MISSING, first, name, "cell", "the baseline has this cell, the run does not")
     elsewhere = environment_differs(now, then)
     for pair in _pairs(now, then):

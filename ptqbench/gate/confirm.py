@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ptqbench.gate.snapshot import Entry, Snapshot
-from ptqbench.gate.verdicts import Finding, Report, Tier, Verdict
+from ptqbench.gate.verdicts import Finding, Report, Verdict
 
 Rerun = Callable[[Sequence[str], Sequence[int]], Snapshot]
 """Runs these cells of the recipe under these calibration seeds."""
@@ -29,8 +30,8 @@ def confirm(report: Report, now: Snapshot, then: Snapshot, fresh: int, rerun: Re
 
 
 def _doubtful(finding: Finding, then: Snapshot) -> bool:
-    measured = finding.tier is Tier.STAT and finding.verdict is Verdict.WORSE and finding.difference is not None
-    return measured and bool(then.cells[finding.cell].seeds)
+    measured = finding.difference is not None and math.isfinite(finding.difference.low)
+    return measured and finding.verdict is Verdict.WORSE and bool(then.cells[finding.cell].seeds)
 
 
 def _second(finding: Finding, again: Entry | None, seeds: Sequence[int]) -> Finding:

@@ -74,8 +74,8 @@ def reasons(findings: Sequence[Finding], most: int = 3) -> Iterator[str]:
 
 
 def remarks(report: Report) -> Iterator[str]:
-    """Lines below the table: what is the same, what was not confirmed, and the report's notes."""
+    """Lines below the table: what is the same, what was not confirmed, and the report's advice."""
     if line := unchanged(report):
         yield line
     yield from (sentence(f) for f in report.findings if f.text.startswith("not confirmed"))
-    yield from report.notes
+    yield from report.advice

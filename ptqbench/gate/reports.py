@@ -83,7 +83,7 @@ def as_json(report: Report) -> str:
         "exit_code": report.exit_code,
         "counts": {str(verdict): report.counts[verdict] for verdict in Verdict},
         "headline": [dataclasses.asdict(line) for line in report.headline],
-        "notes": list(report.notes),
+        "notes": list(report.advice),
         "findings": [{**dataclasses.asdict(f), "fails": report.fails(f)} for f in report.findings],
     }
     return json.dumps(data, indent=1) + "\n"

@@ -74,9 +74,9 @@ def evidence(pair: Pair, tier: Tier) -> Iterator[Finding]:
 
 def metric_sets(pair: Pair, tier: Tier) -> Iterator[Finding]:
     """Metrics that only one side has."""
-    for name in pair.then.metrics.keys() - pair.now.metrics.keys():
+    for name in (name for name in pair.then.metrics if name not in pair.now.metrics):
         yield Finding(Verdict.MISSING, tier, pair.id, name, "the baseline has this metric, the run does not")
-    for name in pair.now.metrics.keys() - pair.then.metrics.keys():
+    for name in (name for name in pair.now.metrics if name not in pair.then.metrics):
         yield Finding(Verdict.NEW, tier, pair.id, name, "not in the baseline; --update adds it")
 
 

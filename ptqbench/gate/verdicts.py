@@ -69,7 +69,8 @@ class Finding:
 class Report:
     """All findings, worst first, and notes about the comparison as a whole.
 
-    `headline` has the sentences about the run itself: how its methods compare with each other.
+    `headline` has the sentences about the run itself: how its methods compare with each other. `remedy` is what makes the run
+    the baseline, for what fails and is intended.
     """
 
     recipe: str
@@ -78,6 +79,7 @@ class Report:
     notes: tuple[str, ...] = ()
     strict: bool = False
     headline: tuple[Line, ...] = ()
+    remedy: str = ""
     counts: Counter[Verdict] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -99,6 +101,12 @@ class Report:
     def failing(self) -> list[Finding]:
         """What makes the exit code another than 0."""
         return [f for f in self.findings if self.fails(f)]
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """The notes, and the remedy while anything fails that a baseline may be made of: a failed cell may not."""
+        needed = self.remedy and any(f.verdict is not Verdict.FAILED for f in self.failing)
+        return (*self.notes, self.remedy) if needed else self.notes
 
     @property
     def exit_code(self) -> int:

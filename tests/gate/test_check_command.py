@@ -141,6 +141,20 @@ def test_a_part_of_a_recipe_replaces_nothing(place):
     assert "--only" in result.stderr
 
 
+def test_a_first_baseline_of_a_part_says_so_and_the_rest_is_new_until_it_is_added(place):
+    part = steady()
+    part.recipe, part.cells = {"sweep": {"only": ["fitted/W4A8"]}}, [c for c in part.cells if c.method == "fitted"]
+    write(place / "part", part)
+    result = check("part", "--update")
+    assert result.exit_code == 0
+    assert "a part of the recipe: fitted/W4A8" in result.stderr and "--update" in result.stderr
+    assert "a part of the recipe: fitted/W4A8" in Path("baselines/sample.toml").read_text()
+    whole = check("run")
+    assert whole.exit_code == 0 and "1 new" in whole.stdout
+    assert "added: plain/W4A8" in check("run", "--update").stderr
+    assert "a part of the recipe" not in check("run", "--baseline", "other.toml", "--update").stderr
+
+
 def test_confirm_needs_the_recipe(place):
     check("run", "--update")
     result = check("worse", "--confirm", "2")

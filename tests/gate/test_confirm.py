@@ -34,3 +34,24 @@ def test_nothing_is_run_for_a_check_that_passes():
     now = snapshot(steady())
     report = compare(now, BASE)
     assert confirm(report, now, BASE, 2, lambda *_: pytest.fail("it was run")) == report
+
+
+def test_what_is_not_confirmed_needs_no_new_baseline():
+    def rerun(cells: Sequence[str], seeds: Sequence[int]) -> Snapshot:
+        return snapshot(steady())
+
+    now = snapshot(scaled(steady(), "fitted", "fd@data", 1.4))
+    report = compare(now, BASE)
+    assert "--replace" in report.advice[-1]
+    assert not any("--replace" in words for words in confirm(report, now, BASE, 2, rerun).advice)
+
+
+def test_what_is_not_finite_is_not_looked_at_again():
+    """Fresh seeds that give a number do not undo those that gave none."""
+    broken = steady()
+    for cell in broken.cells:
+        if cell.method == "fitted":
+            cell.metrics["fd@data"].value = float("nan")
+    report = compare(snapshot(broken), BASE)
+    assert confirm(report, snapshot(broken), BASE, 2, lambda *_: pytest.fail("it was run")) == report
+    assert report.exit_code == 1

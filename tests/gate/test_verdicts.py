@@ -176,6 +176,18 @@ def test_missing_and_new_cells_and_metrics():
     assert ("new", "plain/W4A8", "fd@data") in notable(check(BASE, baseline(less)))
 
 
+def test_what_is_missing_is_named_in_the_order_of_the_baseline():
+    """A set has another order in each process, so that equal runs would give unequal reports."""
+    whole = World(tuple("fedcba"), tuple("zyxwvu")).draw(np.random.default_rng(0), (0, 1))
+    part = copy.deepcopy(whole)
+    part.cells = [c for c in part.cells if c.method == "f"]
+    for found in part.cells:
+        found.metrics = {}
+    missing = [f"{name}/W4A8 cell" for name in "edcba"] + [f"f/W4A8 {name}" for name in "zyxwvu"]
+    for now, then, word in ((part, whole, "missing"), (whole, part, "new")):
+        assert [f"{cell} {what}" for verdict, cell, what in notable(check(now, baseline(then))) if verdict == word] == missing
+
+
 @pytest.mark.parametrize(
     ("field", "value", "words"), [("protocol", "p2", "another protocol"), ("n", 1024, "512 samples"), ("protocol", "", "id")]
 )
@@ -213,6 +225,13 @@ def test_a_failed_cell_comes_first():
     assert [f.verdict for f in report.notable] == ["failed", "worse"]
     assert report.notable[0].text == "seed 2: out of memory"
     assert report.exit_code == 5
+
+
+def test_a_failed_cell_alone_is_not_told_how_to_become_the_baseline():
+    broken = copy.deepcopy(BASE)
+    broken.cells[-1].status = "failed"
+    report = check(broken)
+    assert report.exit_code == 5 and not any("--replace" in words for words in report.advice)
 
 
 def test_nothing_in_common_is_refused():
