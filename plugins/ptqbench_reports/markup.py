@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from abc import abstractmethod
 
 from tabulate import tabulate
@@ -81,8 +80,7 @@ class MarkdownReporter(MarkupReporter):
         return f"## {self.escape(table.title)}\n\n{markdown.lead(table.lead)}{self.body(table)}\n\n{notes}"
 
     def escape(self, text: str) -> str:
-        # The baseline's star and a method's name with underscores must not start emphasis.
-        return re.sub(r"([\\|*_`<>\[\]])", r"\\\1", text)
+        return markdown.escape(text)
 
     def entry(self, cell: Cell) -> str:
         text = self.escape(f"{cell.text}: {cell.note}" if cell.note else cell.text)
@@ -100,7 +98,7 @@ class LatexReporter(MarkupReporter):
 
     def table(self, table: Table) -> str:
         notes = " ".join(self.escape(note.rstrip(".")) + "." for note in [*table.footnotes, *table.notes])
-        lead = [f"% {line.label} {line.text}" for line in table.lead if line.label]
+        lead = [f"% {' '.join(f'{line.label} {line.text}'.split())}" for line in table.lead if line.label]
         facts = [line.text for line in table.lead if not line.label]
         caption = rf"\caption{{{' '.join(self.escape(text.rstrip('.')) + '.' for text in [table.title, *facts])}}}"
         below = [rf"\par\smallskip{{\footnotesize {notes}\par}}"] if notes else []
@@ -114,7 +112,8 @@ class LatexReporter(MarkupReporter):
         return text.replace(r"\hline", bottom)
 
     def escape(self, text: str) -> str:
-        return "".join(LATEX.get(char, char) for char in text)
+        # An empty line would end the paragraph, which no caption or cell can do.
+        return "".join(LATEX.get(char, char) for char in " ".join(text.split()))
 
     def entry(self, cell: Cell) -> str:
         text = self.escape(cell.text)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from ptqbench.results.tables import Line
 
-MARKUP = "\\|*_`<>"
-"""Characters that would end a table's cell or start markup."""
+MARKUP = "\\|*_`<>[]&~"
+"""Characters that would end a table's cell or start markup or an entity."""
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[bool] = ()) -> str:
@@ -23,10 +23,10 @@ def lead(lines: Sequence[Line]) -> str:
 
 
 def escape(text: str) -> str:
-    """Plain text as markdown."""
+    """Plain text as markdown, in one line: another would be a paragraph of its own, and end a table."""
     for char in MARKUP:
         text = text.replace(char, f"\\{char}")
-    return text
+    return " ".join(text.split())
 
 
 def _unbarred(text: str) -> str:

@@ -6,5 +6,5 @@ from ptqbench.results.markdown import escape, table
 
 
 def test_a_table_is_not_padded_and_bars_stay_in_their_cells() -> None:
-    found = table(("a", "b"), [("x|y", "1"), (escape("p|q_r"), "22")], right=(False, True))
-    assert found.splitlines() == ["| a | b |", "| --- | ---: |", "| x\\|y | 1 |", "| p\\|q\\_r | 22 |"]
+    found = table(("a", "b"), [("x|y", "1"), (escape("p|q_r\n[s]"), "22")], right=(False, True))
+    assert found.splitlines() == ["| a | b |", "| --- | ---: |", "| x\\|y | 1 |", "| p\\|q\\_r \\[s\\] | 22 |"]

@@ -114,13 +114,15 @@ def test_csv_has_the_differences_in_its_last_columns() -> None:
 @pytest.mark.parametrize("form", ["markdown", "latex"])
 def test_markup_escapes_what_a_user_may_write(form: str) -> None:
     record = one_seed()
-    record.title = "50 % of a_b & c|d <e>"
+    record.title = "50 % of a_b & c|d <e>\n\n[f](g) &lt; ~~h~~"
+    record.protocol["model"] = "two\nlines"
     record.cells[-1].reason = "x | y_z \\ {w}"
     text = reporter(form).render(record)
     expected = {
-        "markdown": (r"50 % of a\_b & c\|d \<e\>", r"x \| y\_z \\ {w}"),
+        "markdown": (r"50 % of a\_b \& c\|d \<e\> \[f\](g) \&lt; \~\~h\~\~", "two lines", r"x \| y\_z \\ {w}"),
         "latex": (
-            r"50 \% of a\_b \& c\textbar{}d \textless{}e\textgreater{}",
+            r"50 \% of a\_b \& c\textbar{}d \textless{}e\textgreater{} [f](g) \&lt;",
+            "two lines",
             r"x \textbar{} y\_z \textbackslash{} \{w\}",
         ),
     }
