@@ -129,7 +129,8 @@ def paired_difference(ours: Arm, theirs: Arm, pool: Pool | None = None, family: 
     rounding = (EXACT * max(abs(arm.values[s]) for arm in (ours, theirs) for s in seeds)) ** 2
     if image.variance <= rounding and _seed_variance(ours, theirs) <= rounding:
         parts = []  # equal, or apart by a constant: nothing here is random
-    return judge(value, parts, len(seeds), only=_unknown(ours, theirs, pool), family=family)
+    unknown = calibration is None and not (ours.fixed and theirs.fixed)
+    return judge(value, parts, len(seeds), only=unknown, family=family)
 
 
 def calibration_part(ours: Arm, theirs: Arm, pool: Pool | None) -> Part | None:
@@ -192,11 +193,6 @@ def _p_value(parts: Sequence[Part], ratio: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if _critical(parts, np.exp(middle) / 2) > ratio else (low, middle)
     return float(np.exp(high))
-
-
-def _unknown(ours: Arm, theirs: Arm, pool: Pool | None) -> bool:
-    """Whether nothing is known about other calibrations."""
-    return pool is None and len(_common(ours, theirs)) < 2 and not (ours.fixed and theirs.fixed)
 
 
 def _pool(pairs: Sequence[tuple[Arm, Arm]]) -> Pool | None:

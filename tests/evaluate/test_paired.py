@@ -47,6 +47,17 @@ def test_one_seed_speaks_for_its_calibration_only() -> None:
     assert np.mean([d.p < 0.05 for d in found]) <= MOST
 
 
+def test_one_common_seed_beside_an_arm_that_no_calibration_moves_speaks_for_its_calibration_only() -> None:
+    """Pairs without an arm in common say what differences vary by, but not what single arms do."""
+    blocks = np.random.default_rng(0).normal(size=(6, 20))
+    pair = Arm({0: 1.0, 1: 1.2}, dict(enumerate(blocks[:2]))), Arm({0: 1.1, 1: 1.0}, dict(enumerate(blocks[2:4])))
+    pool = pool_pairs([pair])
+    fixed, moving = Arm({0: 1.0, 1: 1.0}, {0: blocks[4], 1: blocks[4]}), Arm({0: 1.5}, {0: blocks[5]})
+    assert pool is not None and paired_difference(moving, fixed, pool).this_calibration_only
+    other = Arm({0: 1.0, 1: 1.1}, {0: blocks[4], 1: blocks[4]})
+    assert not paired_difference(moving, other, pool).this_calibration_only
+
+
 def test_an_effect_of_the_detectable_size_is_seen_in_four_of_five_trials() -> None:
     typical = float(np.median([d.detectable for row in simulate(2, 1, 0.0) for d in row]))
     found = [d for row in simulate(2, 1, 0.0, level=typical) for d in row]
