@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -87,6 +88,12 @@ def byte_size(count: int) -> str:
     while size >= 1000 and len(units) > 1:
         size, units = size / 1024, units[1:]
     return f"{size:.0f} {units[0]}" if size >= 10 or units[0] == "B" else f"{size:.1f} {units[0]}"
+
+
+def plain(text: str) -> str:
+    """A message in one line without colours and control characters, which no markup has a way to write."""
+    text = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", text)
+    return "".join(char for char in " ".join(text.split()) if char.isprintable())
 
 
 def ranges(numbers: Sequence[int]) -> str:

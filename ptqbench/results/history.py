@@ -47,7 +47,8 @@ class Past:
         """The sentences of each bit setting; of a run whose rows all failed, why."""
         rows = [cell for cell in self.record.cells if cell.method != FULL_PRECISION] or self.record.cells
         if all(cell.status != "ok" for cell in rows):
-            return [Line("", reason.splitlines()[0]) for reason in dict.fromkeys(cell.reason for cell in rows) if reason]
+            reasons = dict.fromkeys(formatting.plain(cell.reason.splitlines()[0]) for cell in rows if cell.reason)
+            return [Line("", reason) for reason in reasons]
         return headline(self.record)[1:]
 
 

@@ -104,7 +104,7 @@ def failures(cells: Sequence[CellRecord]) -> dict[str, str]:
     found: dict[str, list[int]] = {}
     for cell in cells:
         # A reason and its remedy stand on lines of their own.
-        lines = (" ".join(line.split()) for line in cell.reason.splitlines())
+        lines = map(formatting.plain, cell.reason.splitlines())
         found.setdefault("; ".join(filter(None, lines)) or "no reason recorded", []).append(cell.seed)
     return {why: f"seed{'s' if len(seeds) > 1 else ''} {formatting.ranges(sorted(seeds))}" for why, seeds in found.items()}
 

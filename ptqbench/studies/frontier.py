@@ -53,7 +53,7 @@ def _point(row: Row, metric: str) -> Point | None:
     if found.better != "lower":
         raise UserError(f"{metric} is better when it is higher", "choose an error, for example latent-error")
     spread = None if found.spread is None or found.value == 0 else found.spread / found.value
-    return Point(row.label.removesuffix(f" {row.bits}"), row.bits, found.value, spread, seconds, len(found.seeds))
+    return Point(f"{row.method} {row.variant}".rstrip(), row.bits, found.value, spread, seconds, len(found.seeds))
 
 
 def _beats(one: Point, other: Point) -> bool:

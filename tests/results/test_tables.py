@@ -57,6 +57,12 @@ def test_failed_cells_are_rows_with_a_reason() -> None:
     assert len(table.footnotes) == 1
 
 
+def test_a_reason_is_told_without_the_colours_of_the_library_that_gave_it() -> None:
+    record = one_seed()
+    record.cells[-1].reason = "\x1b[1;31mout of\tmemory\x1b[0m\x00\n\n  a smaller batch"
+    assert entry(comparison(record), ("gacq", "W4A8"), "status").note == "seed 0: out of memory; a smaller batch"
+
+
 def test_seeds_are_averaged_and_their_spread_is_apart() -> None:
     table = comparison(two_seeds())
     number = entry(table, ("gacq", "W4A8"), "fd-digits@data")

@@ -38,6 +38,13 @@ def test_rows_that_fit_something_lie_on_the_frontier_unless_another_beats_them()
     assert found["slow"].spread == 0
 
 
+def test_a_variant_is_named_without_its_bits():
+    made = record()
+    for found in made.cells:
+        found.variant = "" if found.method == "full-precision" else "rate=1"
+    assert {(p.method, p.bits) for p in frontier(made, "eps-error")} == {(f"{name} rate=1", "W4A32") for name in FITS}
+
+
 def test_the_command_prints_and_draws_it(tmp_path: Path):
     path = tmp_path / "results.json"
     path.write_text(record().to_json(), encoding="utf-8")
