@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from ptqbench.errors import CellFailedError, UserError
 from ptqbench.gate.bands import default_band, set_by_hand
+from ptqbench.gate.compare import environment_differs
 from ptqbench.gate.snapshot import Change, Entry, Measure, Snapshot
 from ptqbench.gate.tiers import STATE
 from ptqbench.gate.verdicts import Finding, Report, Tier, Verdict
@@ -55,7 +56,8 @@ def replaced(now: Snapshot, old: Snapshot | None, date: str, reason: str) -> Upd
 def tightened(now: Snapshot, old: Snapshot, report: Report) -> Update:
     """The old baseline with new cells and metrics, and with values that are significantly better.
 
-    A value that is the same stays as it is: moving it towards every lucky run would make the next run look worse.
+    A value that is the same stays as it is: moving it towards every lucky run would make the next run look worse. A run in
+    another environment brings no codes, grids or costs: they would be judged as if they were of the baseline's.
     Cells with a failed or changed finding are left alone. Raises `UserError` for a run on other noise or under other
     calibration seeds: a baseline has one of each; `CellFailedError` for numbers that are not finite.
     """
@@ -66,8 +68,9 @@ def tightened(now: Snapshot, old: Snapshot, report: Report) -> Update:
     # A better value comes with other codes and grids: they alone are no reason to refuse it.
     stuck = (f for f in report.findings if f.verdict in (Verdict.FAILED, Verdict.CHANGED) and f.subject != STATE)
     frozen = {f.cell for f in stuck}
+    taken = {name: _without_machine(entry) for name, entry in now.cells.items()} if environment_differs(now, old) else now.cells
     for finding in sorted(report.findings, key=lambda f: (f.cell, f.subject)):
-        entry = now.cells.get(finding.cell)
+        entry = taken.get(finding.cell)
         if entry is None or finding.cell in frozen or finding.tier is Tier.COST:
             continue
         if finding.verdict is Verdict.NEW and finding.cell not in old.cells:
@@ -109,6 +112,10 @@ def _take(cells: dict[str, Entry], finding: Finding, entry: Entry) -> None:
     spread = fresh.spread if before is None or before.spread is None else min(before.spread, fresh.spread or before.spread)
     metrics = {**old.metrics, name: replace(fresh, band=band, spread=spread)}
     cells[finding.cell] = replace(old, metrics=metrics, state=entry.state)
+
+
+def _without_machine(entry: Entry) -> Entry:
+    return replace(entry, state="", seconds=0.0, peak_mib=0.0)
 
 
 def _with_bands(entry: Entry) -> Entry:

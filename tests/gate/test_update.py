@@ -162,6 +162,22 @@ def test_tightening_needs_the_baselines_seeds_and_noise():
         tighten(fewer)
 
 
+def test_what_an_update_on_another_machine_adds_is_not_judged_as_if_it_were_of_the_baselines():
+    part, away = steady(), steady()
+    part.cells = [c for c in part.cells if c.method == "plain"]
+    away.environment["cpu"] = "another"
+    for found in away.cells:
+        found.state_hash += "-away"
+        found.cost["images"].seconds /= 10
+    base = first_baseline(snapshot(part), "2026-11-22")
+    for made, subjects in ((away, 0), (steady(), 1)):
+        new = tightened(snapshot(made), base, compare(snapshot(made), base)).baseline
+        report = compare(snapshot(steady()), new, strict_state=True, strict_cost=True)
+        assert report.exit_code == 0
+        known = [f for f in report.findings if (f.cell, f.subject) == ("fitted/W4A8", "codes and grids")]
+        assert len(known) == subjects
+
+
 def test_replacing_needs_a_reason_and_keeps_bands_set_by_hand():
     worse = snapshot(scaled(steady(), "fitted", "fd@data", 1.3))
     with pytest.raises(UserError, match="reason"):
