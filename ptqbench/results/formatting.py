@@ -70,7 +70,7 @@ def _power(value: float, half: float) -> int:
 def significant(value: float, digits: int = 4) -> str:
     """A number with so many significant digits and no exponent between 1e-5 and 1e7."""
     if not math.isfinite(value) or (value != 0 and not 1e-5 <= abs(value) < 1e7):
-        return f"{value:.{digits - 1}g}"
+        return f"{value:.{digits}g}"
     if value == 0:
         return "0"
     places = max(0, digits - 1 - math.floor(math.log10(abs(value))))

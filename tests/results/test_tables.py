@@ -63,6 +63,14 @@ def test_a_reason_is_told_without_the_colours_of_the_library_that_gave_it() -> N
     assert entry(comparison(record), ("gacq", "W4A8"), "status").note == "seed 0: out of memory; a smaller batch"
 
 
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [(7.4458e-9, 2, "7.4e-09"), (-2.5264e-6, 2, "-2.5e-06"), (12345678.0, 4, "1.235e+07"), (0.012345, 3, "0.0123")],
+)
+def test_a_number_keeps_its_digits_beside_an_exponent(value: float, digits: int, text: str) -> None:
+    assert formatting.significant(value, digits) == text
+
+
 def test_seeds_are_averaged_and_their_spread_is_apart() -> None:
     table = comparison(two_seeds())
     number = entry(table, ("gacq", "W4A8"), "fd-digits@data")
