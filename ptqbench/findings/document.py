@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ptqbench.errors import UserError
+from ptqbench.errors import UserError, why_unreadable
 from ptqbench.recipe.problems import Problems
 from ptqbench.recipe.words import problems_of
 
@@ -110,10 +110,8 @@ def read_document(path: Path) -> Document:
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such file", "name a findings file, such as docs/findings.toml") from error
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read: {(error.strerror or type(error).__name__).lower()}",
-            "a findings file is a TOML file in UTF-8",
-        ) from error
+        why = f"{path}: cannot be read: {why_unreadable(error)}"
+        raise UserError(why, "a findings file is a TOML file in UTF-8") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"{path}: cannot be read as TOML: {error}", "a findings file is a TOML file in UTF-8") from error
     try:

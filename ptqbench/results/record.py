@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ptqbench.errors import UserError
+from ptqbench.errors import UserError, why_unreadable
 from ptqbench.results.fits import FitQuality
 from ptqbench.results.strict import STRICT
 
@@ -254,7 +254,8 @@ class RunRecord:
         try:
             text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} cannot be read: {error}", "give a folder that `ptqbench run` wrote") from error
+            why = f"{path} cannot be read: {why_unreadable(error)}"
+            raise UserError(why, "give a folder that `ptqbench run` wrote") from error
         return cls.from_json(text, str(path))
 
 

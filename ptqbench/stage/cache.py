@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ptqbench.digest import CHUNK
-from ptqbench.errors import UserError
+from ptqbench.errors import UserError, why_unreadable
 from ptqbench.files import acquire, atomic
 from ptqbench.results.record import StageCost
 from ptqbench.stage.arithmetic import arithmetic
@@ -147,7 +147,7 @@ class Entry:
             yield
         except (OSError, ValueError, SafetensorError) as error:
             raise UserError(
-                f"the cached result {self.path / name} cannot be read: {error}",
+                f"the cached result {self.path / name} cannot be read: {why_unreadable(error)}",
                 f"delete the folder {self.path}; the same command computes it again",
             ) from error
 
