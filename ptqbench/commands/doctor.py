@@ -138,7 +138,7 @@ def _judge_packages(versions: dict[str, str | None], broken: dict[str, str], dia
 def _judge_plugins(diagnosis: Diagnosis) -> None:
     manager = PluginManager(warn=diagnosis.warnings.append)
     diagnosis.facts["plugins"] = {
-        "loaded": [f"{info.name} ({info.origin})" for info in manager.plugins],
+        "loaded": [{"name": info.name, "from": info.origin} for info in manager.plugins],
         "failed": [str(failure) for failure in manager.failed],
         "blocked": [info.name for info in manager.blocked],
     }
@@ -147,12 +147,20 @@ def _judge_plugins(diagnosis: Diagnosis) -> None:
         diagnosis.errors.append(f"no plugin loaded, so there is nothing to run: {why}")
 
 
+def _plugin_lines(loaded: list[dict[str, str]]) -> list[tuple[str, str]]:
+    """One line for each distribution or file that brings plugins."""
+    names: dict[str, list[str]] = {}
+    for plugin in loaded:
+        names.setdefault(plugin["from"], []).append(plugin["name"])
+    return [("plugins", f"{origin}: {', '.join(found)}") for origin, found in names.items()] or [("plugins", "none")]
+
+
 def _print(diagnosis: Diagnosis) -> None:
     facts = diagnosis.facts
     lines = [("ptqbench", facts["ptqbench"]), ("python", facts["python"])]
     lines += [(name, found or "not installed") for name, found in facts["packages"].items()]
     lines += [("devices", ", ".join(facts["devices"]) or "none"), ("threads", str(facts["threads"] or "?"))]
-    lines += [("cache", facts["cache"]), ("plugins", ", ".join(facts["plugins"]["loaded"]) or "none")]
+    lines += [("cache", facts["cache"]), *_plugin_lines(facts["plugins"]["loaded"])]
     if facts["plugins"]["blocked"]:
         lines.append(("blocked", ", ".join(facts["plugins"]["blocked"])))
     width = max(len(name) for name, _ in lines)

@@ -182,6 +182,13 @@ def test_doctor_is_content(monkeypatch, tmp_path):
     assert json.loads(ptqbench("doctor", "--json").stdout)["ok"] is True
 
 
+def test_doctor_lists_the_plugins_of_a_distribution_in_one_line():
+    loaded = [{"name": "brecq", "from": "ptqbench 0.1.0"}, {"name": "ours", "from": "ours.py"}]
+    loaded.append({"name": "lsq", "from": "ptqbench 0.1.0"})
+    assert doctor._plugin_lines(loaded) == [("plugins", "ptqbench 0.1.0: brecq, lsq"), ("plugins", "ours.py: ours")]
+    assert doctor._plugin_lines([]) == [("plugins", "none")]
+
+
 def test_doctor_names_a_torchvision_mismatch_once_with_the_remedy(monkeypatch):
     nms = "RuntimeError: operator torchvision::nms does not exist"
     result = doctor_says(monkeypatch, found(torchvision=nms, pytorch_fid=nms, diffusers="ImportError: torchvision"))
