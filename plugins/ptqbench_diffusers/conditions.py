@@ -25,6 +25,11 @@ def conditions_of(folder: PipelineFolder, options: DiffusersOptions, device: tor
     Raises `UserError` if options do not fit the pipeline, or its parts each other.
     """
     denoiser = folder.denoiser
+    if denoiser.config.get("time_cond_proj_dim") is not None:
+        raise UserError(
+            f"{denoiser.folder / CONFIG}: time_cond_proj_dim asks for the scale of guidance, which nothing here gives",
+            "use the model that it was distilled from",
+        )
     if options.prompts and not folder.texts:
         raise UserError(f"the model in {folder.root} is told no text", "leave model.prompts out")
     if folder.texts:

@@ -27,6 +27,9 @@ _REFUSED = re.compile(r"Unsupported global: GLOBAL (\S+)")
 _STRIP = """name a safetensors copy, or one stripped to its tensors, made where you trust the file and have its classes:
 checkpoint = torch.load(path, weights_only=False, map_location="cpu")
 torch.save({"state_dict": checkpoint["state_dict"]}, "tensors.ckpt")"""
+_SCHEDULES = {"linear": "scaled_linear", "sqrt_linear": "linear", "cosine": "squaredcos_cap_v2"}
+_PREDICTIONS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
+"""CompVis' words, and diffusers' for the same."""
 _EMBEDDER = "cond_stage_model.embedding.weight"
 
 
@@ -107,6 +110,8 @@ def _unet(config: dict[str, Any], tensors: Tensors) -> Any:
         arguments |= {"sample_size": given["image_size"], "norm_num_groups": GROUPS["unet"]}
         unet = diffusers.UNet2DConditionModel(**arguments)
         return _filled(unet, convert_ldm_unet_checkpoint(tensors, arguments, extract_ema=True))
+    if given.get("use_new_attention_order"):
+        raise ValueError("use_new_attention_order is not followed: queries, keys and values do not lie head by head")
     attends = [2**level in given["attention_resolutions"] for level in range(len(given["channel_mult"]))]
     arguments = {
         "sample_size": given["image_size"],
@@ -151,7 +156,7 @@ def _autoencoder(config: dict[str, Any], tensors: Tensors) -> Any:
         "sample_size": stage["ddconfig"]["resolution"],
         "norm_num_groups": GROUPS["autoencoder"],
         # CompVis multiplies latents where the configuration names a factor, and not with that of Stable Diffusion elsewhere.
-        "scaling_factor": config["model"]["params"].get("scale_factor", 1.0),
+        "scaling_factor": _latent_factor(config["model"]["params"], tensors),
     }
     state = convert_ldm_vae_checkpoint(tensors, arguments)
     if "n_embed" not in stage:
@@ -159,6 +164,11 @@ def _autoencoder(config: dict[str, Any], tensors: Tensors) -> Any:
     codes = {"num_vq_embeddings": stage["n_embed"], "vq_embed_dim": stage["embed_dim"]}
     state["quantize.embedding.weight"] = tensors["first_stage_model.quantize.embedding.weight"]
     return _filled(diffusers.VQModel(**arguments, **codes), state)
+
+
+def _latent_factor(given: Mapping[str, Any], tensors: Tensors) -> float:
+    """Where it was measured (`scale_by_std`), the configuration has what it was before, and the checkpoint what it became."""
+    return float(tensors["scale_factor"] if given.get("scale_by_std") else given.get("scale_factor", 1.0))
 
 
 def _scheduler(config: dict[str, Any]) -> Any:
@@ -169,10 +179,19 @@ def _scheduler(config: dict[str, Any]) -> Any:
         num_train_timesteps=given["timesteps"],
         beta_start=given["linear_start"],
         beta_end=given["linear_end"],
-        beta_schedule="scaled_linear",  # what CompVis calls linear
+        beta_schedule=_known(given, "beta_schedule", "linear", _SCHEDULES),
+        prediction_type=_known(given, "parameterization", "eps", _PREDICTIONS),
         clip_sample=False,
         steps_offset=1,
     )
+
+
+def _known(given: Mapping[str, Any], key: str, default: str, words: Mapping[str, str]) -> str:
+    """diffusers' word for a setting. Raises `ValueError` for one that is not known."""
+    named = str(given.get(key, default))
+    if named not in words:
+        raise ValueError(f"{key} {named!r} is not known here; known are {', '.join(words)}")
+    return words[named]
 
 
 def _filled(network: Any, state: Tensors) -> Any:

@@ -68,6 +68,8 @@ def spoiled(folder: Path, what: str, edit) -> dict[str, Any]:
         weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
         tensors = load_file(weights)
         save_file(tensors | {"conv_in.weight": tensors["conv_in.weight"].half()}, weights)
+    elif what == "distilled":
+        edit(folder / "unet" / "config.json", time_cond_proj_dim=8)
     elif what == "statistics":
         edit(folder / "vqvae" / "config.json", latents_mean=[0.0, 0.0, 0.0])
     elif what == "shard":
@@ -94,6 +96,7 @@ def spoiled(folder: Path, what: str, edit) -> dict[str, Any]:
         ("size", "the autoencoder reads 4 channels, the denoiser has 3"),
         ("precisions", "holds weights of several precisions: F16, F32"),
         ("statistics", "latents_mean and latents_std are not supported"),
+        ("distilled", "time_cond_proj_dim asks for the scale"),
         ("shard", "has no diffusion_pytorch_model-00002-of-00002.safetensors"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -209,6 +210,8 @@ def test_a_class_in_a_checkpoint_is_named_and_how_to_leave_it_out(checkpoint, tm
     [
         (lambda c: c["model"]["params"]["unet_config"]["params"].update(model_channels=24), "does not fit"),
         (lambda c: c["model"]["params"].pop("timesteps"), "does not fit"),
+        (lambda c: c["model"]["params"].update(beta_schedule="sqrt"), "beta_schedule 'sqrt' is not known"),
+        (lambda c: c["model"]["params"].update(scale_by_std=True), "KeyError: 'scale_factor'"),
         (lambda c: c["model"].pop("params"), "describes no latent diffusion: it lacks 'params'"),
     ],
 )
@@ -220,6 +223,33 @@ def test_a_configuration_of_another_model_is_refused(checkpoint, tmp_path, chang
     code, output = run(weights, "--config", config, "--out", tmp_path / "made")
     assert (code, said in " ".join(output.split())) == (2, True), output
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "wanted"),
+    [
+        (
+            {"beta_schedule": "cosine", "parameterization": "x0"},
+            {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "sample"},
+        ),
+        (
+            {"beta_schedule": "sqrt_linear", "parameterization": "v"},
+            {"beta_schedule": "linear", "prediction_type": "v_prediction"},
+        ),
+        ({"scale_by_std": True, "scale_factor": 1.0}, {"scaling_factor": 0.25}),
+        ({"scale_factor": 0.5}, {"scaling_factor": 0.5}),
+    ],
+)
+def test_what_the_configuration_says_of_noise_and_latents_is_followed(checkpoint, tmp_path, changed, wanted):
+    _, weights, config = checkpoint
+    save_file(load_file(weights) | {"scale_factor": torch.tensor(0.25)}, weights)
+    given = yaml.safe_load(config.read_text())
+    given["model"]["params"].update(changed)
+    config.write_text(yaml.safe_dump(given))
+    assert run(weights, "--config", config, "--out", tmp_path / "made")[0] == 0
+    files = [tmp_path / "made" / "scheduler" / "scheduler_config.json", tmp_path / "made" / "vqvae" / "config.json"]
+    found = {key: value for file in files for key, value in json.loads(file.read_text()).items()}
+    assert {key: found[key] for key in wanted} == wanted
 
 
 @torch.no_grad()
