@@ -8,11 +8,11 @@ embeddings, layers that stay in full precision and what sampler hooks keep cost 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ptqbench.quant.layer import QuantLayer
 from ptqbench.quant.ledger import ATTENTION
@@ -26,6 +26,16 @@ from ptqbench.stage.cache import content_key
 FLOAT_BYTES = 4
 """A float32 value, also a scale."""
 FLOAT_BITS = 32
+
+FLOATING = (
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+    nn.Bilinear,
+    nn.MultiheadAttention,
+)
+"""Layers with a weight matrix that are never quantized. Of torch's MultiheadAttention it is what makes q, k and v."""
 
 MULTIPLIED = {"q": "k", "softmax": "v"}
 """The operands of an attention's two products, by site."""
@@ -98,7 +108,7 @@ class BitLedger:
 def bit_ledger(denoiser: nn.Module, probe: Probe, plan: Plan, q: QuantizedDenoiser, hook_values: int = 0) -> BitLedger:
     """The ledger of a quantized denoiser, whose sampler hooks keep `hook_values` numbers.
 
-    Layers that never ran stand in it too, in full precision.
+    Layers that never ran stand in it too, and those of kinds that are never quantized, in full precision.
     """
     rows = []
     for row in plan.ledger(probe):
@@ -108,15 +118,29 @@ def bit_ledger(denoiser: nn.Module, probe: Probe, plan: Plan, q: QuantizedDenois
         layer = q.layers[row["name"]]
         bytes_of = {"weight_bytes": _weight_bytes(layer), "activation_bytes": _activation_bytes(layer)}
         rows.append(row | {"weights": layer.weight.numel()} | bytes_of)
-    rows += uncalled_rows(denoiser, {row["name"] for row in rows})
-    other = float_bytes(denoiser) - sum(FLOAT_BYTES * row["weights"] for row in rows)
-    return BitLedger(rows, other, FLOAT_BYTES * hook_values)
+    rows += float_rows(denoiser, rows)
+    return BitLedger(rows, other_bytes(denoiser, rows), FLOAT_BYTES * hook_values)
 
 
-def uncalled_rows(denoiser: nn.Module, called: Collection[str]) -> list[dict[str, Any]]:
-    """A row in full precision for each layer that is not among those that are `called`."""
+def other_bytes(denoiser: nn.Module, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Bytes of the parameters that are no weight of a layer in these rows. A weight that such a layer shares with something
+    that has no row is needed there too."""
+    layers = {denoiser.get_submodule(row["name"]) for row in rows if row["kind"] != ATTENTION}
+    others: set[nn.Parameter] = set()
+    for module in denoiser.modules():
+        own = _weights(module) if module in layers else ()
+        others.update(p for name, p in module.named_parameters(recurse=False) if name not in own)
+    # A weight that is computed from other parameters stands in for as many of these.
+    weights = [weight for layer in layers for weight in _weights(layer).values()]
+    computed = sum(weight.numel() for weight in weights if not isinstance(weight, nn.Parameter))
+    return FLOAT_BYTES * (sum(p.numel() for p in others) - computed)
+
+
+def float_rows(denoiser: nn.Module, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A row in full precision for each layer with a weight matrix that has none among these rows."""
+    called = {row["name"] for row in rows if row["kind"] != ATTENTION}
     modules = denoiser.named_modules()
-    return [_uncalled(name, module) for name, module in modules if isinstance(module, QUANTIZABLE) and name not in called]
+    return [_float_row(name, m) for name, m in modules if isinstance(m, (*QUANTIZABLE, *FLOATING)) and name not in called]
 
 
 def float_bytes(denoiser: nn.Module) -> int:
@@ -157,18 +181,34 @@ def _grid_bytes(bits: int, rows: int) -> int:
     return FLOAT_BYTES * rows + math.ceil(bits * rows / 8)
 
 
-def _uncalled(name: str, module: nn.Module) -> dict[str, Any]:
-    weight: Any = module.weight
+def _weights(module: nn.Module) -> dict[str, Tensor]:
+    """A layer's weights by name."""
+    names = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+    found = {name: getattr(module, name) for name in (names if isinstance(module, nn.MultiheadAttention) else ("weight",))}
+    return {name: weight for name, weight in found.items() if weight is not None}
+
+
+def _why_float(module: nn.Module) -> str:
+    if isinstance(module, FLOATING):
+        return "no layer of this kind is quantized; its multiply-accumulates are not counted"
+    if isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear):
+        return "never called: torch's MultiheadAttention reads its weight; its multiply-accumulates are not counted"
+    return "never called in a forward pass"
+
+
+def _float_row(name: str, module: nn.Module) -> dict[str, Any]:
+    weights = list(_weights(module).values())
+    count = sum(weight.numel() for weight in weights)
     return {
         "name": name,
         "kind": type(module).__name__,
         "weight": None,
         "activation": None,
         "partitions": [],
-        "why": ["never called in a forward pass"],
-        "weight_shape": list(weight.shape),
+        "why": [_why_float(module)],
+        "weight_shape": list(weights[0].shape),
         "macs": 0,
-        "weights": weight.numel(),
-        "weight_bytes": FLOAT_BYTES * weight.numel(),
+        "weights": count,
+        "weight_bytes": FLOAT_BYTES * count,
         "activation_bytes": 0,
     }

@@ -14,7 +14,7 @@ from torch import nn
 
 from ptqbench.boundary.build import build
 from ptqbench.errors import CellFailedError
-from ptqbench.measuring.accounting import FLOAT_BYTES, BitLedger, float_bytes, uncalled_rows
+from ptqbench.measuring.accounting import FLOAT_BYTES, BitLedger, float_rows, other_bytes
 from ptqbench.plugin.component import Bound
 from ptqbench.quant.ledger import ATTENTION
 from ptqbench.quant.plan import Plan
@@ -129,9 +129,8 @@ def _ledger(ctx: RunContext, library: str, found: QuantizedNetwork) -> BitLedger
             continue
         weights = denoiser.get_submodule(row["name"]).get_parameter("weight").numel()
         rows.append(row | _grids(found.layers.get(row["name"]), weights, library))
-    rows += uncalled_rows(denoiser, {row["name"] for row in rows})
-    other = float_bytes(denoiser) - sum(FLOAT_BYTES * row["weights"] for row in rows)
-    return BitLedger(rows, other)
+    rows += float_rows(denoiser, rows)
+    return BitLedger(rows, other_bytes(denoiser, rows))
 
 
 def _grids(made: LayerGrids | None, weights: int, library: str) -> dict[str, Any]:
