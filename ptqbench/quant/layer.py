@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -87,6 +87,15 @@ class QuantLayer(nn.Module):
         self.observe_activations = False
         self.parts = nn.ModuleList(self._partitions(factory))
         self.register_buffer("baked", torch.empty(0, dtype=torch.float32, device="cpu"), persistent=False)
+
+    def __getattr__(self, name: str) -> Any:
+        """What it does not have is the layer's (`out_channels`, `stride`): networks read such of their layers."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "inner":
+                raise
+            return getattr(super().__getattr__("inner"), name)
 
     def _partitions(self, factory: QuantizerFactory) -> list[Partition]:
         inner, plan = self.inner, self.plan

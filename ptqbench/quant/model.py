@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -28,7 +29,7 @@ class QuantizedDenoiser:
     """
 
     def __init__(self, denoiser: nn.Module, plan: Plan, factory: QuantizerFactory, steps: int) -> None:
-        self.module = copy.deepcopy(denoiser).requires_grad_(False).eval()
+        self.module = _copied(denoiser).requires_grad_(False).eval()
         self.plan = plan
         self.context = StepContext(steps)
         self.layers: dict[str, QuantLayer] = {}
@@ -47,6 +48,7 @@ class QuantizedDenoiser:
             sites = AttentionSites(attention, factory, self.context)
             attach(self.module.get_submodule(attention.name), sites)
             self.attentions[attention.name] = sites
+        _leave_no_shortcuts(self.module)
         # Once more, for what was put in: nothing may behave as in training (dropout) while a unit is fitted.
         self.module.eval()
         if not self.layers:
@@ -133,6 +135,21 @@ class QuantizedDenoiser:
         for name, attention in self.attentions.items():
             yield from ((f"{name} {site}", quantizer) for site, quantizer in attention.quantizers.items())
 
+    @torch.no_grad()
+    def uncalled(self, run: Callable[[], object]) -> list[str]:
+        """The layers that are not called while `run` evaluates the copy."""
+        waiting = dict.fromkeys(self.layers)
+        handles = [
+            layer.register_forward_pre_hook(lambda *_, name=name: waiting.pop(name, None))
+            for name, layer in self.layers.items()
+        ]
+        try:
+            run()
+        finally:
+            for handle in handles:
+                handle.remove()
+        return list(waiting)
+
     def export(self) -> dict[str, Tensor]:
         """The finished grids and codes of layers and attentions, flat: "layer|w.0.codes", "attention|a.q.scale", ..."""
         return {f"{name}|{key}": value for name, site in self.sites.items() for key, value in site.export().items()}
@@ -149,6 +166,32 @@ class QuantizedDenoiser:
             raise CellFailedError(f"stored state names unknown layers: {', '.join(unknown)}")
         for name, tensors in by_site.items():
             sites[name].restore(tensors)
+
+
+def _copied(denoiser: nn.Module) -> nn.Module:
+    """Raises `CellFailedError` for a module that holds what cannot be copied, a tensor amid its derivation for example."""
+    try:
+        return copy.deepcopy(denoiser)
+    except (RuntimeError, TypeError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise CellFailedError(
+            f"{type(denoiser).__name__} cannot be copied: {reason}",
+            "call it once under torch.no_grad(), or delete what it keeps of earlier calls",
+        ) from error
+
+
+def _leave_no_shortcuts(network: nn.Module) -> None:
+    """torch's transformer encoders hand their layers' weights to one fused kernel where nothing hangs on the layers: it would
+    read the full-precision weights, and no input would be rounded."""
+    for module in network.modules():
+        if isinstance(module, nn.TransformerEncoderLayer):
+            module.register_forward_pre_hook(_stay)
+        elif isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = False  # a kind of tensor that only the fused kernel takes
+
+
+def _stay(*_: Any) -> None:
+    """A hook that does nothing, for what hangs hooks on a layer has it called."""
 
 
 class _Substituted(nn.Module):

@@ -305,3 +305,65 @@ def test_a_layer_that_stands_at_two_paths_is_quantized_at_both() -> None:
     first, second = q.module(x).chunk(2, dim=1)
     assert torch.equal(first, second) and not torch.equal(first, net.a(x))
     assert isinstance(net.b, nn.Linear)
+
+
+class Encoder(nn.Module):
+    """torch's own transformer, whose fused kernel reads weights past the layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.encoder(x, src_key_padding_mask=mask)
+
+
+def test_layers_of_torchs_transformer_are_quantized_without_gradients_as_with_them() -> None:
+    torch.manual_seed(0)
+    net, x = Encoder().eval(), torch.randn(2, 5, 8)
+    mask = torch.tensor([[False] * 5, [False] * 4 + [True]])
+    probe = probe_denoiser(net, lambda: net(x, mask), x)
+    names = [f"encoder.layers.{i}.linear{j}" for i in (0, 1) for j in (1, 2)]
+    assert [layer.name for layer in probe.layers] == names
+    q = ranged(QuantizedDenoiser(net, Plan.uniform(probe, QuantSpec(3, "channel"), QuantSpec(4)), Factory(), 1), x, mask)
+    by_hand = copy.deepcopy(net)
+    for name, layer in q.layers.items():
+        by_hand.get_submodule(name).weight.data = layer.baked
+    q.quantize_activations(False)
+    with torch.enable_grad():
+        wanted = by_hand(x, mask)
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            found = q.module(x, mask)
+        assert torch.allclose(found[:, :4], wanted[:, :4], atol=1e-5)
+    assert not torch.allclose(net(x, mask)[:, :4], wanted[:, :4], atol=1e-2)
+    assert not any(module._forward_pre_hooks for module in net.modules())
+
+
+class Asks(nn.Module):
+    """Reads what its layer is like."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) * self.conv.out_channels
+
+
+def test_a_quantized_layer_answers_for_the_layer_that_it_is_made_of() -> None:
+    net, x = Asks(), torch.randn(2, 3, 4, 4)
+    q = QuantizedDenoiser(net, Plan.uniform(probe_denoiser(net, lambda: net(x), x), QuantSpec(4), None), Factory(), 1)
+    q.find_weight_grids()
+    assert torch.equal(q.module(x), 4 * q.layers["conv"](x))
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        _ = q.layers["conv"].nothing_of_the_kind
+
+
+def test_a_network_that_cannot_be_copied_is_named_with_the_reason() -> None:
+    net, x = Asks(), torch.randn(2, 3, 4, 4)
+    plan = Plan.uniform(probe_denoiser(net, lambda: net(x), x), QuantSpec(4), None)
+    net.seen = net(x)
+    with pytest.raises(CellFailedError, match="Asks cannot be copied: Only Tensors created explicitly"):
+        QuantizedDenoiser(net, plan, Factory(), 1)
