@@ -73,6 +73,7 @@ def quantize(
         subject = _subject(model, states, batch)
         quantizer = MethodQuantizer(subject, chosen, seed, costs, progress or (lambda *_: None))
         q, _ = quantizer.run()
+        _require_calls(q, states.as_set(), subject.device)
         ledger = bit_ledger(model, subject.probe, q.plan, q)
     report = report_of(quantizer, q, ledger, float_bytes(model), _notes(chosen))
     parts = Parts(Base.of(model), subject.probe, subject.timesteps, chosen.weights, chosen.activations)
@@ -125,6 +126,20 @@ def _probe(model: nn.Module, calibration: CalibrationSet, steps: int, device: to
 def _inputs(calibration: CalibrationSet, index: Tensor, device: torch.device) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     cond = {name: value.to(device) for name, value in calibration.conditions(index).items()}
     return calibration.x[index].to(device), calibration.t[index].to(device), cond
+
+
+def _require_calls(q: QuantizedDenoiser, calibration: CalibrationSet, device: torch.device) -> None:
+    """Raises `CellFailedError` for a copy that computes with the original's layers: its own would be rounded for nothing."""
+    first = calibration.trajectory[:2]
+    x, t, cond = _inputs(calibration, first, device)
+    q.context.step = calibration.step[first].to(device)
+    if lost := q.uncalled(lambda: q.module(x, t, **cond)):
+        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+        raise CellFailedError(
+            f"the quantized copy never calls its own {', '.join(lost[:3])}{more}",
+            "a forward or a hook that is a function around the model's modules is not copied with them: make it a method of a "
+            "class, or quantize before it is put in",
+        )
 
 
 def _predict(device: torch.device, model: nn.Module) -> Predict:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ptqbench.api.folder import write
 from ptqbench.api.parts import Parts, Report
-from ptqbench.api.states import timesteps_of
+from ptqbench.api.states import named_arguments, timesteps_of
 from ptqbench.api.tables import ledger_row, table
 from ptqbench.measuring.accounting import BitLedger
 from ptqbench.quant.layer import StepContext
@@ -66,10 +66,12 @@ class Quantized(nn.Module):
         """What corrects predictions while sampling, in order: the sampler's business, and no part of this module's output."""
         return tuple(hook.create(self.timesteps.device) for hook in self.parts.hooks)
 
-    def forward(self, x: Tensor, t: Tensor | float, *args: Any, **kwargs: Any) -> Any:
-        """What the denoiser gives for x at timesteps t, its weights and activations on their grids."""
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the denoiser gives for x at timesteps t, its weights and activations on their grids. x and t are the first two
+        arguments of its own, by place or by name."""
+        x, t = args[:2] if len(args) > 1 else [*named_arguments(self.denoiser, args, kwargs).values()][:2]
         self.context.step = self.step_of(t).expand(len(x))
-        return self.denoiser(x, t, *args, **kwargs)
+        return self.denoiser(*args, **kwargs)
 
     def step_of(self, t: Tensor | float) -> Tensor:
         """The sampling step whose timestep is nearest to each of t, the earlier one of two."""

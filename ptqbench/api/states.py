@@ -35,6 +35,8 @@ class States:
     timesteps: Tensor | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.cond, Mapping):
+            raise UserError(f"calibration states: cond is {_kind(self.cond)}", f'name each condition: {{"y": y}}; {_HINT}')
         tensors = {"x": self.x, "t": self.t, **self.cond}
         for name, tensor in tensors.items():
             if not isinstance(tensor, Tensor) or tensor.dim() == 0:
@@ -80,7 +82,8 @@ class States:
         step = (t[:, None] == self.sampling_timesteps.cpu()[None, :]).int().argmax(1)
         own = torch.arange(len(self), dtype=torch.int64, device="cpu")
         # Each row of conditions is that of a trajectory in its only branch.
-        cond = {name: value.detach().cpu()[:, None] for name, value in self.cond.items()}
+        host = {name: value.detach().cpu()[:, None] for name, value in self.cond.items()}
+        cond = {name: value.float() if value.is_floating_point() else value for name, value in host.items()}
         return CalibrationSet(self.x.detach().cpu().float(), t, step, own, torch.zeros_like(own), cond)
 
 
@@ -105,12 +108,35 @@ class StatesRecorder:
 
     def see(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A hook before `module` runs."""
-        given = inspect.signature(module.forward).bind(*args, **kwargs).arguments
-        given = {**given, **given.pop("kwargs", {})}
-        (_, x), (_, t), *rest = given.items()
-        rows = timesteps_of(t, torch.device("cpu")).expand(len(x))
+        (_, x), (_, t), *rest = named_arguments(module, args, kwargs).items()
+        rows, what = timesteps_of(t, torch.device("cpu")), type(module).__name__
+        if any(name.startswith("*") and isinstance(value, Tensor) for name, value in rest):
+            message = f"{what} was given a condition by its place among *args, where it has no name"
+            raise UserError(message, "call the denoiser as model(x, t, name=value)")
+        if len(rows) not in (1, len(x)):
+            raise UserError(
+                f"{what} was called with {_kind(x)} and then {_kind(t)}, which is no timestep for all rows or for each",
+                "a denoiser is called as model(x, t, **cond): wrap one whose arguments have another order",
+            )
+        rows = rows.expand(len(x))
         cond = {name: v.detach().cpu() for name, v in rest if isinstance(v, Tensor) and v.dim() and len(v) == len(x)}
         self.calls.append((x.detach().cpu(), rows, cond))
+
+
+def named_arguments(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a module's call by name, in the order of its signature, however they were given; "*0", "*1" ... are
+    those that have none."""
+    bound = inspect.signature(module.forward).bind(*args, **kwargs)
+    found: dict[str, Any] = {}
+    for name, value in bound.arguments.items():
+        kind = bound.signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_KEYWORD:
+            found |= value
+        elif kind is inspect.Parameter.VAR_POSITIONAL:
+            found |= {f"*{i}": one for i, one in enumerate(value)}
+        else:
+            found[name] = value
+    return found
 
 
 def timesteps_of(t: Tensor | float, device: torch.device) -> Tensor:

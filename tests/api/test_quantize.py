@@ -170,6 +170,61 @@ def test_recorded_calls_keep_what_has_a_row_for_each_sample():
         nothing.states()
 
 
+class Open(Conditional):
+    """Conditions by any name."""
+
+    def forward(self, x: Tensor, timestep: Tensor, *more: Tensor, **told: Tensor) -> Tensor:
+        return super().forward(x, timestep, *more, **told)
+
+
+def test_conditions_by_any_name_are_recorded_and_those_without_a_name_refused():
+    model, data = Open().eval(), states()
+    with ptqbench.record_states(model) as seen, torch.no_grad():
+        model(data.x[:4], data.t[:4], text=data.cond["text"][:4])
+        with pytest.raises(UserError, match="has no name"):
+            model(data.x[:4], data.t[:4], data.cond["text"][:4])
+    assert torch.equal(seen.states().cond["text"], data.cond["text"][:4])
+
+
+def test_a_second_argument_that_is_no_timestep_is_refused_while_states_are_recorded():
+    class Other(Conditional):
+        def forward(self, x: Tensor, text: Tensor, timestep: Tensor) -> Tensor:
+            return super().forward(x, timestep, text)
+
+    model, data = Other().eval(), states()
+    with ptqbench.record_states(model), pytest.raises(UserError, match=r"a tensor \(24, 4\), which is no timestep"):
+        model(data.x, data.cond["text"], data.t)
+
+
+def test_a_quantized_model_takes_x_and_t_by_the_names_that_the_model_has_for_them():
+    model, data = Conditional().eval(), states()
+    q = ptqbench.quantize(model, method="nearest-minmax", bits="W8A4", data=data, set={"activations.steps": "each"})
+    with torch.no_grad(), ptqbench.record_states(q) as seen:
+        wanted = q(data.x, data.t, text=data.cond["text"])
+        assert torch.equal(q(data.x, timestep=data.t, text=data.cond["text"]), wanted)
+        assert torch.equal(q(text=data.cond["text"], timestep=data.t, x=data.x), wanted)
+    assert len(seen.calls) == 3
+
+
+def test_half_precision_conditions_calibrate_like_the_states_in_float32():
+    data = states()
+    halves = ptqbench.States(data.x.half(), data.t, {"text": data.cond["text"].half()})
+    q = ptqbench.quantize(Conditional(), method="nearest-minmax", bits="W4A8", data=halves)
+    rounded = ptqbench.States(data.x.half().float(), data.t, {"text": data.cond["text"].half().float()})
+    same = ptqbench.quantize(Conditional(), method="nearest-minmax", bits="W4A8", data=rounded)
+    assert q.report.state_hash == same.report.state_hash
+
+
+def test_a_copy_that_would_compute_with_the_original_s_layers_is_refused():
+    model = Conditional()
+    inner = nn.Sequential(model.first)
+    run = inner.forward
+    inner.forward = lambda x: 2 * run(x)
+    model.first = inner
+    with pytest.raises(CellFailedError, match=r"never calls its own first\.0"):
+        ptqbench.quantize(model, method="nearest-minmax", bits="W4A32", data=states())
+
+
 X, T = torch.zeros(4, 2, 6, 6), torch.arange(4)
 
 
@@ -191,6 +246,11 @@ def test_data_that_does_not_fit_is_refused(data, words):
     with pytest.raises(UserError) as caught:
         ptqbench.quantize(Conditional(), method="nearest-mse", bits="W4A8", data=data)
     assert words in str(caught.value)
+
+
+def test_conditions_without_names_are_refused():
+    with pytest.raises(UserError, match="cond is a tensor"):
+        ptqbench.States(X, T, torch.zeros(4, 4))
 
 
 def test_states_at_no_sampling_step_are_refused():
