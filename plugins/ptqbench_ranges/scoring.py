@@ -37,7 +37,7 @@ class Thinned:
         self._first = self._first or (MIXED if period % THINNING == 0 else float(THINNING))
         start, self._seen = self._seen, self._seen + values.shape[1]
         # A copy: a view would keep the whole batch alive, or change with it.
-        self._kept.append(values.clone() if self._distance == 1 else values[:, self._places(start, values)])
+        self._kept.append(self._chosen(start, values))
         while sum(piece.shape[1] for piece in self._kept) > self.limit:
             self._thin()
 
@@ -49,17 +49,22 @@ class Thinned:
         found = self.values()
         if self._distance == 1:
             self._distance = self._first
-            self._kept = [found[:, self._places(0, found)]]
+            self._kept = [self._chosen(0, found)]
         else:
             self._distance *= THINNING
             self._kept = [found[:, ::THINNING].clone()]
 
-    def _places(self, start: int, values: Tensor) -> Tensor:
-        """Which of values (G, n), the first of which is number `start`, are kept: places among them."""
-        count, d = values.shape[1], self._distance
-        k = torch.arange(int(start / d), int((start + count) / d) + 2, dtype=torch.float64, device=values.device)
+    def _chosen(self, start: int, values: Tensor) -> Tensor:
+        """A copy of what is kept of values (G, n), the first of which is number `start`."""
+        d = self._distance
+        if d.is_integer():
+            # Much faster than places one by one.
+            return values[:, -start % int(d) :: int(d)].clone()
+        count = values.shape[1]
+        # On the CPU, since not every accelerator has numbers that are exact enough.
+        k = torch.arange(int(start / d), int((start + count) / d) + 2, dtype=torch.float64, device="cpu")
         places = (k * d).floor().to(torch.int64) - start
-        return places[(places >= 0) & (places < count)]
+        return values[:, places[(places >= 0) & (places < count)].to(values.device)]
 
 
 def best_grid(x: Tensor, scale: Tensor, zero_point: Tensor, levels: Levels, power: float) -> Tensor:
