@@ -123,13 +123,15 @@ def bit_ledger(denoiser: nn.Module, probe: Probe, plan: Plan, q: QuantizedDenois
 
 
 def other_bytes(denoiser: nn.Module, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Bytes of the parameters that are no weight of a layer in these rows. A weight that such a layer shares with something
+    """Bytes of the parameters that are no weight of a layer in these rows. A weight that a quantized layer shares with something
     that has no row is needed there too."""
-    layers = {denoiser.get_submodule(row["name"]) for row in rows if row["kind"] != ATTENTION}
+    layers = {denoiser.get_submodule(row["name"]): row["weight"] is None for row in rows if row["kind"] != ATTENTION}
     others: set[nn.Parameter] = set()
     for module in denoiser.modules():
         own = _weights(module) if module in layers else ()
         others.update(p for name, p in module.named_parameters(recurse=False) if name not in own)
+    # What stays in floating point is in its layer's row, and serves whatever shares it.
+    others.difference_update(weight for layer, kept in layers.items() if kept for weight in _weights(layer).values())
     # A weight that is computed from other parameters stands in for as many of these.
     weights = [weight for layer in layers for weight in _weights(layer).values()]
     computed = sum(weight.numel() for weight in weights if not isinstance(weight, nn.Parameter))

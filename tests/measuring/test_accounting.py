@@ -6,7 +6,7 @@ import torch
 from quantkit import Factory, skip_net
 from torch import Tensor, nn
 
-from ptqbench.measuring.accounting import BitLedger, bit_ledger, float_bytes
+from ptqbench.measuring.accounting import BitLedger, bit_ledger, float_bytes, other_bytes
 from ptqbench.quant.grid import QuantSpec
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.quant.plan import Plan
@@ -44,6 +44,15 @@ class Tied(nn.Module):
 
 def test_a_weight_that_something_else_needs_too_stays_in_floating_point_beside_its_codes() -> None:
     assert ledger(Tied(), torch.randn(2, 6)).other_bytes == 4 * 5 * 6
+
+
+def test_a_shared_weight_that_stays_in_floating_point_is_counted_once() -> None:
+    net, x = Tied(), torch.randn(2, 6)
+    probe = probe_denoiser(net, lambda: net(x), x)
+    plan = Plan.uniform(probe, None, QuantSpec(8))
+    rows = [row | {"weight_bytes": 4 * 30} for row in plan.ledger(probe)]
+    assert [row["weight"] for row in rows] == [None]
+    assert other_bytes(net, rows) == 0
 
 
 def test_a_weight_that_is_computed_leaves_what_it_is_computed_from_beyond_its_own_size() -> None:
