@@ -72,8 +72,8 @@ def quantize(
     with arithmetic(threads or torch.get_num_threads()), _evaluating(model):
         subject = _subject(model, states, batch)
         quantizer = MethodQuantizer(subject, chosen, seed, costs, progress or (lambda *_: None))
+        _require_calls(quantizer.run(stages=1)[0], subject)
         q, _ = quantizer.run()
-        _require_calls(q, states.as_set(), subject.device)
         ledger = bit_ledger(model, subject.probe, q.plan, q)
     report = report_of(quantizer, q, ledger, float_bytes(model), _notes(chosen))
     parts = Parts(Base.of(model), subject.probe, subject.timesteps, chosen.weights, chosen.activations)
@@ -128,11 +128,14 @@ def _inputs(calibration: CalibrationSet, index: Tensor, device: torch.device) ->
     return calibration.x[index].to(device), calibration.t[index].to(device), cond
 
 
-def _require_calls(q: QuantizedDenoiser, calibration: CalibrationSet, device: torch.device) -> None:
-    """Raises `CellFailedError` for a copy that computes with the original's layers: its own would be rounded for nothing."""
-    first = calibration.trajectory[:2]
-    x, t, cond = _inputs(calibration, first, device)
-    q.context.step = calibration.step[first].to(device)
+def _require_calls(q: QuantizedDenoiser, subject: Subject) -> None:
+    """Raises `CellFailedError` for a copy that computes with the original's layers: its own would be rounded for nothing.
+
+    `q` has no more than the ranges of its weights, so that this is known before anything is fitted.
+    """
+    calibration = subject.calibration()
+    x, t, cond = _inputs(calibration, calibration.trajectory[:2], subject.device)
+    q.quantize_activations(False)
     if lost := q.uncalled(lambda: q.module(x, t, **cond)):
         more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
         raise CellFailedError(

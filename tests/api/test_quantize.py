@@ -215,14 +215,15 @@ def test_half_precision_conditions_calibrate_like_the_states_in_float32():
     assert q.report.state_hash == same.report.state_hash
 
 
-def test_a_copy_that_would_compute_with_the_original_s_layers_is_refused():
+@pytest.mark.parametrize("bits", ["W4A32", "W4A8", "W32A8"])
+def test_a_copy_that_would_compute_with_the_original_s_layers_is_refused(bits):
     model = Conditional()
     inner = nn.Sequential(model.first)
     run = inner.forward
     inner.forward = lambda x: 2 * run(x)
     model.first = inner
     with pytest.raises(CellFailedError, match=r"never calls its own first\.0"):
-        ptqbench.quantize(model, method="nearest-minmax", bits="W4A32", data=states())
+        ptqbench.quantize(model, method="nearest-minmax", bits=bits, data=states())
 
 
 X, T = torch.zeros(4, 2, 6, 6), torch.arange(4)
