@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -40,14 +40,15 @@ class FisherError(LossTerm):
                 f"fisher got {len(outcome.sensitivity)} sensitivities for {len(outcome.output)} outputs",
                 'use the loss term "output" for such units',
             )
-        triples = zip(outcome.output, outcome.target, outcome.sensitivity, strict=True)
-        return {"": _sum([reduce_per_sample(((p - q) * self._factor(g)).square()) for p, q, g in triples])}
+        triples = zip(outcome.output, outcome.target, self._factors(outcome.sensitivity), strict=True)
+        return {"": _sum([reduce_per_sample(((p - q) * g).square()) for p, q, g in triples])}
 
-    def _factor(self, sensitivity: Tensor) -> Tensor:
+    def _factors(self, sensitivity: Sequence[Tensor]) -> list[Tensor]:
         if self.options.scale == "sample":
-            size = sensitivity.square().mean(tuple(range(1, sensitivity.dim())), keepdim=True).sqrt()
-            sensitivity = sensitivity / size.clamp_min(torch.finfo(size.dtype).tiny)
-        return sensitivity.abs() + 1 if self.options.compat else sensitivity
+            rows = torch.cat([g.flatten(1) for g in sensitivity], dim=1)
+            size = rows.square().mean(1).sqrt().clamp_min(torch.finfo(rows.dtype).tiny)
+            sensitivity = [g / size.reshape(-1, *[1] * (g.dim() - 1)) for g in sensitivity]
+        return [g.abs() + 1 if self.options.compat else g for g in sensitivity]
 
 
 def _sum(losses: list[Tensor]) -> Tensor:

@@ -123,8 +123,8 @@ def bit_ledger(denoiser: nn.Module, probe: Probe, plan: Plan, q: QuantizedDenois
 
 
 def other_bytes(denoiser: nn.Module, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Bytes of the parameters that are no weight of a layer in these rows. A weight that a quantized layer shares with something
-    that has no row is needed there too."""
+    """Bytes of the parameters that are no weight of a layer in these rows. A weight that a quantized layer shares with what has
+    no row is needed there too."""
     layers = {denoiser.get_submodule(row["name"]): row["weight"] is None for row in rows if row["kind"] != ATTENTION}
     others: set[nn.Parameter] = set()
     for module in denoiser.modules():

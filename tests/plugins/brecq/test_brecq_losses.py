@@ -77,6 +77,14 @@ def test_with_a_scale_for_each_sample_its_size_alone_does_not_count(shape: tuple
     torch.testing.assert_close(larger, found)
 
 
+def test_outputs_of_a_sample_keep_their_weights_beside_each_other() -> None:
+    both = outcome([SHAPES[0], SHAPES[2]])
+    larger = replace(both, sensitivity=(100 * both.sensitivity[0], both.sensitivity[1]))
+    found = FisherError(FisherOptions(scale="sample")).losses(larger)[""]
+    first = replace(larger, output=(larger.output[0], larger.target[1]))
+    torch.testing.assert_close(FisherError(FisherOptions(scale="sample")).losses(first)[""], found, rtol=1e-3, atol=0.0)
+
+
 def test_a_sample_that_nothing_depends_on_has_no_loss_rather_than_none() -> None:
     given = outcome([SHAPES[0]])
     unseen = replace(given, sensitivity=(torch.zeros_like(given.sensitivity[0]),))
