@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ptqbench.api.folder import write
 from ptqbench.api.parts import Parts, Report
@@ -15,10 +15,11 @@ from ptqbench.measuring.accounting import BitLedger
 from ptqbench.quant.layer import StepContext
 from ptqbench.quant.model import QuantizedDenoiser
 from ptqbench.quant.plan import Plan
+from ptqbench.quant.standin import StandIn
 from ptqbench.roles.hook import SamplerHook
 
 
-class Quantized(nn.Module):
+class Quantized(StandIn):
     """A denoiser whose layers round weights and inputs to their grids, in simulation; called like the one it was made from.
 
     The first two arguments of a call are x (B, ...) and its timesteps, one for all rows or (B,). A grid that differs between
@@ -28,6 +29,7 @@ class Quantized(nn.Module):
     `report` says how it was made, `parts` from what, `bit_ledger` what it weighs.
     """
 
+    stands_for = "denoiser"
     timesteps: Tensor
 
     def __init__(self, quantized: QuantizedDenoiser, parts: Parts, ledger: BitLedger, report: Report) -> None:
@@ -36,14 +38,6 @@ class Quantized(nn.Module):
         self.quantized, self.parts, self.bit_ledger, self.report = quantized, parts, ledger, report
         device = next(quantized.module.parameters()).device
         self.register_buffer("timesteps", parts.timesteps.to(device), persistent=False)
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if name == "denoiser":
-                raise
-            return getattr(super().__getattr__("denoiser"), name)
 
     @property
     def plan(self) -> Plan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ptqbench.errors import CellFailedError
 from ptqbench.quant.grid import Layout, QuantSpec
 from ptqbench.quant.plan import LayerPlan
+from ptqbench.quant.standin import StandIn
 from ptqbench.quant.steps import step_group
 from ptqbench.roles.quantizer import Quantizer
 
@@ -69,13 +70,15 @@ class Partition(nn.Module):
         self.activation = activation
 
 
-class QuantLayer(nn.Module):
-    """Wraps a Conv1d, Conv2d or Linear; quantizes its input and its weight in simulation. The bias stays as it is.
+class QuantLayer(StandIn):
+    """Wraps a Conv1d, Conv2d or Linear; quantizes its input and its weight in simulation. The bias stays as it is; what else a
+    network asks of its layer (`out_channels`, `stride`) is the layer's.
 
     `baked` holds the quantized weight whenever no weight quantizer of the layer is learning, so that sampling with
     quantized weights costs what full precision costs.
     """
 
+    stands_for = "inner"
     baked: Tensor
 
     def __init__(self, inner: nn.Module, plan: LayerPlan, factory: QuantizerFactory, context: StepContext) -> None:
@@ -87,15 +90,6 @@ class QuantLayer(nn.Module):
         self.observe_activations = False
         self.parts = nn.ModuleList(self._partitions(factory))
         self.register_buffer("baked", torch.empty(0, dtype=torch.float32, device="cpu"), persistent=False)
-
-    def __getattr__(self, name: str) -> Any:
-        """What it does not have is the layer's (`out_channels`, `stride`): networks read such of their layers."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if name == "inner":
-                raise
-            return getattr(super().__getattr__("inner"), name)
 
     def _partitions(self, factory: QuantizerFactory) -> list[Partition]:
         inner, plan = self.inner, self.plan
